@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client_proto.h: the wire between the brig command (or any local client) and brigd.
+ *
+ * Theory of operation
+ * -------------------
+ * A unix stream socket carries the frames of agent_proto.h, with two more types. One connection is
+ * one operation: the client sends REQ (stream 0, a JSON object; descriptors of volumes ride on its
+ * first byte by SCM_RIGHTS), brigd answers REP (JSON: {"ok":{...}} or {"error":{...}}). For
+ * operations that stream (run, exec, logs, fs) further frames follow as below, and END (JSON) closes
+ * the operation. A client that disappears ends what it started (run and exec in the foreground).
+ *
+ * Requests (all keys optional unless marked *; unknown keys are refused by name):
+ *  {"op":"version"}                    -> {"version","proto","tiers":[..],"cgroup","rootless",
+ *                                          "enforced":[..],"missing":[..],"pid","instance"}
+ *  {"op":"run","spec":SPEC,"cmd":[*],"tty","stdin","rows","cols","detach","rm"}
+ *      create + exec in one round. REP {"id","name","tier","image","warnings":[..]} when the command
+ *      started (an error of the start is an END, not an error REP); streams on stream 1; END STATUS.
+ *      detach: REP, then the connection closes; the sandbox stays until rm (or with rm: until the
+ *      command ends).
+ *  {"op":"create","spec":SPEC}         -> {"id","name","tier","image","warnings"}
+ *  {"op":"exec","id"*,"cmd"*,"env":[..],"workdir","user","tty","stdin","rows","cols","timeout_ms",
+ *   "max_output_bytes","detach"}        -> as run, in a living sandbox; {"id","exec"}
+ *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
+ *  {"op":"inspect","id"*}               -> INFO with "limits","env","labels","volumes","execs":[..]
+ *  {"op":"logs","id"*,"follow","stderr","stdout","offset"} -> REP {}, STDOUT/STDERR on stream 1, END
+ *  {"op":"kill","id"*,"signal"}         -> {}     signal to the main command; default KILL
+ *  {"op":"rm","id"*,"force"}            -> {}     answered when nothing of it is left
+ *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id
+ *  {"op":"fs","id"*,"user"}             -> REP {}, then FS_* frames as in agent_proto.h are relayed in
+ *      both directions (stream ids of the client's choice, 1 ..); the operation ends when the client
+ *      closes. The user string of each FS request must be empty; brigd puts in the request's user.
+ *  {"op":"pool"}                        -> {"pools":[{"image","size","ready","hits","misses",..}]}
+ * "id" is an id, an unambiguous prefix of one (>= 4 characters), or a name.
+ *
+ * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",
+ *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}],
+ *        "accept":["memory",..]}
+ *
+ * Streaming: the client is to brigd what brigd is to the agent: STDIN, CREDIT, SIGNAL, RESIZE and
+ * CLOSE from the client; STDOUT, STDERR, CREDIT (stdin) to it, all on stream 1, same payloads. The
+ * first credits are BRIG_CLIENT_CREDIT for each output without being asked.
+ *
+ * STATUS (END of run and exec; `--status-json`): {"id","tier","exit_code","signal","stop_reason",
+ *  "evidence":{..},"usage":{"wall_ms","cpu_ms","memory_peak_bytes","pids_peak","stdout_bytes",
+ *  "stderr_bytes","io_bytes"},"limits_hit":[..],"truncated":bool} plus "error":{..} when brig itself
+ *  failed (exit_code 125), or the command could not be executed (126, 127).
+ * Error object: {"code","message","cause","remediation","details":{},"retryable"}.
+ */
+#ifndef BRIG_CLIENT_PROTO_H
+#define BRIG_CLIENT_PROTO_H
+
+#define BRIG_CLIENT_PROTO_VERSION 1u
+
+#define BRIG_CL_REQ 0x101u
+#define BRIG_CL_REP 0x102u
+#define BRIG_CL_END 0x103u
+
+#define BRIG_CLIENT_CREDIT (4u * 1024u * 1024u)
+#define BRIG_CLIENT_STREAM 1u
+
+/* Where the socket is: $BRIG_SOCKET, else /run/brig/brigd.sock for root, else
+ * $XDG_RUNTIME_DIR/brig/brigd.sock (or /tmp/brig-<uid>/brigd.sock, directory 0700 and ours). */
+#define BRIG_SOCKET_ROOT "/run/brig/brigd.sock"
+
+/* Exit codes of the command line. */
+#define BRIG_EXIT_USAGE 2
+#define BRIG_EXIT_TIMEOUT 124
+#define BRIG_EXIT_FAILED 125
+#define BRIG_EXIT_NOT_EXECUTABLE 126
+#define BRIG_EXIT_NOT_FOUND 127
+#define BRIG_EXIT_SIGNAL_BASE 128
+
+#endif

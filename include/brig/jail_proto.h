@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jail_proto.h: the wire between brigd (unprivileged) and brig-jaild (privileged).
+ *
+ * Theory of operation
+ * -------------------
+ * One SOCK_SEQPACKET socket; one fixed-size message per verb, descriptors instead of paths. brigd may
+ * have many requests under way; answers carry the sequence number of their request. jaild trusts
+ * nothing in a message: it checks size, verb, every field and the number and kind of descriptors
+ * again. It never resolves a path of a tenant by name, except inside a root that no tenant process
+ * has entered yet and only beneath it.
+ *
+ * When the socket ends, jaild destroys everything that it made and exits; when jaild ends, brigd
+ * sees end of file and exits too.
+ */
+#ifndef BRIG_JAIL_PROTO_H
+#define BRIG_JAIL_PROTO_H
+
+#include <stdint.h>
+
+#include "brig/ids.h"
+
+#define BRIG_JAIL_PROTO_VERSION 1u
+
+#define BRIG_JAIL_VERBS(X)                                                                         \
+	/* to jaild                                                                             */ \
+	X(HELLO, 1)   /* jail_hello; answer HELLO_OK with what this host enforces */               \
+	X(IMAGE, 2)   /* jail_image + fd of the root directory (O_PATH); answer OK or ERROR */     \
+	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume; answer */ \
+	              /* OK when the sandbox's first process runs behind every boundary, or ERROR */ \
+	X(STATS, 4)   /* jail_ref; answer STATS_IS */                                              \
+	X(DESTROY, 5) /* jail_ref; answers STATS_IS at once (final figures), GONE when clean */    \
+	/* from jaild                                                                           */ \
+	X(OK, 64)       /* jail_ref */                                                             \
+	X(ERROR, 65)    /* jail_error */                                                           \
+	X(HELLO_OK, 66) /* jail_hello */                                                           \
+	X(STATS_IS, 67) /* jail_stats */                                                           \
+	X(GONE, 68)     /* jail_gone; unasked with seq 0 when the first process ended by itself */
+
+enum jail_verb {
+#define X(name, number) JAIL_##name = number,
+	BRIG_JAIL_VERBS(X)
+#undef X
+};
+
+struct jail_hdr {
+	uint32_t verb;
+	uint32_t seq;
+};
+
+/* What a host can enforce; jail_hello.enforced and jail_spec.accept are masks of these. A CREATE on
+ * a host that lacks one is refused unless its bit is set in accept. X(bit, name, what is lost) */
+#define BRIG_ENFORCE(X)                                                        \
+	X(0, memory, "memory limit (cgroup memory controller)")                \
+	X(1, cpu, "CPU limit (cgroup cpu controller)")                         \
+	X(2, pids, "process limit (cgroup pids controller)")                   \
+	X(3, swap, "no-swap guarantee (cgroup swap accounting)")               \
+	X(4, accounting, "CPU accounting and CPU-time limit (cgroup cpuacct)") \
+	X(5, uidrange, "an own range of host ids (subuid/subgid)")             \
+	X(6, idmap, "file owners of the image (idmapped mounts)")              \
+	X(7, timens, "own clock of uptime (time namespace)")                   \
+	X(8, io, "I/O accounting (cgroup io or blkio controller)")
+enum {
+#define X(bit, name, lost) JAIL_ENF_##name = 1u << bit,
+	BRIG_ENFORCE(X)
+#undef X
+};
+/* Without these a sandbox is still a sandbox; what is missing is told, not refused. */
+#define JAIL_ENF_OPTIONAL (JAIL_ENF_idmap | JAIL_ENF_timens | JAIL_ENF_io)
+
+struct jail_hello {
+	struct jail_hdr h;
+	uint32_t version;
+	uint32_t enforced;   /* answer: JAIL_ENF_* that work here */
+	uint32_t cgroup;     /* answer: 0 none, 1 v1 or hybrid, 2 v2 */
+	uint32_t rootless;   /* answer: 1 if jaild is not root */
+	uint64_t mem_total;  /* answer: bytes of the host (or of jaild's own cgroup, if less) */
+	uint32_t cpus;       /* answer: CPUs that jaild may use */
+	uint32_t pids_max;   /* answer: kernel.pid_max or the tighter cgroup limit */
+	uint32_t slots;      /* answer: sandboxes that can live at once */
+	uint32_t reserved;
+};
+
+/* A known image: id is brigd's, 1 .. JAIL_IMAGES_MAX - 1; 0 is the built-in host image. */
+#define JAIL_IMAGES_MAX 128u
+struct jail_image {
+	struct jail_hdr h;
+	uint32_t id;
+	uint32_t drop; /* 1: forget it (no fd); sandboxes that use it keep it */
+};
+
+#define JAIL_VOLUMES_MAX 16u
+#define JAIL_PATH_MAX 512u
+struct jail_volume {
+	char path[JAIL_PATH_MAX]; /* absolute, inside; missing directories are made */
+	uint32_t readonly;
+	uint32_t reserved;
+};
+
+struct jail_spec {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8]; /* NUL-padded */
+	char hostname[64];
+	uint32_t image;
+	uint32_t accept; /* JAIL_ENF_* that may be missing */
+	uint64_t memory_bytes, disk_bytes, inodes;
+	uint32_t cpu_milli, pids, nofile;
+	uint32_t uid, gid; /* inside: who owns home and sees volumes as its own */
+	char home[JAIL_PATH_MAX]; /* made and given to uid:gid if missing; "" = none */
+	uint32_t nvolumes;
+	struct jail_volume volumes[JAIL_VOLUMES_MAX];
+};
+
+struct jail_ref {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+};
+
+struct jail_error {
+	struct jail_hdr h;
+	uint32_t code; /* enum brig_code */
+	int32_t sys;
+	char msg[384];
+	char remedy[256];
+};
+
+/* Figures since creation. A bit in `valid` per group tells whether this host could measure it. */
+#define JAIL_STAT_CPU 1u
+#define JAIL_STAT_MEMORY 2u
+#define JAIL_STAT_PIDS 4u
+#define JAIL_STAT_IO 8u
+struct jail_stats {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	uint32_t valid;
+	uint32_t reserved;
+	uint64_t cpu_us, cpu_throttled_us;
+	uint64_t memory_bytes, memory_peak_bytes, memory_limit_bytes;
+	uint64_t oom_kills;        /* processes killed by the kernel for the memory limit */
+	uint64_t memory_limit_hits;
+	uint64_t pids, pids_peak, pids_limit_hits;
+	uint64_t io_bytes;
+	uint64_t host_uid; /* first host id of its range */
+	uint64_t init_pid; /* host pid of its first process */
+};
+
+struct jail_gone {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	uint32_t wait_status; /* of the first process, as waitpid() gives it */
+	uint32_t reserved;
+};
+
+/* The largest message, for receive buffers. */
+#define JAIL_MSG_MAX (sizeof(struct jail_spec))
+
+#endif

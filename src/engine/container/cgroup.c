@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroup.c: see cgroup.h.
+ *
+ * Theory of operation: all files are reached relative to directory descriptors that were opened
+ * before any tenant code ran; a sandbox's id is checked to be [a-z0-9] before it becomes a name. On
+ * v1 every controller is its own tree and a (single-threaded) process joins each by writing "0" to its
+ * `tasks` file: for the calling thread alone the kernel skips the host-wide cgroup_threadgroup_rwsem,
+ * whose first writer waits for an RCU grace period (10 to 40 ms here; kernel/cgroup/cgroup.c,
+ * cgroup_procs_write_start). On v2 the kernel places the new process at clone time.
+ *
+ * Swap: "no swap escape" means that a sandbox at its memory limit may not continue on disk. v2:
+ * memory.swap.max = 0. v1: memory.memsw.limit_in_bytes equal to the memory limit (it counts both);
+ * it must be written after the memory limit when growing from "unlimited" downwards.
+ */
+#include "engine/container/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+static const char *const ctl_names[] = { "memory", "pids", "cpu", "cpuacct", "blkio" };
+_Static_assert(sizeof(ctl_names) / sizeof(ctl_names[0]) == CG__N_CTL, "one name per controller");
+
+/* 100 ms: the kernel's own default period (Documentation/scheduler/sched-bwc). */
+#define CFS_PERIOD_US 100000u
+/* The kernel's least quota is 1 ms per period (kernel/sched/core.c, min_cfs_quota_period). */
+#define CFS_QUOTA_MIN_US 1000u
+
+/* Does a comma-separated list hold a word? */
+static int list_has(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+	for (const char *p = list; *p;) {
+		size_t k = strcspn(p, ",");
+		if (k == n && memcmp(p, word, n) == 0)
+			return 1;
+		p += k + (p[k] == ',');
+	}
+	return 0;
+}
+
+static void add_tree(struct cgroup_host *h, unsigned ctls, const char *path)
+{
+	if (h->ntrees >= CG_TREES_MAX || strlen(path) >= sizeof(h->tree[0].path))
+		return;
+	h->tree[h->ntrees].ctls = ctls;
+	h->tree[h->ntrees].fd = -1;
+	h->tree[h->ntrees].brig_fd = -1;
+	snprintf(h->tree[h->ntrees].path, sizeof(h->tree[0].path), "%s", path);
+	h->ntrees++;
+}
+
+/* Reads /proc/self/mountinfo: v1 controllers first; a v2 tree counts only if it has controllers. */
+static void find_trees(struct cgroup_host *h)
+{
+	char v2[256] = "";
+	AUTO_FREE char *line = NULL;
+	size_t cap = 0;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	if (!f)
+		return;
+	while (getline(&line, &cap, f) > 0) {
+		char mnt[256], type[32], opts[256];
+		const char *tail = strstr(line, " - ");
+		if (!tail || sscanf(line, "%*s %*s %*s %*s %255s", mnt) != 1 ||
+		    sscanf(tail, " - %31s %*s %255s", type, opts) != 2)
+			continue;
+		if (strcmp(type, "cgroup2") == 0 && !v2[0])
+			snprintf(v2, sizeof(v2), "%s", mnt);
+		if (strcmp(type, "cgroup") != 0)
+			continue;
+		unsigned ctls = 0;
+		for (unsigned c = 0; c < CG__N_CTL; c++)
+			if (list_has(opts, ctl_names[c]))
+				ctls |= 1u << c;
+		for (unsigned t = 0; t < h->ntrees; t++)
+			ctls &= ~h->tree[t].ctls; /* the same tree mounted twice */
+		if (ctls)
+			add_tree(h, ctls, mnt);
+	}
+	fclose(f);
+	if (h->ntrees) {
+		h->version = 1;
+		return;
+	}
+	if (!v2[0])
+		return;
+	h->version = 2;
+	add_tree(h, (1u << CG__N_CTL) - 1, v2);
+}
+
+/* v2: makes `names` available below dirfd as far as the host allows; returns the resulting mask. */
+static unsigned enable_v2(int dirfd)
+{
+	static const struct {
+		const char *name;
+		unsigned ctls;
+	} map[] = { { "memory", 1u << CG_MEMORY },
+		    { "pids", 1u << CG_PIDS },
+		    { "cpu", 1u << CG_CPU | 1u << CG_CPUACCT },
+		    { "io", 1u << CG_BLKIO } };
+	unsigned got = 0;
+	char have[512];
+	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+		char word[16];
+		snprintf(word, sizeof(word), "+%s", map[i].name);
+		fd_spew_at(dirfd, "cgroup.subtree_control", word); /* the read below decides */
+	}
+	if (fd_slurp_at(dirfd, "cgroup.subtree_control", have, sizeof(have)) < 0)
+		return 0;
+	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+		const char *p = have;
+		size_t n = strlen(map[i].name);
+		while (*p) {
+			size_t k = strcspn(p, " ");
+			if (k == n && memcmp(p, map[i].name, n) == 0)
+				got |= map[i].ctls;
+			p += k + (p[k] == ' ');
+		}
+	}
+	return got;
+}
+
+int cgroup_own(char *ret, size_t cap)
+{
+	struct cgroup_host h = { 0 };
+	char text[4096];
+	find_trees(&h);
+	if (h.version != 2 || fd_slurp_at(AT_FDCWD, "/proc/self/cgroup", text, sizeof(text)) < 0)
+		return -ENOENT;
+	const char *p = strstr(text, "0::");
+	if (!p || (p != text && p[-1] != '\n'))
+		return -ENOENT;
+	size_t n = strcspn(p += 3, "\n");
+	snprintf(ret, cap, "%s%.*s", h.tree[0].path, (int)n, p);
+	return 0;
+}
+
+static int open_dir(int at, const char *name, int make)
+{
+	if (make && mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+/* An unprivileged jaild in a delegated group: processes may not live in a group that has controllers
+ * for its children, so jaild first moves to a leaf of its own. */
+static void leave_inner(int topfd)
+{
+	AUTO_FD leaf = open_dir(topfd, "brig-daemons", 1);
+	if (leaf < 0)
+		return;
+	char text[4096];
+	if (fd_slurp_at(topfd, "cgroup.procs", text, sizeof(text)) < 0)
+		return;
+	for (char *p = text, *save = NULL, *tok; (tok = strtok_r(p, "\n", &save)); p = NULL)
+		fd_spew_at(leaf, "cgroup.procs", tok);
+}
+
+/*
+ * A limit far above any host on the instance's own directory. The kernel patches its own code when
+ * the first group of the host gets a CPU quota and again when the last one loses it (static key
+ * cfs_bandwidth_used), which interrupts every CPU; with this it happens once per instance, not once
+ * per sandbox.
+ */
+static void hold_bandwidth(int version, int dir)
+{
+	if (version == 2)
+		fd_spew_at(dir, "cpu.max", "1000000000 100000");
+	else
+		fd_spew_at(dir, "cpu.cfs_quota_us", "1000000000");
+}
+
+void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated)
+{
+	memset(h, 0, sizeof(*h));
+	find_trees(h);
+	if (instance)
+		snprintf(h->instance, sizeof(h->instance), "%s", instance);
+	unsigned usable = 0;
+	int has_swap = 0;
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		const char *top = h->version == 2 && delegated ? delegated : h->tree[t].path;
+		AUTO_FD topfd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (topfd < 0)
+			continue;
+		int brigfd = open_dir(topfd, "brig", instance != NULL);
+		if (brigfd < 0)
+			continue;
+		h->tree[t].brig_fd = brigfd;
+		if (!instance)
+			continue;
+		if (h->version == 2) {
+			if (delegated)
+				leave_inner(topfd);
+			enable_v2(topfd);
+			enable_v2(brigfd);
+		}
+		int fd = open_dir(brigfd, instance, 1);
+		if (fd < 0)
+			continue;
+		h->tree[t].fd = fd;
+		unsigned ctls = h->tree[t].ctls;
+		if (h->version == 2)
+			h->tree[t].ctls = ctls = enable_v2(fd);
+		if (ctls & 1u << CG_CPU)
+			hold_bandwidth(h->version, fd);
+		usable |= ctls;
+		/* The root group has no limit files; the instance's own directory does. */
+		if (ctls & 1u << CG_MEMORY)
+			has_swap = faccessat(fd, h->version == 2 ? "memory.swap.max"
+								 : "memory.memsw.limit_in_bytes",
+					     W_OK, 0) == 0;
+	}
+	h->swap = has_swap;
+	static const struct {
+		unsigned ctl;
+		uint32_t bit;
+	} map[] = { { CG_MEMORY, JAIL_ENF_memory },
+		    { CG_PIDS, JAIL_ENF_pids },
+		    { CG_CPU, JAIL_ENF_cpu },
+		    { CG_CPUACCT, JAIL_ENF_accounting },
+		    { CG_BLKIO, JAIL_ENF_io } };
+	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
+		if (usable & 1u << map[i].ctl)
+			h->enforced |= map[i].bit;
+	/* A host without any swap keeps the promise without help. */
+	struct sysinfo si;
+	if (has_swap || (sysinfo(&si) == 0 && si.totalswap == 0))
+		h->enforced |= JAIL_ENF_swap;
+}
+
+void cgroup_host_close(struct cgroup_host *h)
+{
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		if (h->tree[t].fd >= 0 && h->instance[0])
+			unlinkat(h->tree[t].brig_fd, h->instance, AT_REMOVEDIR);
+		fd_close(&h->tree[t].fd);
+		if (h->tree[t].brig_fd >= 0) {
+			/* Fails with EBUSY or ENOTEMPTY while another instance lives: intended. */
+			AUTO_FD up = openat(h->tree[t].brig_fd, "..", O_PATH | O_CLOEXEC);
+			if (up >= 0)
+				unlinkat(up, "brig", AT_REMOVEDIR);
+		}
+		fd_close(&h->tree[t].brig_fd);
+	}
+	h->ntrees = 0;
+}
+
+void cgroup_join_close(struct cgroup_join *j)
+{
+	for (unsigned i = 0; i < j->n; i++)
+		fd_close(&j->fd[i]);
+	j->n = 0;
+}
+
+/* Writes one limit; on failure says which file refused which value. */
+static int put(int dir, const char *file, const char *value, struct brig_err *err)
+{
+	int r = fd_spew_at(dir, file, value);
+	if (r < 0)
+		return brig_fail(err, r == -EINVAL ? BRIG_E_LIMIT : BRIG_E_EXHAUSTED, -r,
+				 "write '%s' to cgroup file %s", value, file);
+	return 0;
+}
+
+static int put_u64(int dir, const char *file, uint64_t v, struct brig_err *err)
+{
+	char text[24];
+	snprintf(text, sizeof(text), "%" PRIu64, v);
+	return put(dir, file, text, err);
+}
+
+static int set_limits(const struct cgroup_host *h, unsigned ctls, int dir,
+		      const struct cgroup_limits *lim, struct brig_err *err)
+{
+	char text[64];
+	uint64_t quota = (uint64_t)lim->cpu_milli * (CFS_PERIOD_US / 1000);
+	if (quota < CFS_QUOTA_MIN_US)
+		quota = CFS_QUOTA_MIN_US;
+	if (ctls & 1u << CG_MEMORY && lim->memory_bytes) {
+		if (h->version == 2) {
+			if (put_u64(dir, "memory.max", lim->memory_bytes, err) < 0 ||
+			    (h->swap && put(dir, "memory.swap.max", "0", err) < 0))
+				return -1;
+		} else if (put_u64(dir, "memory.limit_in_bytes", lim->memory_bytes, err) < 0 ||
+			   (h->swap && put_u64(dir, "memory.memsw.limit_in_bytes",
+					       lim->memory_bytes, err) < 0))
+			return -1;
+	}
+	/* One more than asked for: the agent is a process too and is not the tenant's. */
+	if (ctls & 1u << CG_PIDS && lim->pids &&
+	    put_u64(dir, "pids.max", (uint64_t)lim->pids + 1, err) < 0)
+		return -1;
+	if (ctls & 1u << CG_CPU && lim->cpu_milli) {
+		if (h->version == 2) {
+			snprintf(text, sizeof(text), "%" PRIu64 " %u", quota, CFS_PERIOD_US);
+			return put(dir, "cpu.max", text, err);
+		}
+		/* The period of a new group is CFS_PERIOD_US already. */
+		return put_u64(dir, "cpu.cfs_quota_us", quota, err);
+	}
+	return 0;
+}
+
+int cgroup_make(struct cgroup_host *h, const char *id, const struct cgroup_limits *lim,
+		struct cgroup_join *ret, struct brig_err *err)
+{
+	struct cgroup_join j = { 0 };
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		if (h->tree[t].fd < 0 || !h->tree[t].ctls)
+			continue;
+		if (mkdirat(h->tree[t].fd, id, 0755) < 0) {
+			brig_fail(err, errno == EEXIST ? BRIG_E_EXISTS : BRIG_E_EXHAUSTED, errno,
+				  "make cgroup '%s' in %s", id, h->tree[t].path);
+			goto fail;
+		}
+		AUTO_FD dir = openat(h->tree[t].fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (dir < 0) {
+			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
+			goto fail;
+		}
+		if (set_limits(h, h->tree[t].ctls, dir, lim, err) < 0)
+			goto fail;
+		int fd = h->version == 2 ? fd_steal(&dir)
+					 : openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
+		if (fd < 0) {
+			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open the task file of '%s'", id);
+			goto fail;
+		}
+		j.fd[j.n++] = fd;
+	}
+	*ret = j;
+	return 0;
+fail:
+	cgroup_join_close(&j);
+	cgroup_remove(h, id);
+	return -1;
+}
+
+/* A number in a one-number file; 0 and clear *ok on any trouble. */
+static uint64_t num(int dir, const char *id, const char *file, int *ok)
+{
+	char path[128], text[64];
+	snprintf(path, sizeof(path), "%s/%s", id, file);
+	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
+		*ok = 0;
+		return 0;
+	}
+	if (strcmp(text, "max") == 0)
+		return UINT64_MAX;
+	return strtoull(text, NULL, 10);
+}
+
+/* The value behind "key " in a flat-keyed file. */
+static uint64_t keyed(int dir, const char *id, const char *file, const char *key, int *ok)
+{
+	char path[128], text[4096];
+	snprintf(path, sizeof(path), "%s/%s", id, file);
+	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
+		*ok = 0;
+		return 0;
+	}
+	size_t n = strlen(key);
+	for (const char *p = text; *p;) {
+		if (strncmp(p, key, n) == 0 && p[n] == ' ')
+			return strtoull(p + n + 1, NULL, 10);
+		p += strcspn(p, "\n");
+		p += *p == '\n';
+	}
+	*ok = 0;
+	return 0;
+}
+
+/* Sums the numbers behind each `key` ("rbytes=" on v2, "Total " lines on v1) of an I/O file. */
+static uint64_t io_sum(int dir, const char *id, int version, int *ok)
+{
+	char path[128], text[8192];
+	const char *file = version == 2 ? "io.stat" : "blkio.throttle.io_service_bytes_recursive";
+	snprintf(path, sizeof(path), "%s/%s", id, file);
+	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
+		*ok = 0;
+		return 0;
+	}
+	uint64_t sum = 0;
+	if (version == 2) {
+		static const char *const keys[] = { " rbytes=", " wbytes=" };
+		for (unsigned k = 0; k < 2; k++)
+			for (const char *p = text; (p = strstr(p, keys[k]));)
+				sum += strtoull(p += strlen(keys[k]), NULL, 10);
+		return sum;
+	}
+	/* The last line is "Total N" over all devices. */
+	const char *p = strstr(text, "\nTotal ");
+	if (p)
+		p++;
+	else if (strncmp(text, "Total ", 6) == 0)
+		p = text;
+	return p ? strtoull(p + 6, NULL, 10) : 0;
+}
+
+static void read_memory(int dir, const char *id, int version, struct jail_stats *st)
+{
+	int ok = 1, opt = 1;
+	if (version == 2) {
+		st->memory_bytes = num(dir, id, "memory.current", &ok);
+		st->memory_limit_bytes = num(dir, id, "memory.max", &ok);
+		st->oom_kills = keyed(dir, id, "memory.events", "oom_kill", &ok);
+		st->memory_limit_hits = keyed(dir, id, "memory.events", "max", &opt);
+		st->memory_peak_bytes = num(dir, id, "memory.peak", &opt); /* Linux 5.19 */
+		if (st->memory_peak_bytes < st->memory_bytes)
+			st->memory_peak_bytes = st->memory_bytes;
+	} else {
+		st->memory_bytes = num(dir, id, "memory.usage_in_bytes", &ok);
+		st->memory_limit_bytes = num(dir, id, "memory.limit_in_bytes", &ok);
+		st->memory_peak_bytes = num(dir, id, "memory.max_usage_in_bytes", &ok);
+		st->memory_limit_hits = num(dir, id, "memory.failcnt", &opt);
+		st->oom_kills = keyed(dir, id, "memory.oom_control", "oom_kill", &ok);
+	}
+	if (ok)
+		st->valid |= JAIL_STAT_MEMORY;
+}
+
+void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st)
+{
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		int dir = h->tree[t].fd, ok;
+		unsigned ctls = h->tree[t].ctls;
+		if (dir < 0)
+			continue;
+		if (ctls & 1u << CG_MEMORY)
+			read_memory(dir, id, h->version, st);
+		if (ctls & 1u << CG_PIDS) {
+			int opt = 1;
+			ok = 1;
+			st->pids = num(dir, id, "pids.current", &ok);
+			st->pids_limit_hits = keyed(dir, id, "pids.events", "max", &opt);
+			st->pids_peak = num(dir, id, "pids.peak", &opt); /* Linux 6.1 */
+			if (st->pids_peak < st->pids)
+				st->pids_peak = st->pids;
+			/* The agent is not the tenant's process (see set_limits). */
+			st->pids -= st->pids > 0;
+			st->pids_peak -= st->pids_peak > 0;
+			if (ok)
+				st->valid |= JAIL_STAT_PIDS;
+		}
+		if (ctls & 1u << CG_CPUACCT) {
+			ok = 1;
+			st->cpu_us = h->version == 2
+					     ? keyed(dir, id, "cpu.stat", "usage_usec", &ok)
+					     : num(dir, id, "cpuacct.usage", &ok) / 1000;
+			if (ok)
+				st->valid |= JAIL_STAT_CPU;
+		}
+		if (ctls & 1u << CG_CPU) {
+			int opt = 1;
+			st->cpu_throttled_us =
+				h->version == 2
+					? keyed(dir, id, "cpu.stat", "throttled_usec", &opt)
+					: keyed(dir, id, "cpu.stat", "throttled_time", &opt) / 1000;
+		}
+		if (ctls & 1u << CG_BLKIO) {
+			ok = 1;
+			st->io_bytes = io_sum(dir, id, h->version, &ok);
+			if (ok)
+				st->valid |= JAIL_STAT_IO;
+		}
+	}
+}
+
+void cgroup_kill(const struct cgroup_host *h, const char *id)
+{
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		char path[128], text[8192];
+		if (h->tree[t].fd < 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/cgroup.kill", id); /* Linux 5.14, v2 */
+		if (h->version == 2 && fd_spew_at(h->tree[t].fd, path, "1") == 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/cgroup.procs", id);
+		if (fd_slurp_at(h->tree[t].fd, path, text, sizeof(text)) < 0)
+			continue;
+		for (char *p = text, *save = NULL, *tok; (tok = strtok_r(p, "\n", &save)); p = NULL) {
+			long pid = strtol(tok, NULL, 10);
+			if (pid > 1)
+				kill((pid_t)pid, SIGKILL);
+		}
+	}
+}
+
+int cgroup_remove(const struct cgroup_host *h, const char *id)
+{
+	int r = 0;
+	for (unsigned t = 0; t < h->ntrees; t++)
+		if (h->tree[t].fd >= 0 && unlinkat(h->tree[t].fd, id, AT_REMOVEDIR) < 0 &&
+		    errno != ENOENT)
+			r = -errno;
+	return r;
+}
+
+void cgroup_capacity(const struct cgroup_host *h, uint64_t *ret_mem, uint32_t *ret_pids)
+{
+	struct sysinfo si;
+	char text[64];
+	*ret_mem = sysinfo(&si) == 0 ? (uint64_t)si.totalram * si.mem_unit : 0;
+	*ret_pids = 32768;
+	if (fd_slurp_at(AT_FDCWD, "/proc/sys/kernel/pid_max", text, sizeof(text)) > 0)
+		*ret_pids = (uint32_t)strtoul(text, NULL, 10);
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		AUTO_FD up = h->tree[t].brig_fd < 0
+				     ? -1
+				     : openat(h->tree[t].brig_fd, "..", O_PATH | O_CLOEXEC);
+		if (up < 0)
+			continue;
+		int ok = 1;
+		if (h->tree[t].ctls & 1u << CG_MEMORY) {
+			uint64_t v = num(up, ".", h->version == 2 ? "memory.max"
+								  : "memory.limit_in_bytes",
+					 &ok);
+			if (ok && v && v < *ret_mem)
+				*ret_mem = v;
+		}
+		ok = 1;
+		if (h->tree[t].ctls & 1u << CG_PIDS) {
+			uint64_t v = num(up, ".", "pids.max", &ok);
+			if (ok && v && v < *ret_pids)
+				*ret_pids = (uint32_t)v;
+		}
+	}
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroup.h: limits and figures of sandboxes, on cgroup v2 and on v1 or hybrid hosts.
+ *
+ * A host is opened once (which hierarchies exist, which can be written). Every sandbox gets one
+ * group named by its id, in the directory of the jaild instance that made it:
+ *     v2        <mount>/brig/<instance>/<id>
+ *     v1        <mount of each controller>/brig/<instance>/<id>
+ * so the directory itself is the crash record: whose it is, and whether its owner lives.
+ */
+#ifndef BRIG_CONTAINER_CGROUP_H
+#define BRIG_CONTAINER_CGROUP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "brig/jail_proto.h"
+
+/* v1 controllers that brig uses, in the order in which a process joins them. cpuset and devices are
+ * left alone: nodes cannot be made inside, and CPUs are limited by bandwidth. */
+enum cgroup_ctl { CG_MEMORY, CG_PIDS, CG_CPU, CG_CPUACCT, CG_BLKIO, CG__N_CTL };
+
+/* A hierarchy is one mounted tree; controllers mounted together share one. */
+#define CG_TREES_MAX CG__N_CTL
+struct cgroup_host {
+	int version; /* 0 none, 1, 2 */
+	uint32_t enforced;
+	unsigned ntrees;
+	struct {
+		unsigned ctls; /* mask of 1 << enum cgroup_ctl; all of them on v2 */
+		int fd;        /* directory of this instance */
+		int brig_fd;   /* its parent, <mount>/brig */
+		char path[256];
+	} tree[CG_TREES_MAX];
+	int swap; /* v1: memory.memsw exists; v2: memory.swap.max exists */
+	char instance[32];
+};
+
+/* What a joining process needs: v2: the directory for CLONE_INTO_CGROUP; v1: one writable
+ * `tasks` file per tree. The caller closes them. */
+struct cgroup_join {
+	unsigned n;
+	int fd[CG_TREES_MAX];
+};
+
+struct cgroup_limits {
+	uint64_t memory_bytes;
+	uint32_t cpu_milli, pids;
+};
+
+/* Finds the hierarchies; never fails: without any, version is 0 and enforced is 0. instance NULL =
+ * look only (probe, gc): nothing is created and tree[].fd stays -1. delegated is a directory that the
+ * operator handed to brig; NULL: the top of the mount. */
+void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated);
+/* v2: the directory of the caller's own group, which is what an ordinary user may have been given.
+ * 0 or -ENOENT. */
+int cgroup_own(char *ret, size_t cap);
+/* Removes the directory of the instance and, when nobody else uses it, <mount>/brig. */
+void cgroup_host_close(struct cgroup_host *h);
+
+/* Makes the groups of a sandbox and writes its limits. On failure nothing stays behind. */
+int cgroup_make(struct cgroup_host *h, const char *id, const struct cgroup_limits *lim,
+		struct cgroup_join *ret, struct brig_err *err);
+/* Figures; groups that cannot be read leave their bit of valid clear. */
+void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st);
+/* Kills whatever is left in it (v2: cgroup.kill; else SIGKILL to each listed process). */
+void cgroup_kill(const struct cgroup_host *h, const char *id);
+/* 0 when all groups are gone, -EBUSY while a process lingers, other -errno. */
+int cgroup_remove(const struct cgroup_host *h, const char *id);
+void cgroup_join_close(struct cgroup_join *j);
+/* Bytes of memory and processes that this host (or the group that jaild lives in) really has. */
+void cgroup_capacity(const struct cgroup_host *h, uint64_t *ret_mem, uint32_t *ret_pids);
+
+#endif

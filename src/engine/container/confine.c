@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* confine.c: how the child of the stage sheds what it has; the contract is in stage.h. */
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent/caps.h"
+#include "base/fd.h"
+#include "engine/container/seccomp.h"
+#include "engine/container/stage.h"
+
+/* CAP_LAST_CAP of the kernel headers may be older than the running kernel: asking beyond the end
+ * answers EINVAL, which ends the loop. 63 is the width of the kernel's set. */
+#define CAP_BITS 63
+
+int confine_join(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st)
+{
+	/* v2: clone3 has placed us already. */
+	for (unsigned i = 0; s->cgroup_version == 1 && i < f->n_join; i++)
+		if (write(f->join[i], "0", 1) != 1)
+			return stage_fail(st, -errno, "join cgroup %u", i);
+	/* After joining, so that the own group is the root of what is seen. */
+	if (unshare(CLONE_NEWCGROUP) < 0)
+		return stage_fail(st, -errno, "unshare the cgroup namespace");
+	if (f->netns >= 0 && setns(f->netns, CLONE_NEWNET) < 0)
+		return stage_fail(st, -errno, "enter the network namespace");
+	return 0;
+}
+
+/* Lowers a limit to v, or leaves it where it is tighter already. */
+static int lower_limit(int what, rlim_t v, struct stage_step *st)
+{
+	struct rlimit l;
+	if (getrlimit(what, &l) < 0)
+		return stage_fail(st, -errno, "read resource limit %d", what);
+	if (l.rlim_max > v)
+		l.rlim_max = v;
+	l.rlim_cur = l.rlim_max;
+	return setrlimit(what, &l) < 0 ? stage_fail(st, -errno, "set resource limit %d", what) : 0;
+}
+
+int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st)
+{
+	int r;
+	if (sethostname(s->spec.hostname, strlen(s->spec.hostname)) < 0)
+		return stage_fail(st, -errno, "set the host name");
+	static const struct {
+		int what;
+		rlim_t most;
+	} lower[] = {
+		/* Core files would land in the writable layer and hold other people's secrets. */
+		{ RLIMIT_CORE, 0 },
+		/* POSIX queues and pending signals are kernel memory of a user, not of a cgroup. */
+		{ RLIMIT_MSGQUEUE, 0 },
+		{ RLIMIT_SIGPENDING, 4096 },
+		{ RLIMIT_MEMLOCK, 8u << 20 },
+		/* A loop at real-time priority would starve the host's CPUs. */
+		{ RLIMIT_RTPRIO, 0 },
+		{ RLIMIT_NICE, 0 },
+	};
+	for (unsigned i = 0; i < sizeof(lower) / sizeof(lower[0]); i++)
+		if ((r = lower_limit(lower[i].what, lower[i].most, st)) < 0)
+			return r;
+	struct rlimit files = { s->spec.nofile, s->spec.nofile };
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		return stage_fail(st, -errno, "set the limit of open descriptors to %u",
+				  s->spec.nofile);
+
+	if (setns(f->userns, CLONE_NEWUSER) < 0)
+		return stage_fail(st, -errno, "enter the user namespace");
+	if (s->flags & STAGE_F_RANGE && setgroups(0, NULL) < 0)
+		return stage_fail(st, -errno, "drop supplementary groups");
+	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+		return stage_fail(st, -errno, "become uid 0 of the user namespace");
+	/* The change of ids cleared it. Another process inside may look into the agent only if it has
+	 * all of the agent's capabilities, and the agent keeps one (SETPCAP) that no command gets. */
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+		return stage_fail(st, -errno, "set dumpable");
+
+	/* Also cleared by it. jaild is the parent (CLONE_PARENT): no sandbox outlives it. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return stage_fail(st, -errno, "set the parent death signal");
+
+	uint64_t keep = BRIG_CAPS_AGENT;
+	for (int c = 0; c <= CAP_BITS; c++)
+		if (!(keep >> c & 1) && prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0) {
+			if (errno == EINVAL)
+				break;
+			return stage_fail(st, -errno, "drop capability %d", c);
+		}
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = { { 0 } };
+	for (int i = 0; i < 2; i++)
+		d[i].permitted = d[i].effective = (uint32_t)(keep >> (32 * i));
+	if (syscall(SYS_capset, &h, d) < 0)
+		return stage_fail(st, -errno, "limit the capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return stage_fail(st, -errno, "set no_new_privs");
+	return 0;
+}
+
+int confine_syscalls(const struct stage_spawn *s, struct stage_step *st)
+{
+	int r = seccomp_install_payload(s->deny_suid != 0);
+	return r < 0 ? stage_fail(st, r, "install the system call filter") : 0;
+}

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rootfs.c: what a sandbox sees as its file system.
+ *
+ * Theory of operation
+ * -------------------
+ * The template (once per stage) is one small tmpfs that becomes "/" of the stage:
+ *     /usr       the host's /usr, a detached copy, read-only (for the built-in host image)
+ *     /img/N     the root of image N, read-only; /img/0 is a synthetic skeleton for the host image
+ *     /l /w /r   where a child puts its lower layer, its writable layer and its root
+ * Then the host's own tree is detached: from here on no path leads back to it.
+ *
+ * A child, still as root of the outer user namespace, in its own copy of that (short) mount table:
+ *     /w   tmpfs, limited in bytes and inodes, charged to the sandbox (it has joined its cgroup)
+ *     /l   the image, id-mapped so that its file owners are those of this sandbox
+ *     /r   overlay of both: the root
+ * then proc, a minimal /dev, /dev/pts, /dev/shm, masks, home and volumes, and pivots. All mounts
+ * are owned by the outer user namespace, so even a root inside that finds a way to call mount(2) may
+ * not change or undo one of them.
+ *
+ * The overlay's options are relative names: /proc/self/mountinfo inside shows "lowerdir=l", not where
+ * the host keeps its images. Targets inside the image are opened without following any link, and no
+ * tenant process has run in this root before, so nothing can be swapped in between.
+ *
+ * Not done: /sys is not mounted (it describes the host); /dev/mqueue and /dev/hugepages do not exist.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mountfd.h"
+#include "base/path.h"
+#include "engine/container/stage.h"
+
+#define RO_ATTRS (MNTFD_ATTR_RDONLY | MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV)
+
+/* The whole of /dev beside links and directories. Major and minor: Documentation/admin-guide/devices. */
+static const struct {
+	const char *name;
+	unsigned major, minor;
+} nodes[] = { { "null", 1, 3 },	  { "zero", 1, 5 },    { "full", 1, 7 },
+	      { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 } };
+#define N_NODES (sizeof(nodes) / sizeof(nodes[0]))
+
+static const struct {
+	const char *name, *target;
+} dev_links[] = { { "fd", "/proc/self/fd" },
+		  { "stdin", "/proc/self/fd/0" },
+		  { "stdout", "/proc/self/fd/1" },
+		  { "stderr", "/proc/self/fd/2" },
+		  { "ptmx", "pts/ptmx" } };
+#define N_LINKS (sizeof(dev_links) / sizeof(dev_links[0]))
+
+/* Inodes of the writable layer that are ours, not the tenant's: its directories and /dev. */
+#define OWN_INODES (8u + N_NODES + N_LINKS)
+
+/*
+ * Files of proc that describe the host or act on it. Most of what is dangerous there (kcore, kmsg,
+ * kpage*, vmallocinfo, slabinfo, ..) has mode 0400 and belongs to host root, who is nobody inside; the
+ * first three repeat that for the day when a mapping is wrong. The others are world-readable and tell
+ * about the host. Each costs about 10 us per sandbox, so the list holds what matters.
+ */
+static const char *const masked_files[] = { "kcore",	  "sysrq-trigger", "timer_list", "cmdline",
+					    "keys",	  "key-users",	   "modules",	 "interrupts",
+					    "diskstats", "partitions",	   "config.gz",	 "sched_debug" };
+static const char *const masked_dirs[] = { "acpi", "asound", "scsi", "driver" };
+static const char *const readonly_dirs[] = { "sys", "bus", "fs", "irq" };
+
+int stage_fail(struct stage_step *st, int err, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(st->text, sizeof(st->text), fmt, ap);
+	va_end(ap);
+	return err < 0 ? err : -EIO;
+}
+
+/* ---- template ---- */
+
+static int write_file(const char *path, const char *text)
+{
+	AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	return fd_write_full(fd, text, strlen(text));
+}
+
+/* Copies the symbolic links of the host's /etc/alternatives that point into /usr: they are part of
+ * how Debian's /usr works (awk, cc, pager, ..), not configuration of this host. */
+static void copy_alternatives(int from, const char *to)
+{
+	DIR *d = from >= 0 ? fdopendir(from) : NULL;
+	if (!d)
+		return;
+	mkdir(to, 0755);
+	struct dirent *e;
+	while ((e = readdir(d))) {
+		char target[256], path[512];
+		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		if (strncmp(target, "/usr/", 5) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", to, e->d_name);
+		if (symlink(target, path) < 0)
+			continue; /* a missing alternative is only a missing command */
+	}
+	closedir(d);
+}
+
+/* The host image: /usr of the host and an /etc that says nothing about the host. */
+static int make_skeleton(int alternatives, int ld_cache)
+{
+	static const char *const dirs[] = { "etc", "usr", "proc", "sys", "dev", "tmp", "run", "var",
+					    "var/tmp", "home", "home/user", "root", "mnt", "opt",
+					    "srv", "var/lib", "var/cache", "var/log", "etc/brig" };
+	static const struct {
+		const char *path, *text;
+	} files[] = {
+		{ "etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"
+				"daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
+				"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+				"user:x:1000:1000:user:/home/user:/bin/bash\n" },
+		{ "etc/group", "root:x:0:\ndaemon:x:1:\ntty:x:5:\nsudo:x:27:user\n"
+			       "nogroup:x:65534:\nuser:x:1000:\n" },
+		{ "etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n" },
+		{ "etc/hostname", "sandbox\n" },
+		{ "etc/resolv.conf", "" },
+		{ "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"
+				       "services: files\nprotocols: files\n" },
+		{ "etc/os-release", "PRETTY_NAME=\"brig host image\"\nNAME=\"brig\"\nID=brig\n" },
+		{ "etc/profile", "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n" },
+		{ "etc/shells", "/bin/sh\n/bin/bash\n" },
+	};
+	static const char *const merged[] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
+	if (mkdir("img/0", 0755) < 0 || chdir("img/0") < 0)
+		return -errno;
+	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (mkdir(dirs[i], 0755) < 0)
+			return -errno;
+	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		int r = write_file(files[i].path, files[i].text);
+		if (r < 0)
+			return r;
+	}
+	for (unsigned i = 0; i < sizeof(merged) / sizeof(merged[0]); i++) {
+		char target[32], probe[32];
+		snprintf(target, sizeof(target), "usr/%s", merged[i]);
+		snprintf(probe, sizeof(probe), "../../usr/%s", merged[i]);
+		if (access(probe, F_OK) == 0 && symlink(target, merged[i]) < 0)
+			return -errno;
+	}
+	if (chown("home/user", 1000, 1000) < 0 && errno != EINVAL) /* EINVAL: rootless with one id */
+		return -errno;
+	if (chmod("tmp", 01777) < 0 || chmod("var/tmp", 01777) < 0 || chmod("root", 0700) < 0)
+		return -errno;
+	copy_alternatives(alternatives, "etc/alternatives");
+	if (ld_cache >= 0) {
+		/* Only a list of library files below /usr; without it every program start searches. */
+		AUTO_FD out = open("etc/ld.so.cache", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		char block[65536];
+		ssize_t n;
+		while (out >= 0 && (n = fd_read_full(ld_cache, block, sizeof(block))) > 0)
+			if (fd_write_full(out, block, (size_t)n) < 0)
+				break;
+	}
+	return chdir("/") < 0 ? -errno : 0;
+}
+
+/* Rootless only: device nodes cannot be made, so the host's are kept as files to bind. */
+static int keep_host_nodes(int *fds)
+{
+	for (unsigned i = 0; i < N_NODES; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/dev/%s", nodes[i].name);
+		fds[i] = mntfd_clone(AT_FDCWD, path, 0);
+		if (fds[i] < 0)
+			return fds[i];
+	}
+	return 0;
+}
+
+static int attach_at(int fd, const char *path)
+{
+	AUTO_FD target = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	if (target < 0)
+		return -errno;
+	return mntfd_attach(fd, target);
+}
+
+int rootfs_template(int rootless, struct stage_step *st)
+{
+	static const char *const dirs[] = { "usr", "img", "l", "w", "r", "old", "hostdev", "proc" };
+	int node_fd[N_NODES];
+	int r;
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return stage_fail(st, -errno, "make the mount namespace private");
+	AUTO_FD usr = mntfd_clone(AT_FDCWD, "/usr", 0);
+	if (usr < 0)
+		return stage_fail(st, usr, "clone the mount of /usr");
+	struct mntfd_attr ro = { .set = RO_ATTRS };
+	if ((r = mntfd_setattr(usr, 0, &ro)) < 0)
+		return stage_fail(st, r, "make /usr read-only");
+	/* Both may be absent on a minimal host. fdopendir() takes the first over. */
+	int alternatives = open("/etc/alternatives", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD ld_cache = open("/etc/ld.so.cache", O_RDONLY | O_CLOEXEC);
+	if (rootless && (r = keep_host_nodes(node_fd)) < 0)
+		return stage_fail(st, r, "keep the host's device nodes");
+	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m") < 0 ||
+	    chdir("/tmp") < 0)
+		return stage_fail(st, -errno, "mount the template");
+	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (mkdir(dirs[i], 0755) < 0)
+			return stage_fail(st, -errno, "make template directory %s", dirs[i]);
+	/* A user namespace may mount a new proc only where it can see a whole one. */
+	if (rootless && mount("/proc", "proc", NULL, MS_BIND | MS_REC, NULL) < 0)
+		return stage_fail(st, -errno, "keep proc");
+	if (syscall(SYS_pivot_root, ".", "old") < 0 || chdir("/") < 0)
+		return stage_fail(st, -errno, "enter the template");
+	if (umount2("/old", MNT_DETACH) < 0)
+		return stage_fail(st, -errno, "detach the host's tree");
+	rmdir("/old");
+	if ((r = attach_at(usr, "/usr")) < 0)
+		return stage_fail(st, r, "attach /usr");
+	for (unsigned i = 0; rootless && i < N_NODES; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/hostdev/%s", nodes[i].name);
+		r = write_file(path, "");
+		if (r < 0 || (r = attach_at(node_fd[i], path)) < 0)
+			return stage_fail(st, r, "keep device node %s", nodes[i].name);
+		close(node_fd[i]);
+	}
+	if ((r = make_skeleton(alternatives, ld_cache)) < 0)
+		return stage_fail(st, r, "make the host image");
+	return 0;
+}
+
+int rootfs_image(uint32_t id, int mount_fd)
+{
+	char path[32];
+	snprintf(path, sizeof(path), "/img/%u", id);
+	if (mount_fd < 0)
+		return umount2(path, MNT_DETACH) < 0 || rmdir(path) < 0 ? -errno : 0;
+	if (mkdir(path, 0755) < 0)
+		return -errno;
+	int r = attach_at(mount_fd, path);
+	if (r < 0)
+		rmdir(path);
+	return r;
+}
+
+/* ---- child ---- */
+
+static int writable_layer(const struct stage_spawn *s, int rootless, struct stage_step *st)
+{
+	char opt[128];
+	const struct jail_spec *p = &s->spec;
+	snprintf(opt, sizeof(opt), "mode=0755,size=%" PRIu64 ",nr_inodes=%" PRIu64, p->disk_bytes,
+		 p->inodes + OWN_INODES);
+	/* No MS_NODEV here: /dev below is a directory of this file system. Nothing of it is reachable
+	 * inside except through mounts that carry their own flags. */
+	if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID, opt) < 0)
+		return stage_fail(st, -errno, "mount the writable layer");
+	if (mkdir("/w/u", 0755) < 0 || mkdir("/w/o", 0755) < 0 || mkdir("/w/d", 0755) < 0 ||
+	    mkdir("/w/d/pts", 0755) < 0 || mkdir("/w/d/shm", 0755) < 0 || mkdir("/w/s", 01777) < 0 ||
+	    mkdir("/w/e", 0555) < 0 ||
+	    chown("/w/u", s->host_uid, s->host_gid) < 0)
+		return stage_fail(st, -errno, "prepare the writable layer");
+	for (unsigned i = 0; i < N_NODES; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/w/d/%s", nodes[i].name);
+		if (rootless) {
+			int r = write_file(path, "");
+			if (r < 0)
+				return stage_fail(st, r, "make %s", path);
+		} else if (mknod(path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) < 0)
+			return stage_fail(st, -errno, "make device node %s", nodes[i].name);
+	}
+	for (unsigned i = 0; i < N_LINKS; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/w/d/%s", dev_links[i].name);
+		if (symlink(dev_links[i].target, path) < 0)
+			return stage_fail(st, -errno, "make %s", path);
+	}
+	return 0;
+}
+
+static int root_overlay(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
+			struct stage_step *st)
+{
+	char img[32], opt[96];
+	int r;
+	int map = (s->flags & STAGE_F_IDMAP) != 0;
+	snprintf(img, sizeof(img), "img/%u", s->spec.image);
+	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", img,
+		 rootless ? ",userxattr" : "");
+	if (map) {
+		AUTO_FD tree = mntfd_clone(AT_FDCWD, img, 0);
+		if (tree < 0)
+			return stage_fail(st, tree, "open image %u", s->spec.image);
+		struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_IDMAP,
+					.userns_fd = (uint64_t)f->userns };
+		r = mntfd_setattr(tree, 0, &a);
+		/* The skeleton of the host image is a tmpfs, which can be mapped from Linux 6.3 on;
+		 * before, its files belong to nobody and root inside may not change them. */
+		if (r < 0 && s->spec.image != 0)
+			return stage_fail(st, r, "map the owners of image %u", s->spec.image);
+		if (r == 0 && (r = attach_at(tree, "/l")) < 0)
+			return stage_fail(st, r, "attach the lower layer");
+		if (r == 0)
+			snprintf(opt, sizeof(opt), "lowerdir=l,upperdir=w/u,workdir=w/o");
+	}
+	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) < 0)
+		return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
+	return 0;
+}
+
+/* Attaches a detached mount on a directory of the image that must exist and must not be a link. */
+static int attach_in_root(int root, int fd, const char *rel, struct stage_step *st)
+{
+	AUTO_FD target = path_open_beneath(root, rel, O_PATH | O_DIRECTORY, 0);
+	if (target < 0)
+		return stage_fail(st, target, "open /%s of the image (it must be a directory)", rel);
+	int r = mntfd_attach(fd, target);
+	return r < 0 ? stage_fail(st, r, "attach /%s", rel) : 0;
+}
+
+static int system_mounts(const struct stage_spawn *s, int root, int rootless, struct stage_step *st)
+{
+	int r;
+	char text[32];
+	AUTO_FD pfs = mntfd_fsopen("proc");
+	AUTO_FD proc = pfs < 0 ? pfs
+			       : mntfd_fsmount(pfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
+							    MNTFD_ATTR_NOEXEC);
+	if (proc < 0)
+		return stage_fail(st, proc, "mount proc");
+	if ((r = attach_in_root(root, proc, "proc", st)) < 0)
+		return r;
+
+	AUTO_FD dev = mntfd_clone(AT_FDCWD, "/w/d", 0);
+	struct mntfd_attr da = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NOEXEC };
+	if (dev < 0 || (r = mntfd_setattr(dev, 0, &da)) < 0)
+		return stage_fail(st, dev < 0 ? dev : r, "prepare /dev");
+	if ((r = attach_in_root(root, dev, "dev", st)) < 0)
+		return r;
+	for (unsigned i = 0; rootless && i < N_NODES; i++) {
+		char from[32], to[32];
+		snprintf(from, sizeof(from), "/hostdev/%s", nodes[i].name);
+		snprintf(to, sizeof(to), "/r/dev/%s", nodes[i].name);
+		if (mount(from, to, NULL, MS_BIND, NULL) < 0)
+			return stage_fail(st, -errno, "bind device node %s", nodes[i].name);
+	}
+	AUTO_FD tfs = mntfd_fsopen("devpts");
+	if (tfs < 0)
+		return stage_fail(st, tfs, "open devpts");
+	mntfd_fsconfig_str(tfs, "ptmxmode", "0666");
+	mntfd_fsconfig_str(tfs, "mode", "0620");
+	/* gid 5 is tty in Debian's base-passwd; only with a range of ids does it exist inside. */
+	snprintf(text, sizeof(text), "%u", s->host_gid + (s->flags & STAGE_F_RANGE ? 5u : 0u));
+	mntfd_fsconfig_str(tfs, "gid", text);
+	mntfd_fsconfig_str(tfs, "max", "256");
+	AUTO_FD pts = mntfd_fsmount(tfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NOEXEC);
+	if (pts < 0)
+		return stage_fail(st, pts, "mount devpts");
+	if ((r = attach_in_root(root, pts, "dev/pts", st)) < 0)
+		return r;
+	AUTO_FD shm = mntfd_clone(AT_FDCWD, "/w/s", 0);
+	struct mntfd_attr sa = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV };
+	if (shm < 0 || (r = mntfd_setattr(shm, 0, &sa)) < 0)
+		return stage_fail(st, shm < 0 ? shm : r, "prepare /dev/shm");
+	if ((r = attach_in_root(root, shm, "dev/shm", st)) < 0)
+		return r;
+	/* Last, because the mount points above are on it. */
+	struct mntfd_attr ra = { .set = MNTFD_ATTR_RDONLY };
+	AUTO_FD devdir = open("/r/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (devdir < 0 || (r = mntfd_setattr(devdir, 0, &ra)) < 0)
+		return stage_fail(st, devdir < 0 ? -errno : r, "make /dev read-only");
+	return 0;
+}
+
+/* /r/proc is our own proc mount: these names are the kernel's. */
+static int mask_proc(struct stage_step *st)
+{
+	char path[64];
+	for (unsigned i = 0; i < sizeof(masked_files) / sizeof(masked_files[0]); i++) {
+		snprintf(path, sizeof(path), "/r/proc/%s", masked_files[i]);
+		if (mount("/r/dev/null", path, NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+			return stage_fail(st, -errno, "mask /proc/%s", masked_files[i]);
+	}
+	for (unsigned i = 0; i < sizeof(masked_dirs) / sizeof(masked_dirs[0]); i++) {
+		snprintf(path, sizeof(path), "/r/proc/%s", masked_dirs[i]);
+		if (mount("/w/e", path, NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+			return stage_fail(st, -errno, "mask /proc/%s", masked_dirs[i]);
+	}
+	for (unsigned i = 0; i < sizeof(readonly_dirs) / sizeof(readonly_dirs[0]); i++) {
+		snprintf(path, sizeof(path), "/r/proc/%s", readonly_dirs[i]);
+		AUTO_FD fd = mntfd_clone(AT_FDCWD, path, 0);
+		if (fd == -ENOENT)
+			continue;
+		struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_NOEXEC };
+		int r = fd;
+		if (fd < 0 || (r = mntfd_setattr(fd, 0, &a)) < 0 || (r = attach_at(fd, path)) < 0)
+			return stage_fail(st, r, "make /proc/%s read-only", readonly_dirs[i]);
+	}
+	return 0;
+}
+
+/* The host image's /usr: an overlay of its own per sandbox, so that locks and leases on its files
+ * are not shared with the host or with other sandboxes, and its source is not shown. */
+static int host_usr(int root, struct stage_step *st)
+{
+	if (mount("overlay", "/l", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
+		  "lowerdir=usr:w/e") < 0)
+		return stage_fail(st, -errno, "mount the host's /usr");
+	AUTO_FD usr = mntfd_clone(AT_FDCWD, "/l", 0);
+	if (usr < 0)
+		return stage_fail(st, usr, "clone /usr");
+	return attach_in_root(root, usr, "usr", st);
+}
+
+static int attach_volumes(const struct stage_spawn *s, const struct stage_fds *f, int root,
+			  struct stage_step *st)
+{
+	for (unsigned i = 0; i < f->n_volumes; i++) {
+		const struct jail_volume *v = &s->spec.volumes[i];
+		struct stat sb;
+		int r;
+		if (fstat(f->volume[i], &sb) < 0)
+			return stage_fail(st, -errno, "look at the volume for %s", v->path);
+		AUTO_FD target = -1;
+		if (S_ISDIR(sb.st_mode)) {
+			target = path_mkdirs_beneath(root, v->path, s->host_uid, s->host_gid);
+		} else if (S_ISREG(sb.st_mode)) {
+			char dir[JAIL_PATH_MAX];
+			snprintf(dir, sizeof(dir), "%s", v->path);
+			char *slash = strrchr(dir, '/');
+			*slash = '\0';
+			AUTO_FD parent = path_mkdirs_beneath(root, dir, s->host_uid, s->host_gid);
+			if (parent >= 0) {
+				int fd = path_open_beneath(parent, slash + 1,
+							   O_WRONLY | O_CREAT | O_NONBLOCK, 0644);
+				if (fd >= 0)
+					close(fd);
+				target = path_open_beneath(parent, slash + 1, O_PATH, 0);
+			} else
+				target = parent;
+		} else
+			return stage_fail(st, -EINVAL, "volume for %s is no file or directory",
+					  v->path);
+		if (target < 0)
+			return stage_fail(st, target, "make the mount point %s", v->path);
+		if ((r = mntfd_attach(f->volume[i], target)) < 0)
+			return stage_fail(st, r, "attach the volume at %s", v->path);
+	}
+	return 0;
+}
+
+static int give_home(const struct stage_spawn *s, int root, struct stage_step *st)
+{
+	const struct jail_spec *p = &s->spec;
+	if (!p->home[0])
+		return 0;
+	uid_t uid = s->host_uid + (s->flags & STAGE_F_RANGE ? p->uid : 0);
+	gid_t gid = s->host_gid + (s->flags & STAGE_F_RANGE ? p->gid : 0);
+	struct stat sb;
+	AUTO_FD fd = path_open_beneath(root, p->home, O_RDONLY | O_DIRECTORY, 0);
+	if (fd == -ENOENT)
+		fd = path_mkdirs_beneath(root, p->home, s->host_uid, s->host_gid);
+	if (fd < 0)
+		return stage_fail(st, fd, "make the home directory %s", p->home);
+	/* Only the directory itself, and only where the image's owners could not be mapped. */
+	if (fstat(fd, &sb) == 0 && sb.st_uid == uid)
+		return 0;
+	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		return stage_fail(st, -errno, "give %s to its user", p->home);
+	return 0;
+}
+
+int rootfs_enter(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
+		 struct stage_step *st)
+{
+	int r;
+	if ((r = writable_layer(s, rootless, st)) < 0 || (r = root_overlay(s, f, rootless, st)) < 0)
+		return r;
+	AUTO_FD root = open("/r", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return stage_fail(st, -errno, "open the root");
+	if (s->spec.image == 0 && (r = host_usr(root, st)) < 0)
+		return r;
+	if ((r = system_mounts(s, root, rootless, st)) < 0 || (r = mask_proc(st)) < 0 ||
+	    (r = give_home(s, root, st)) < 0 || (r = attach_volumes(s, f, root, st)) < 0)
+		return r;
+	if (chdir("/r") < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+		return stage_fail(st, -errno, "enter the root");
+	/* The template is stacked on top of the new root now; detach it from there. */
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return stage_fail(st, -errno, "leave the template");
+	return 0;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slot.c: see slot.h.
+ *
+ * Theory of operation: leases are byte-range locks of an open file description (F_OFD_SETLK), so
+ * they are host-wide across several instances of jaild and vanish with the last descriptor, whatever
+ * kills the holder. A user namespace needs a process to be born; a short-lived child that only sleeps
+ * is cloned into it, its maps are written, and the namespace lives on through our descriptor.
+ * A busy jaild has a second process, the maker, which does this work ahead of requests.
+ */
+#include "engine/container/slot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+/* Rootless: subordinate ids are few (65536 by default), so a slot is small: ids 0 to 1022 and 65534
+ * inside. Debian gives users ids from 1000, packages below. */
+#define SMALL_SLOT 1024u
+
+static int lease_lock(const struct slot_host *h, uint32_t n, short type)
+{
+	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = n, .l_len = 1 };
+	return fcntl(h->lock, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+}
+
+int slot_host_open(struct slot_host *h, int run, int rootless, uint32_t sub_ids,
+		   struct brig_err *err)
+{
+	memset(h, 0, sizeof(*h));
+	h->home_netns = h->maker = -1;
+	h->rootless = rootless;
+	h->lock = openat(run, "leases", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (h->lock < 0)
+		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "open the lease file");
+	h->home_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (h->home_netns < 0)
+		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "open the own network namespace");
+	h->range = !rootless || sub_ids >= SMALL_SLOT;
+	if (!rootless) {
+		h->uid_base = BRIG_ID_BASE;
+		h->size = BRIG_ID_SLOT;
+		h->n = BRIG_ID_SLOTS;
+	} else if (h->range) {
+		/* Inside jaild's user namespace: 0 is the user, 1 .. are the subordinate ids. Slot 0
+		 * does not exist there; numbering stays the same for simplicity. */
+		h->size = SMALL_SLOT;
+		h->uid_base = 1 - SMALL_SLOT;
+		h->n = 1 + sub_ids / SMALL_SLOT;
+	} else {
+		h->size = 1;
+		h->n = BRIG_ID_SLOTS;
+	}
+	if (h->n > BRIG_ID_SLOTS)
+		h->n = BRIG_ID_SLOTS;
+	/* Start somewhere else each time: a fresh instance does not reuse the ids of the last one. */
+	h->next = 1 + (uint32_t)getpid() % (h->n > 1 ? h->n - 1 : 1);
+	return 0;
+}
+
+void slot_host_close(struct slot_host *h)
+{
+	while (h->n_ready)
+		slot_done(h, &h->ready[--h->n_ready]);
+	fd_close(&h->maker);
+	if (h->maker_pid > 0) {
+		kill(h->maker_pid, SIGKILL);
+		while (waitpid(h->maker_pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		h->maker_pid = 0;
+	}
+	fd_close(&h->lock);
+	fd_close(&h->home_netns);
+}
+
+/* What the child of userns_make does until it is killed. No library state is touched. */
+static void __attribute__((noreturn)) sleep_forever(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	for (;;)
+		syscall(SYS_pause);
+}
+
+static int spew_pid(int pid, const char *file, const char *text)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	return fd_spew_at(AT_FDCWD, path, text);
+}
+
+int userns_make(const char *uid_map, const char *gid_map)
+{
+	struct clone_args a = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
+	long pid = syscall(SYS_clone3, &a, sizeof(a));
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		sleep_forever();
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%ld/ns/user", pid);
+	int r = open(path, O_RDONLY | O_CLOEXEC);
+	if (r < 0)
+		r = -errno;
+	int e = r < 0 ? r : spew_pid((int)pid, "uid_map", uid_map);
+	if (e == 0)
+		e = spew_pid((int)pid, "gid_map", gid_map);
+	kill((pid_t)pid, SIGKILL);
+	while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (e < 0 && r >= 0) {
+		close(r);
+		r = e;
+	}
+	return r;
+}
+
+int netns_make(int home)
+{
+	if (unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	AUTO_FD ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	AUTO_FD sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	int r = 0;
+	if (ns < 0 || sock < 0 || ioctl(sock, SIOCSIFFLAGS, &ifr) < 0)
+		r = -errno;
+	/* The namespace belongs to the outer user namespace, so root inside has no capability over it;
+	 * servers on low ports work all the same, as they would in any container. */
+	if (r == 0)
+		fd_spew_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	if (setns(home, CLONE_NEWNET) < 0 && r == 0)
+		r = -errno;
+	return r < 0 ? r : fd_steal(&ns);
+}
+
+static int take_lease(struct slot_host *h, uint32_t *ret)
+{
+	for (uint32_t k = 1; k < h->n; k++) {
+		uint32_t n = h->next;
+		h->next = h->next + 1 < h->n ? h->next + 1 : 1;
+		if (h->taken[n / 8] & 1u << (n % 8) || lease_lock(h, n, F_WRLCK) < 0)
+			continue;
+		h->taken[n / 8] |= (uint8_t)(1u << (n % 8));
+		*ret = n;
+		return 0;
+	}
+	return -EBUSY;
+}
+
+/* The part that takes time; the lease is already in *s. 0 or -errno, *ret_step names what failed. */
+static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret_step)
+{
+	char map[96];
+	s->host_uid = s->host_gid = h->range ? h->uid_base + s->lease * h->size : 0;
+	if (!h->range)
+		snprintf(map, sizeof(map), "0 0 1\n");
+	else if (h->rootless)
+		snprintf(map, sizeof(map), "0 %u %u\n65534 %u 1\n", s->host_uid, h->size - 1,
+			 s->host_uid + h->size - 1);
+	else
+		snprintf(map, sizeof(map), "0 %u %u\n", s->host_uid, h->size);
+	*ret_step = "user";
+	s->userns = userns_make(map, map);
+	if (s->userns < 0)
+		return s->userns;
+	*ret_step = "network";
+	s->netns = netns_make(h->home_netns);
+	return s->netns < 0 ? s->netns : 0;
+}
+
+static int fail_slot(struct brig_err *err, int e, const char *step)
+{
+	brig_fail(err, BRIG_E_EXHAUSTED, -e, "make a %s namespace", step);
+	return brig_fix(err, "raise user.max_%s_namespaces, or run `brig doctor`",
+			step[0] == 'n' ? "net" : "user");
+}
+
+/* ---- the maker ---- */
+
+struct maker_msg {
+	uint32_t lease;
+	int32_t err;
+	uint32_t host_uid, host_gid;
+	char step[16];
+};
+
+static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
+{
+	struct maker_msg m;
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
+	while (fd_recv(sock, &m, sizeof(m), NULL, NULL, 0) == sizeof(m)) {
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1 };
+		const char *step = "";
+		m.err = fill_slot(h, &s, &step);
+		m.host_uid = s.host_uid;
+		m.host_gid = s.host_gid;
+		snprintf(m.step, sizeof(m.step), "%s", step);
+		int fds[2] = { s.userns, s.netns };
+		if (fd_send(sock, &m, sizeof(m), fds, m.err ? 0 : 2) < 0)
+			break;
+		fd_close(&s.userns);
+		fd_close(&s.netns);
+	}
+	_exit(0);
+}
+
+int slot_maker_start(struct slot_host *h)
+{
+	int sv[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return -errno;
+	pid_t pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		/* Keep only what the work needs: a copy of the broker's socket held here would hide
+		 * its end from both sides. */
+		int sock = fcntl(sv[1], F_DUPFD_CLOEXEC, 16), home = fcntl(h->home_netns, F_DUPFD_CLOEXEC, 16);
+		if (sock < 0 || home < 0 || dup2(sock, 3) < 0 || dup2(home, 4) < 0 ||
+		    fd_close_from(5) < 0)
+			_exit(1);
+		h->home_netns = 4;
+		maker_main(h, 3);
+	}
+	close(sv[1]);
+	h->maker = sv[0];
+	h->maker_pid = pid;
+	return 0;
+}
+
+void slot_prefetch(struct slot_host *h, unsigned most)
+{
+	struct maker_msg m = { 0 };
+	if (h->maker < 0 || h->n_ready + h->n_asked >= most ||
+	    h->n_ready + h->n_asked >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
+		return;
+	if (fd_send(h->maker, &m, sizeof(m), NULL, 0) < 0) {
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1 };
+		slot_done(h, &s);
+		fd_close(&h->maker); /* dead: slots are made inline from now on */
+		h->n_asked = 0;
+		return;
+	}
+	h->n_asked++;
+}
+
+/* One answer of the maker, waiting for it if asked to. 0 = a slot in *ret. */
+static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct brig_err *err)
+{
+	struct maker_msg m;
+	int fd[2] = { -1, -1 };
+	unsigned n = 2;
+	ssize_t r = fd_recv(h->maker, &m, sizeof(m), fd, &n, flags);
+	if (r == -EAGAIN)
+		return -1;
+	if (r != sizeof(m)) {
+		fd_close(&h->maker);
+		h->n_asked = 0;
+		return brig_fail(err, BRIG_E_INTERNAL, 0, "the maker of slots is gone");
+	}
+	h->n_asked--;
+	*ret = (struct slot){ .lease = m.lease,
+			      .host_uid = m.host_uid,
+			      .host_gid = m.host_gid,
+			      .userns = fd[0],
+			      .netns = fd[1] };
+	if (m.err == 0 && n == 2)
+		return 0;
+	m.step[sizeof(m.step) - 1] = '\0';
+	slot_done(h, ret);
+	return fail_slot(err, m.err, m.step);
+}
+
+void slot_collect(struct slot_host *h)
+{
+	struct slot s;
+	if (h->maker >= 0 && h->n_ready < SLOTS_READY_MAX &&
+	    receive_slot(h, MSG_DONTWAIT, &s, NULL) == 0)
+		h->ready[h->n_ready++] = s;
+}
+
+int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
+{
+	if (h->n_ready) {
+		*ret = h->ready[--h->n_ready];
+		return 0;
+	}
+	if (h->maker >= 0) {
+		slot_prefetch(h, 1);
+		if (h->n_asked)
+			return receive_slot(h, 0, ret, err);
+	}
+	struct slot s = { .userns = -1, .netns = -1 };
+	const char *step = "";
+	if (take_lease(h, &s.lease) < 0) {
+		brig_fail(err, BRIG_E_EXHAUSTED, 0, "all %u ranges of host ids are in use", h->n - 1);
+		return brig_fix(err, "remove sandboxes (`brig ls`, `brig rm`)");
+	}
+	int e = fill_slot(h, &s, &step);
+	if (e < 0) {
+		slot_done(h, &s);
+		return fail_slot(err, e, step);
+	}
+	*ret = s;
+	return 0;
+}
+
+void slot_done(struct slot_host *h, struct slot *s)
+{
+	fd_close(&s->userns);
+	fd_close(&s->netns);
+	if (s->lease) {
+		h->taken[s->lease / 8] &= (uint8_t) ~(1u << (s->lease % 8));
+		lease_lock(h, s->lease, F_UNLCK);
+	}
+	s->lease = 0;
+}

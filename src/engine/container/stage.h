@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stage.h: the process that holds the template, and what jaild tells it.
+ *
+ * Theory of operation
+ * -------------------
+ * jaild execs brig-agent once as the "stage" (argument --stage). The stage builds a mount namespace
+ * that holds nothing of the host but the host's /usr (read-only) and the known images, drops what it
+ * does not need, and waits. For each sandbox it clones one child into fresh namespaces; the child
+ * builds its root, sheds every privilege and becomes the agent without another exec. So a sandbox
+ * costs no copy of the host's mount table, no exec and no dynamic linking, and its memory starts as a
+ * copy of a process that has never seen another tenant.
+ *
+ * The child is cloned with CLONE_PARENT: jaild is its parent, reaps it, and learns its status.
+ *
+ *     jaild --STAGE_IMAGE(mount fd)--------------> stage
+ *     jaild --STAGE_SPAWN(spec, fds)-------------> stage --clone3--> child
+ *     jaild <-STAGE_CLONED(seq, pid, pidfd)------- stage
+ *     jaild <-STAGE_READY(seq, error or none)---------------------- child, its last message
+ *
+ * The stage trusts jaild; jaild trusts the stage and the child until STAGE_READY (no tenant byte has
+ * been interpreted before that except the names of directories in the image).
+ */
+#ifndef BRIG_CONTAINER_STAGE_H
+#define BRIG_CONTAINER_STAGE_H
+
+#include "brig/jail_proto.h"
+
+enum stage_verb { STAGE_IMAGE = 1, STAGE_SPAWN = 2, STAGE_CLONED = 3, STAGE_READY = 4 };
+
+struct stage_hdr {
+	uint32_t verb;
+	uint32_t seq;
+};
+
+/* + detached mount of the image's root, already read-only, nosuid, nodev; none = drop. */
+struct stage_image {
+	struct stage_hdr h;
+	uint32_t id;
+	uint32_t reserved;
+};
+
+/* Descriptors of SPAWN, in this order; n_join and nvolumes say how many of the last two. */
+enum { STAGE_FD_CHAN, STAGE_FD_USERNS, STAGE_FD_NETNS, STAGE_FD_JOIN };
+#define STAGE_F_RANGE 1u /* the user namespace maps a range of ids, not one */
+#define STAGE_F_IDMAP 2u /* lower layers and volumes can be id-mapped */
+struct stage_spawn {
+	struct stage_hdr h;
+	uint32_t flags;
+	uint32_t cgroup_version; /* 2: the one join descriptor is for CLONE_INTO_CGROUP */
+	uint32_t n_join;
+	uint32_t host_uid, host_gid; /* of uid and gid 0 inside, as the stage sees them */
+	uint32_t deny_suid;          /* a writable volume is attached */
+	struct jail_spec spec;
+};
+
+/* Answer of the stage; + pidfd. err = errno of clone3, 0 = cloned. */
+struct stage_cloned {
+	struct stage_hdr h;
+	uint32_t pid;
+	int32_t err;
+};
+
+/* Answer of the child. err 0: it is confined and serves its channel. */
+struct stage_ready {
+	struct stage_hdr h;
+	int32_t err;
+	uint32_t code; /* enum brig_code */
+	char step[192];
+};
+
+/* Serves jaild until its socket ends; returns the exit code. Arguments of the program: --stage, the
+ * socket on descriptor 3; --stage-rootless where "root" is root of a user namespace only. */
+int stage_main(int jaild, int rootless);
+/* What the child does between clone and agent (rootfs.c, confine.c). Each returns 0 or -errno and
+ * names the failing step in `step`. */
+struct stage_fds {
+	int chan, userns, netns;
+	unsigned n_join, n_volumes;
+	int join[8];
+	int volume[JAIL_VOLUMES_MAX];
+};
+struct stage_step {
+	char text[192];
+};
+int stage_fail(struct stage_step *st, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Template: called once in the stage. rootless: mknod is impossible, nodes are bound instead. */
+int rootfs_template(int rootless, struct stage_step *st);
+int rootfs_image(uint32_t id, int mount_fd);
+/* Child: builds the root and makes it "/". */
+int rootfs_enter(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
+		 struct stage_step *st);
+
+/*
+ * Stages of confinement, in the order in which the child runs them.
+ * confine_join:  Must run before any mount or allocation that is to be charged to the sandbox.
+ * confine_user:  Must run after the root is entered. Must not keep any capability over the host.
+ * confine_syscalls: Must be the last. After it only what payload.seccomp allows is possible.
+ */
+int confine_join(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st);
+int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st);
+int confine_syscalls(const struct stage_spawn *s, struct stage_step *st);
+
+#endif

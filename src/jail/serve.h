@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve.h: the life of a jaild that has a broker. */
+#ifndef BRIG_JAIL_SERVE_H
+#define BRIG_JAIL_SERVE_H
+
+#include <stdint.h>
+
+struct serve_options {
+	int broker;           /* socket to brigd */
+	const char *agent;    /* program of the stage */
+	const char *data;     /* image store; NULL = none */
+	const char *delegated; /* cgroup directory, see cgroup_host_open */
+	int ready;            /* slots kept ready ahead of requests */
+	int once;             /* one request is expected: make one slot ahead and no more */
+	int rootless;
+	uint32_t sub_ids;
+};
+
+/* Serves until the broker's socket ends, removes everything, and returns the exit code. */
+int serve_run(const struct serve_options *o);
+
+#endif
