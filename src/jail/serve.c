@@ -81,6 +81,9 @@ struct serve {
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
 	uint32_t spawns;
+	uint64_t mem_total; /* of the host; read again by HELLO and about once a second */
+	uint32_t pids_total;
+	uint64_t capacity_at;
 	int head_start; /* without a maker: make one slot before the first request comes */
 #define HASH 1024
 	int hash[HASH];
@@ -124,7 +127,7 @@ static struct box *box_new(struct serve *j, const char *id)
 	struct box *b = &j->box[i];
 	j->free_box = b->next;
 	memset(b, 0, sizeof(*b));
-	b->slot.userns = b->slot.netns = b->pidfd = -1;
+	b->slot.userns = b->slot.netns = b->slot.timens = b->pidfd = -1;
 	memcpy(b->id, id, sizeof(b->id));
 	unsigned h = hash_id(id);
 	b->next = j->hash[h];
@@ -281,6 +284,16 @@ static uint32_t slot_count(const struct serve *j)
 	return j->slots.n - 1;
 }
 
+/* A dozen files are read for this: too dear for every CREATE. */
+static void refresh_capacity(struct serve *j)
+{
+	uint64_t now = clock_now();
+	if (j->capacity_at && now - j->capacity_at < SEC_NS)
+		return;
+	j->capacity_at = now;
+	cgroup_capacity(&j->cg, &j->mem_total, &j->pids_total);
+}
+
 /* HELLO tells about the host only what any local user could find out. */
 static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 {
@@ -296,7 +309,9 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 				.rootless = (uint32_t)j->o->rootless,
 				.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 				.slots = slot_count(j) };
-	cgroup_capacity(&j->cg, &a.mem_total, &a.pids_max);
+	refresh_capacity(j);
+	a.mem_total = j->mem_total;
+	a.pids_max = j->pids_total;
 	answer(j, &a, sizeof(a));
 	return 0;
 }
@@ -379,8 +394,6 @@ static int check_enforced(const struct serve *j, const struct jail_spec *p, stru
 static int check_spec(struct serve *j, const struct request *r, struct brig_err *err)
 {
 	const struct jail_spec *p = &r->m.spec;
-	uint64_t mem;
-	uint32_t pids;
 	struct rlimit files;
 	if (!id_ok(p->id) || !text_ok(p->hostname, sizeof(p->hostname)) ||
 	    !text_ok(p->home, sizeof(p->home)) || p->nvolumes > JAIL_VOLUMES_MAX ||
@@ -404,13 +417,13 @@ static int check_spec(struct serve *j, const struct request *r, struct brig_err 
 			  p->uid, p->gid, j->slots.size);
 		return brig_fix(err, "choose a user with a smaller id");
 	}
-	cgroup_capacity(&j->cg, &mem, &pids);
-	if (p->memory_bytes < 1 * MIB || p->memory_bytes > mem)
+	refresh_capacity(j);
+	if (p->memory_bytes < 1 * MIB || p->memory_bytes > j->mem_total)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "memory limit is beyond this host");
 	if (p->disk_bytes < 64 * KIB || p->disk_bytes > p->memory_bytes || p->inodes < 16 ||
 	    p->inodes > UINT32_MAX)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "disk limit is out of range");
-	if (p->pids < 1 || p->pids > pids || p->cpu_milli < 1)
+	if (p->pids < 1 || p->pids > j->pids_total || p->cpu_milli < 1)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "pids or cpu limit is out of range");
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || p->nofile < 16 || p->nofile > files.rlim_max) {
 		brig_fail(err, BRIG_E_LIMIT, 0, "--nofile %u is beyond this host's %llu", p->nofile,
@@ -521,7 +534,7 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	struct cgroup_limits lim = { .memory_bytes = p->memory_bytes,
 				     .cpu_milli = p->cpu_milli,
 				     .pids = p->pids };
-	if (cgroup_make(&j->cg, p->id, &lim, &join, err) < 0)
+	if (cgroup_make(&j->cg, p->id, &b->slot.groups, &lim, &join, err) < 0)
 		goto fail;
 	(void)FAILPOINT("jail.cgroup");
 	s.n_join = join.n;
@@ -530,6 +543,10 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	fds[n++] = r->fd[0];
 	fds[n++] = b->slot.userns;
 	fds[n++] = b->slot.netns;
+	if (b->slot.timens >= 0) {
+		s.flags |= STAGE_F_TIME;
+		fds[n++] = b->slot.timens;
+	}
 	for (unsigned i = 0; i < join.n; i++)
 		fds[n++] = join.fd[i];
 	for (unsigned i = 0; i < p->nvolumes; i++)
@@ -668,6 +685,7 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 		/* Held by the sandbox's own processes from here on. */
 		fd_close(&b->slot.userns);
 		fd_close(&b->slot.netns);
+		fd_close(&b->slot.timens);
 		answer_ok(j, b->birth_seq, b->id);
 		return;
 	}
@@ -797,8 +815,8 @@ static void destroy_all(struct serve *j)
 				usleep(1000);
 		}
 	}
-	cgroup_host_close(&j->cg);
 	slot_host_close(&j->slots);
+	cgroup_host_close(&j->cg);
 	instance_end(&j->in);
 	free(j->box);
 }
@@ -810,9 +828,9 @@ static int serve_start(struct serve *j)
 		goto fail;
 	gc_sweep_dead(j->in.run, j->o->delegated);
 	cgroup_host_open(&j->cg, j->in.name, j->o->delegated);
-	if (slot_host_open(&j->slots, j->in.run, j->o->rootless, j->o->sub_ids, &err) < 0)
+	if (slot_host_open(&j->slots, &j->cg, j->in.run, j->o->rootless, j->o->sub_ids, &err) < 0)
 		goto fail;
-	if (!j->o->once && j->o->ready > 0 && slot_maker_start(&j->slots) < 0)
+	if (!j->o->once && j->o->ready > 0 && slot_maker_start(&j->slots, j->o->broker) < 0)
 		j->slots.maker = -1; /* slots are made inline then */
 	for (int i = 0; i < j->o->ready; i++)
 		slot_prefetch(&j->slots, (unsigned)j->o->ready);

@@ -283,28 +283,40 @@ static int put_u64(int dir, const char *file, uint64_t v, struct brig_err *err)
 	return put(dir, file, text, err);
 }
 
+/* Writes what differs from `have` (NULL: a new group, everything). */
 static int set_limits(const struct cgroup_host *h, unsigned ctls, int dir,
-		      const struct cgroup_limits *lim, struct brig_err *err)
+		      const struct cgroup_limits *have, const struct cgroup_limits *lim,
+		      struct brig_err *err)
 {
+	static const struct cgroup_limits none = { 0 };
 	char text[64];
 	uint64_t quota = (uint64_t)lim->cpu_milli * (CFS_PERIOD_US / 1000);
+	if (!have)
+		have = &none;
 	if (quota < CFS_QUOTA_MIN_US)
 		quota = CFS_QUOTA_MIN_US;
-	if (ctls & 1u << CG_MEMORY && lim->memory_bytes) {
+	if (ctls & 1u << CG_MEMORY && lim->memory_bytes != have->memory_bytes) {
+		uint64_t v = lim->memory_bytes;
 		if (h->version == 2) {
-			if (put_u64(dir, "memory.max", lim->memory_bytes, err) < 0 ||
+			if (put_u64(dir, "memory.max", v, err) < 0 ||
 			    (h->swap && put(dir, "memory.swap.max", "0", err) < 0))
 				return -1;
-		} else if (put_u64(dir, "memory.limit_in_bytes", lim->memory_bytes, err) < 0 ||
-			   (h->swap && put_u64(dir, "memory.memsw.limit_in_bytes",
-					       lim->memory_bytes, err) < 0))
-			return -1;
+		} else {
+			/* memsw may never be below the limit: the order depends on the direction. */
+			int grow = have->memory_bytes && v > have->memory_bytes;
+			if ((h->swap && grow &&
+			     put_u64(dir, "memory.memsw.limit_in_bytes", v, err) < 0) ||
+			    put_u64(dir, "memory.limit_in_bytes", v, err) < 0 ||
+			    (h->swap && !grow &&
+			     put_u64(dir, "memory.memsw.limit_in_bytes", v, err) < 0))
+				return -1;
+		}
 	}
 	/* One more than asked for: the agent is a process too and is not the tenant's. */
-	if (ctls & 1u << CG_PIDS && lim->pids &&
+	if (ctls & 1u << CG_PIDS && lim->pids != have->pids &&
 	    put_u64(dir, "pids.max", (uint64_t)lim->pids + 1, err) < 0)
 		return -1;
-	if (ctls & 1u << CG_CPU && lim->cpu_milli) {
+	if (ctls & 1u << CG_CPU && lim->cpu_milli != have->cpu_milli) {
 		if (h->version == 2) {
 			snprintf(text, sizeof(text), "%" PRIu64 " %u", quota, CFS_PERIOD_US);
 			return put(dir, "cpu.max", text, err);
@@ -315,38 +327,85 @@ static int set_limits(const struct cgroup_host *h, unsigned ctls, int dir,
 	return 0;
 }
 
-int cgroup_make(struct cgroup_host *h, const char *id, const struct cgroup_limits *lim,
-		struct cgroup_join *ret, struct brig_err *err)
+/* One tree of a sandbox: its directory with limits written, and the descriptor to join it by. */
+static int make_in_tree(const struct cgroup_host *h, unsigned t, const char *id,
+			const struct cgroup_limits *lim, struct cgroup_join *j,
+			struct brig_err *err)
+{
+	if (mkdirat(h->tree[t].fd, id, 0755) < 0)
+		return brig_fail(err, errno == EEXIST ? BRIG_E_EXISTS : BRIG_E_EXHAUSTED, errno,
+				 "make cgroup '%s' in %s", id, h->tree[t].path);
+	AUTO_FD dir = openat(h->tree[t].fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
+	if (set_limits(h, h->tree[t].ctls, dir, NULL, lim, err) < 0)
+		return -1;
+	int fd = h->version == 2 ? fd_steal(&dir) : openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "open the task file of '%s'", id);
+	j->fd[j->n++] = fd;
+	return 0;
+}
+
+static int make_new(const struct cgroup_host *h, const char *id, const struct cgroup_limits *lim,
+		    struct cgroup_join *ret, struct brig_err *err)
 {
 	struct cgroup_join j = { 0 };
+	for (unsigned t = 0; t < h->ntrees; t++)
+		if (h->tree[t].fd >= 0 && h->tree[t].ctls &&
+		    make_in_tree(h, t, id, lim, &j, err) < 0) {
+			cgroup_join_close(&j);
+			cgroup_remove(h, id);
+			return -1;
+		}
+	*ret = j;
+	return 0;
+}
+
+int cgroup_make_ahead(const struct cgroup_host *h, const char *name, const struct cgroup_limits *lim,
+		      struct cgroup_ahead *ret)
+{
+	struct brig_err err;
+	memset(ret, 0, sizeof(*ret));
+	if (h->version != 1)
+		return 0;
+	if (make_new(h, name, lim, &ret->join, &err) < 0)
+		return err.sys ? -err.sys : -EIO;
+	snprintf(ret->name, sizeof(ret->name), "%s", name);
+	ret->limits = *lim;
+	return 0;
+}
+
+int cgroup_make(const struct cgroup_host *h, const char *id, struct cgroup_ahead *ahead,
+		const struct cgroup_limits *lim, struct cgroup_join *ret, struct brig_err *err)
+{
+	if (!ahead || !ahead->name[0])
+		return make_new(h, id, lim, ret, err);
 	for (unsigned t = 0; t < h->ntrees; t++) {
-		if (h->tree[t].fd < 0 || !h->tree[t].ctls)
+		int at = h->tree[t].fd;
+		if (at < 0 || !h->tree[t].ctls)
 			continue;
-		if (mkdirat(h->tree[t].fd, id, 0755) < 0) {
-			brig_fail(err, errno == EEXIST ? BRIG_E_EXISTS : BRIG_E_EXHAUSTED, errno,
-				  "make cgroup '%s' in %s", id, h->tree[t].path);
+		if (renameat(at, ahead->name, at, id) < 0) {
+			brig_fail(err, BRIG_E_EXHAUSTED, errno, "name cgroup '%s' in %s", id,
+				  h->tree[t].path);
 			goto fail;
 		}
-		AUTO_FD dir = openat(h->tree[t].fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (memcmp(lim, &ahead->limits, sizeof(*lim)) == 0)
+			continue;
+		AUTO_FD dir = openat(at, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (dir < 0) {
 			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
 			goto fail;
 		}
-		if (set_limits(h, h->tree[t].ctls, dir, lim, err) < 0)
+		if (set_limits(h, h->tree[t].ctls, dir, &ahead->limits, lim, err) < 0)
 			goto fail;
-		int fd = h->version == 2 ? fd_steal(&dir)
-					 : openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
-		if (fd < 0) {
-			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open the task file of '%s'", id);
-			goto fail;
-		}
-		j.fd[j.n++] = fd;
 	}
-	*ret = j;
+	*ret = ahead->join;
+	ahead->join.n = 0;
+	ahead->name[0] = '\0';
 	return 0;
 fail:
-	cgroup_join_close(&j);
-	cgroup_remove(h, id);
+	cgroup_remove(h, id); /* the rest under its old name goes with the slot */
 	return -1;
 }
 

@@ -59,9 +59,24 @@ int cgroup_own(char *ret, size_t cap);
 /* Removes the directory of the instance and, when nobody else uses it, <mount>/brig. */
 void cgroup_host_close(struct cgroup_host *h);
 
-/* Makes the groups of a sandbox and writes its limits. On failure nothing stays behind. */
-int cgroup_make(struct cgroup_host *h, const char *id, const struct cgroup_limits *lim,
-		struct cgroup_join *ret, struct brig_err *err);
+/*
+ * A sandbox's groups made before its name and limits are known. v1 only: groups can be renamed there,
+ * and five hierarchies cost 0.3 ms. v2 cannot rename and needs one mkdir. They carry a provisional
+ * name and the default limits.
+ */
+struct cgroup_ahead {
+	char name[32]; /* "" = nothing was made */
+	struct cgroup_limits limits;
+	struct cgroup_join join;
+};
+/* 0 or -errno; the groups are removed by cgroup_remove(name) unless cgroup_make takes them over. */
+int cgroup_make_ahead(const struct cgroup_host *h, const char *name, const struct cgroup_limits *lim,
+		      struct cgroup_ahead *ret);
+
+/* Makes the groups of a sandbox and writes its limits; takes over `ahead` if that holds something (its
+ * join moves to ret, its name becomes ""). On failure nothing stays behind. */
+int cgroup_make(const struct cgroup_host *h, const char *id, struct cgroup_ahead *ahead,
+		const struct cgroup_limits *lim, struct cgroup_join *ret, struct brig_err *err);
 /* Figures; groups that cannot be read leave their bit of valid clear. */
 void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st);
 /* Kills whatever is left in it (v2: cgroup.kill; else SIGKILL to each listed process). */

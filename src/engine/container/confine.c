@@ -30,6 +30,8 @@ int confine_join(const struct stage_spawn *s, const struct stage_fds *f, struct 
 	/* After joining, so that the own group is the root of what is seen. */
 	if (unshare(CLONE_NEWCGROUP) < 0)
 		return stage_fail(st, -errno, "unshare the cgroup namespace");
+	if (f->timens >= 0 && setns(f->timens, 0x80 /* CLONE_NEWTIME */) < 0)
+		return stage_fail(st, -errno, "enter the time namespace");
 	if (f->netns >= 0 && setns(f->netns, CLONE_NEWNET) < 0)
 		return stage_fail(st, -errno, "enter the network namespace");
 	return 0;

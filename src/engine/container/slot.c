@@ -23,9 +23,11 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "brig/limits.h"
 
 /* Rootless: subordinate ids are few (65536 by default), so a slot is small: ids 0 to 1022 and 65534
  * inside. Debian gives users ids from 1000, packages below. */
@@ -37,12 +39,13 @@ static int lease_lock(const struct slot_host *h, uint32_t n, short type)
 	return fcntl(h->lock, F_OFD_SETLK, &l) < 0 ? -errno : 0;
 }
 
-int slot_host_open(struct slot_host *h, int run, int rootless, uint32_t sub_ids,
-		   struct brig_err *err)
+int slot_host_open(struct slot_host *h, struct cgroup_host *cg, int run, int rootless,
+		   uint32_t sub_ids, struct brig_err *err)
 {
 	memset(h, 0, sizeof(*h));
 	h->home_netns = h->maker = -1;
 	h->rootless = rootless;
+	h->cg = cg;
 	h->lock = openat(run, "leases", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (h->lock < 0)
 		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "open the lease file");
@@ -146,6 +149,24 @@ int netns_make(int home)
 	return r < 0 ? r : fd_steal(&ns);
 }
 
+int timens_make(void)
+{
+	char text[128];
+	struct timespec mono, boot;
+	if (unshare(0x80 /* CLONE_NEWTIME: for children; we stay where we are */) < 0)
+		return -errno;
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	snprintf(text, sizeof(text), "monotonic -%lld 0\nboottime -%lld 0\n", (long long)mono.tv_sec,
+		 (long long)boot.tv_sec);
+	/* How long the host has been up is its own business. */
+	int r = fd_spew_at(AT_FDCWD, "/proc/self/timens_offsets", text);
+	if (r < 0)
+		return r;
+	r = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+	return r < 0 ? -errno : r;
+}
+
 static int take_lease(struct slot_host *h, uint32_t *ret)
 {
 	for (uint32_t k = 1; k < h->n; k++) {
@@ -178,11 +199,31 @@ static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret
 		return s->userns;
 	*ret_step = "network";
 	s->netns = netns_make(h->home_netns);
-	return s->netns < 0 ? s->netns : 0;
+	if (s->netns < 0)
+		return s->netns;
+	s->timens = timens_make(); /* -1: this kernel has none */
+	if (s->timens < 0)
+		s->timens = -1;
+	static const struct brig_limits all = {
+#define X(field, flag, kind, def, min, max, none, what) .field = (def),
+		BRIG_LIMITS(X)
+#undef X
+	};
+	struct cgroup_limits defaults = { .memory_bytes = all.memory_bytes,
+					  .cpu_milli = (uint32_t)all.cpu_milli,
+					  .pids = (uint32_t)all.pids };
+	char group[32];
+	snprintf(group, sizeof(group), "ready-%u", s->lease);
+	*ret_step = "cgroup";
+	return cgroup_make_ahead(h->cg, group, &defaults, &s->groups);
 }
 
 static int fail_slot(struct brig_err *err, int e, const char *step)
 {
+	if (step[0] == 'c') {
+		brig_fail(err, BRIG_E_EXHAUSTED, -e, "make cgroups ahead");
+		return brig_fix(err, "run `brig doctor`");
+	}
 	brig_fail(err, BRIG_E_EXHAUSTED, -e, "make a %s namespace", step);
 	return brig_fix(err, "raise user.max_%s_namespaces, or run `brig doctor`",
 			step[0] == 'n' ? "net" : "user");
@@ -193,7 +234,8 @@ static int fail_slot(struct brig_err *err, int e, const char *step)
 struct maker_msg {
 	uint32_t lease;
 	int32_t err;
-	uint32_t host_uid, host_gid;
+	uint32_t host_uid, host_gid, has_timens;
+	struct cgroup_ahead groups; /* its descriptors ride behind the namespaces */
 	char step[16];
 };
 
@@ -203,22 +245,32 @@ static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
 	while (fd_recv(sock, &m, sizeof(m), NULL, NULL, 0) == sizeof(m)) {
-		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1 };
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1 };
 		const char *step = "";
 		m.err = fill_slot(h, &s, &step);
 		m.host_uid = s.host_uid;
 		m.host_gid = s.host_gid;
 		snprintf(m.step, sizeof(m.step), "%s", step);
-		int fds[2] = { s.userns, s.netns };
-		if (fd_send(sock, &m, sizeof(m), fds, m.err ? 0 : 2) < 0)
+		m.groups = s.groups;
+		m.has_timens = s.timens >= 0;
+		int fds[3 + CG_TREES_MAX], n = 0;
+		fds[n++] = s.userns;
+		fds[n++] = s.netns;
+		if (s.timens >= 0)
+			fds[n++] = s.timens;
+		for (unsigned i = 0; i < s.groups.join.n; i++)
+			fds[n++] = s.groups.join.fd[i];
+		if (fd_send(sock, &m, sizeof(m), fds, m.err ? 0 : (unsigned)n) < 0)
 			break;
 		fd_close(&s.userns);
 		fd_close(&s.netns);
+		fd_close(&s.timens);
+		cgroup_join_close(&s.groups.join);
 	}
 	_exit(0);
 }
 
-int slot_maker_start(struct slot_host *h)
+int slot_maker_start(struct slot_host *h, int broker)
 {
 	int sv[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
@@ -227,14 +279,10 @@ int slot_maker_start(struct slot_host *h)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		/* Keep only what the work needs: a copy of the broker's socket held here would hide
-		 * its end from both sides. */
-		int sock = fcntl(sv[1], F_DUPFD_CLOEXEC, 16), home = fcntl(h->home_netns, F_DUPFD_CLOEXEC, 16);
-		if (sock < 0 || home < 0 || dup2(sock, 3) < 0 || dup2(home, 4) < 0 ||
-		    fd_close_from(5) < 0)
-			_exit(1);
-		h->home_netns = 4;
-		maker_main(h, 3);
+		/* A copy of the broker's socket held here would hide its end from both sides. */
+		close(broker);
+		close(sv[0]);
+		maker_main(h, sv[1]);
 	}
 	close(sv[1]);
 	h->maker = sv[0];
@@ -249,7 +297,7 @@ void slot_prefetch(struct slot_host *h, unsigned most)
 	    h->n_ready + h->n_asked >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
 		return;
 	if (fd_send(h->maker, &m, sizeof(m), NULL, 0) < 0) {
-		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1 };
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1 };
 		slot_done(h, &s);
 		fd_close(&h->maker); /* dead: slots are made inline from now on */
 		h->n_asked = 0;
@@ -262,8 +310,8 @@ void slot_prefetch(struct slot_host *h, unsigned most)
 static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct brig_err *err)
 {
 	struct maker_msg m;
-	int fd[2] = { -1, -1 };
-	unsigned n = 2;
+	int fd[3 + CG_TREES_MAX];
+	unsigned n = 3 + CG_TREES_MAX;
 	ssize_t r = fd_recv(h->maker, &m, sizeof(m), fd, &n, flags);
 	if (r == -EAGAIN)
 		return -1;
@@ -276,10 +324,23 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 	*ret = (struct slot){ .lease = m.lease,
 			      .host_uid = m.host_uid,
 			      .host_gid = m.host_gid,
-			      .userns = fd[0],
-			      .netns = fd[1] };
-	if (m.err == 0 && n == 2)
+			      .userns = -1,
+			      .netns = -1,
+			      .timens = -1,
+			      .groups = m.groups };
+	unsigned k = 0;
+	if (m.err == 0 && n == 2 + m.has_timens + m.groups.join.n) {
+		ret->userns = fd[k++];
+		ret->netns = fd[k++];
+		if (m.has_timens)
+			ret->timens = fd[k++];
+		for (unsigned i = 0; i < ret->groups.join.n; i++)
+			ret->groups.join.fd[i] = fd[k++];
 		return 0;
+	}
+	while (k < n)
+		fd_close(&fd[k++]);
+	ret->groups.join.n = 0;
 	m.step[sizeof(m.step) - 1] = '\0';
 	slot_done(h, ret);
 	return fail_slot(err, m.err, m.step);
@@ -304,7 +365,7 @@ int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 		if (h->n_asked)
 			return receive_slot(h, 0, ret, err);
 	}
-	struct slot s = { .userns = -1, .netns = -1 };
+	struct slot s = { .userns = -1, .netns = -1, .timens = -1 };
 	const char *step = "";
 	if (take_lease(h, &s.lease) < 0) {
 		brig_fail(err, BRIG_E_EXHAUSTED, 0, "all %u ranges of host ids are in use", h->n - 1);
@@ -323,7 +384,11 @@ void slot_done(struct slot_host *h, struct slot *s)
 {
 	fd_close(&s->userns);
 	fd_close(&s->netns);
+	fd_close(&s->timens);
 	if (s->lease) {
+		cgroup_join_close(&s->groups.join);
+		if (s->groups.name[0])
+			cgroup_remove(h->cg, s->groups.name);
 		h->taken[s->lease / 8] &= (uint8_t) ~(1u << (s->lease % 8));
 		lease_lock(h, s->lease, F_UNLCK);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * slot.h: what a sandbox gets before anybody knows its name: a lease on a range of host ids, a user
- * namespace that maps it, and a network namespace with nothing but loopback. Slots hold no tenant
- * state, so they are made ahead; each is used once.
+ * namespace that maps it, a network namespace with nothing but loopback, a time namespace, and (on
+ * cgroup v1, where groups can be renamed) groups. Slots hold no tenant state, so they are made ahead;
+ * each is used once.
  */
 #ifndef BRIG_CONTAINER_SLOT_H
 #define BRIG_CONTAINER_SLOT_H
@@ -11,6 +12,7 @@
 
 #include "base/err.h"
 #include "brig/ids.h"
+#include "engine/container/cgroup.h"
 
 #define SLOTS_READY_MAX 16u
 
@@ -18,12 +20,15 @@ struct slot {
 	uint32_t lease; /* 1 .. */
 	uint32_t host_uid, host_gid; /* of id 0 inside, as jaild sees ids */
 	int userns, netns;
+	struct cgroup_ahead groups;
+	int timens; /* clocks that start at zero; -1 where the kernel has no time namespaces */
 };
 
 struct slot_host {
 	int lock;       /* <run>/leases: byte n locked = range n leased, host-wide */
 	int home_netns; /* where jaild returns to */
 	int rootless;
+	struct cgroup_host *cg; /* groups are made ahead in it */
 	int range;         /* 1 = each slot has a range of ids */
 	uint32_t n;        /* slots, slot 0 (the daemons') included */
 	uint32_t size;     /* ids per slot */
@@ -38,15 +43,16 @@ struct slot_host {
 
 /* run: directory descriptor of the run directory. sub_ids: how many subordinate ids a rootless jaild
  * has beyond its own (0: none; then every sandbox maps uid 0 to the user's own id). */
-int slot_host_open(struct slot_host *h, int run, int rootless, uint32_t sub_ids,
-		   struct brig_err *err);
+int slot_host_open(struct slot_host *h, struct cgroup_host *cg, int run, int rootless,
+		   uint32_t sub_ids, struct brig_err *err);
 void slot_host_close(struct slot_host *h);
 /*
  * Starts the maker: a process that makes slots beside the caller. Creating a network namespace takes
  * 0.4 ms at the median but 5 to 20 ms when the kernel is tearing others down (both want the same
- * locks), and no request may wait for that. Call before anything secret is in memory: it is a fork.
+ * locks), and no request may wait for that. Call before anything secret is in memory: it is a
+ * fork. `broker` is closed in it.
  */
-int slot_maker_start(struct slot_host *h);
+int slot_maker_start(struct slot_host *h, int broker);
 /* Asks for one more slot ahead, if fewer than `most` are ready or asked for. */
 void slot_prefetch(struct slot_host *h, unsigned most);
 /* The maker's socket is readable: takes what it made. */
@@ -59,6 +65,8 @@ void slot_done(struct slot_host *h, struct slot *s);
 /* A user namespace that maps inside -> outside, one line per map entry as in /proc/PID/uid_map.
  * Returns its descriptor or -errno. */
 int userns_make(const char *uid_map, const char *gid_map);
+/* A time namespace whose clocks start now. Single-threaded callers only. Descriptor or -errno. */
+int timens_make(void);
 /* A network namespace with loopback up; the caller's own is left as it was. Descriptor or -errno. */
 int netns_make(int home);
 

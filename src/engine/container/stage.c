@@ -20,23 +20,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/agent.h"
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
 
-#ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x00000080
-#endif
-
 struct stage {
 	int jaild;
 	int rootless;
-	int timens; /* our /proc/self/timens_offsets, open; -1 = no time namespaces here */
 };
 
 /* One received SPAWN with its descriptors; closed by spawn_done in the parent. */
@@ -59,33 +52,21 @@ static int spawn_take(struct spawn *sp)
 {
 	struct stage_fds *f = &sp->f;
 	const struct stage_spawn *s = &sp->s;
+	unsigned has_time = (s->flags & STAGE_F_TIME) != 0;
 	if (s->n_join > sizeof(f->join) / sizeof(f->join[0]) ||
 	    s->spec.nvolumes > JAIL_VOLUMES_MAX ||
-	    sp->n_all != STAGE_FD_JOIN + s->n_join + s->spec.nvolumes)
+	    sp->n_all != 3 + has_time + s->n_join + s->spec.nvolumes)
 		return -EPROTO;
-	f->chan = sp->all[STAGE_FD_CHAN];
-	f->userns = sp->all[STAGE_FD_USERNS];
-	f->netns = sp->all[STAGE_FD_NETNS];
+	const int *fd = sp->all;
+	f->chan = *fd++;
+	f->userns = *fd++;
+	f->netns = *fd++;
+	f->timens = has_time ? *fd++ : -1;
 	f->n_join = s->n_join;
-	memcpy(f->join, sp->all + STAGE_FD_JOIN, s->n_join * sizeof(int));
+	memcpy(f->join, fd, s->n_join * sizeof(int));
 	f->n_volumes = s->spec.nvolumes;
-	memcpy(f->volume, sp->all + STAGE_FD_JOIN + s->n_join, f->n_volumes * sizeof(int));
+	memcpy(f->volume, fd + s->n_join, f->n_volumes * sizeof(int));
 	return 0;
-}
-
-/* The clocks inside start at zero: how long the host has been up is its own business. Offsets can be
- * set only between unshare and the first process in the new namespace. */
-static int new_time(int offsets)
-{
-	char text[128];
-	struct timespec mono, boot;
-	if (unshare(CLONE_NEWTIME) < 0)
-		return -errno;
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	snprintf(text, sizeof(text), "monotonic -%lld 0\nboottime -%lld 0\n", (long long)mono.tv_sec,
-		 (long long)boot.tv_sec);
-	return write(offsets, text, strlen(text)) < 0 ? -errno : 0;
 }
 
 /*
@@ -167,11 +148,6 @@ static void op_spawn(const struct stage *g, struct spawn *sp)
 		a.flags |= CLONE_INTO_CGROUP;
 		a.cgroup = (uint64_t)sp->f.join[0];
 	}
-	int r = g->timens >= 0 ? new_time(g->timens) : 0;
-	if (r < 0) {
-		answer_cloned(g, s->h.seq, 0, -1, -r);
-		return;
-	}
 	(void)FAILPOINT("stage.clone");
 	/* clone3 without a stack is fork: musl's and glibc's own state is as after fork(), except for
 	 * the cached thread id, which nothing here uses. */
@@ -190,7 +166,7 @@ static void leave_keyring(void)
 
 int stage_main(int jaild, int rootless)
 {
-	struct stage g = { .jaild = jaild, .timens = -1, .rootless = rootless };
+	struct stage g = { .jaild = jaild, .rootless = rootless };
 	struct stage_step st = { "" };
 	struct spawn *sp = malloc(sizeof(*sp));
 	if (!sp)
@@ -207,7 +183,6 @@ int stage_main(int jaild, int rootless)
 			strerror(errno));
 		return 1;
 	}
-	g.timens = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC); /* absent: Linux < 5.6 */
 	int r = rootfs_template(g.rootless, &st);
 	if (r < 0) {
 		fprintf(stderr, "brig-agent: stage: %s: %s\n", st.text, strerror(-r));

@@ -40,10 +40,11 @@ struct stage_image {
 	uint32_t reserved;
 };
 
-/* Descriptors of SPAWN, in this order; n_join and nvolumes say how many of the last two. */
-enum { STAGE_FD_CHAN, STAGE_FD_USERNS, STAGE_FD_NETNS, STAGE_FD_JOIN };
+/* Descriptors of SPAWN, in this order: channel, user namespace, network namespace, time namespace (with
+ * STAGE_F_TIME), n_join cgroup descriptors, nvolumes detached mounts. */
 #define STAGE_F_RANGE 1u /* the user namespace maps a range of ids, not one */
 #define STAGE_F_IDMAP 2u /* lower layers and volumes can be id-mapped */
+#define STAGE_F_TIME 4u  /* a time namespace comes along */
 struct stage_spawn {
 	struct stage_hdr h;
 	uint32_t flags;
@@ -75,7 +76,7 @@ int stage_main(int jaild, int rootless);
 /* What the child does between clone and agent (rootfs.c, confine.c). Each returns 0 or -errno and
  * names the failing step in `step`. */
 struct stage_fds {
-	int chan, userns, netns;
+	int chan, userns, netns, timens;
 	unsigned n_join, n_volumes;
 	int join[8];
 	int volume[JAIL_VOLUMES_MAX];
