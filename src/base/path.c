@@ -60,10 +60,11 @@ int path_is_clean(const char *p, size_t max)
 {
 	if (p[0] != '/' || strlen(p) >= max)
 		return 0;
+	if (p[1] == '\0')
+		return 1;
 	while (*p) {
 		size_t n = strcspn(++p, "/");
-		if ((n == 0 && *p) || (n == 1 && p[0] == '.') ||
-		    (n == 2 && p[0] == '.' && p[1] == '.'))
+		if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
 			return 0;
 		p += n;
 	}

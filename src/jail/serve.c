@@ -4,7 +4,7 @@
  *
  * Theory of operation
  * -------------------
- * One thread, one epoll. Three kinds of events: a request of brigd (fixed size, table `verbs` below),
+ * One thread, one epoll. Three kinds of events: a request of brigd (fixed size, checked by check.c),
  * an answer of the stage, the end of a sandbox's first process (its pidfd). A sandbox ("box") goes
  *
  *     free -> BORN (groups made, stage asked) -> LIVE (child said READY) -> free
@@ -40,11 +40,11 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
-#include "base/path.h"
 #include "brig/limits.h"
 #include "engine/container/cgroup.h"
 #include "engine/container/slot.h"
 #include "engine/container/stage.h"
+#include "jail/check.h"
 #include "jail/gc.h"
 #include "jail/instance.h"
 
@@ -76,13 +76,10 @@ struct serve {
 	struct cgroup_host cg;
 	struct slot_host slots;
 	int epoll, stage, stage_pid, store;
-	uint32_t enforced;
-	uint8_t image[JAIL_IMAGES_MAX];
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
 	uint32_t spawns;
-	uint64_t mem_total; /* of the host; read again by HELLO and about once a second */
-	uint32_t pids_total;
+	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;
 	int head_start; /* without a maker: make one slot before the first request comes */
 #define HASH 1024
@@ -263,22 +260,6 @@ struct request {
 	unsigned n_fd;
 };
 
-static int id_ok(const char id[BRIG_ID_LEN + 8])
-{
-	for (unsigned i = 0; i < BRIG_ID_LEN; i++)
-		if (!((id[i] >= 'a' && id[i] <= 'z') || (id[i] >= '0' && id[i] <= '9')))
-			return 0;
-	for (unsigned i = BRIG_ID_LEN; i < BRIG_ID_LEN + 8; i++)
-		if (id[i])
-			return 0;
-	return 1;
-}
-
-static int text_ok(const char *s, size_t cap)
-{
-	return memchr(s, 0, cap) != NULL;
-}
-
 static uint32_t slot_count(const struct serve *j)
 {
 	return j->slots.n - 1;
@@ -291,7 +272,7 @@ static void refresh_capacity(struct serve *j)
 	if (j->capacity_at && now - j->capacity_at < SEC_NS)
 		return;
 	j->capacity_at = now;
-	cgroup_capacity(&j->cg, &j->mem_total, &j->pids_total);
+	cgroup_capacity(&j->cg, &j->facts.mem_total, &j->facts.pids_total);
 }
 
 /* HELLO tells about the host only what any local user could find out. */
@@ -304,14 +285,14 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 	}
 	struct jail_hello a = { .h = { JAIL_HELLO_OK, r->m.h.seq },
 				.version = BRIG_JAIL_PROTO_VERSION,
-				.enforced = j->enforced,
+				.enforced = j->facts.enforced,
 				.cgroup = (uint32_t)j->cg.version,
 				.rootless = (uint32_t)j->o->rootless,
 				.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 				.slots = slot_count(j) };
 	refresh_capacity(j);
-	a.mem_total = j->mem_total;
-	a.pids_max = j->pids_total;
+	a.mem_total = j->facts.mem_total;
+	a.pids_max = j->facts.pids_total;
 	answer(j, &a, sizeof(a));
 	return 0;
 }
@@ -335,12 +316,10 @@ static int op_image(struct serve *j, struct request *r, struct brig_err *err)
 {
 	const struct jail_image *m = &r->m.image;
 	struct stage_image s = { .h = { STAGE_IMAGE, m->h.seq }, .id = m->id };
-	if (m->id == 0 || m->id >= JAIL_IMAGES_MAX || (r->n_fd == 0) != (m->drop != 0))
-		return brig_fail(err, BRIG_E_PROTOCOL, 0, "IMAGE %u is malformed", m->id);
+	if (jail_check_image(m, &j->facts, r->n_fd, err) < 0)
+		return -1;
 	AUTO_FD tree = -1;
 	if (!m->drop) {
-		if (j->image[m->id])
-			return brig_fail(err, BRIG_E_EXISTS, 0, "image %u is known already", m->id);
 		if (!image_in_store(j, r->fd[0])) {
 			brig_fail(err, BRIG_E_DENIED, 0, "the directory is no image of the store");
 			return brig_fix(err, "start brig-jaild with the --data that brigd uses");
@@ -364,78 +343,20 @@ static int op_image(struct serve *j, struct request *r, struct brig_err *err)
 	int e = fd_send(j->stage, &s, sizeof(s), &tree, m->drop ? 0 : 1);
 	if (e < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -e, "hand the image to the stage");
-	j->image[m->id] = !m->drop;
+	j->facts.image[m->id] = !m->drop;
 	answer_ok(j, m->h.seq, NULL);
 	return 0;
 }
 
-/* Bits that a sandbox of this specification needs; what the operator accepts by name is left out. */
-static int check_enforced(const struct serve *j, const struct jail_spec *p, struct brig_err *err)
+/* The channel must be what the agent expects; the kernel says what a descriptor is. */
+static int check_channel(int fd, struct brig_err *err)
 {
-	static const struct {
-		uint32_t bit;
-		const char *name, *lost;
-	} what[] = {
-#define X(bit, name, lost) { 1u << bit, #name, lost },
-		BRIG_ENFORCE(X)
-#undef X
-	};
-	uint32_t missing = ~j->enforced & ~p->accept & ~(uint32_t)JAIL_ENF_OPTIONAL;
-	for (unsigned i = 0; i < sizeof(what) / sizeof(what[0]); i++)
-		if (missing & what[i].bit) {
-			brig_fail(err, BRIG_E_UNSUPPORTED, 0, "this host cannot enforce: %s",
-				  what[i].lost);
-			return brig_fix(err, "run `brig doctor`, or accept it: --accept %s",
-					what[i].name);
-		}
-	return 0;
-}
-
-static int check_spec(struct serve *j, const struct request *r, struct brig_err *err)
-{
-	const struct jail_spec *p = &r->m.spec;
-	struct rlimit files;
-	if (!id_ok(p->id) || !text_ok(p->hostname, sizeof(p->hostname)) ||
-	    !text_ok(p->home, sizeof(p->home)) || p->nvolumes > JAIL_VOLUMES_MAX ||
-	    r->n_fd != 1 + p->nvolumes)
-		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE is malformed");
-	size_t n = strspn(p->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				       "0123456789-.");
-	if (n == 0 || p->hostname[n])
-		return brig_fail(err, BRIG_E_INVALID, 0, "host name '%s' is not one", p->hostname);
-	if (p->home[0] && !path_is_clean(p->home, sizeof(p->home)))
-		return brig_fail(err, BRIG_E_INVALID, 0, "home '%s' is no clean absolute path",
-				 p->home);
-	for (unsigned i = 0; i < p->nvolumes; i++)
-		if (!text_ok(p->volumes[i].path, JAIL_PATH_MAX) ||
-		    !path_is_clean(p->volumes[i].path, JAIL_PATH_MAX) || !p->volumes[i].path[1])
-			return brig_fail(err, BRIG_E_INVALID, 0, "volume path is not clean");
-	if (p->image >= JAIL_IMAGES_MAX || !j->image[p->image])
-		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "image %u is not known", p->image);
-	if (j->slots.range && (p->uid >= j->slots.size - 1 || p->gid >= j->slots.size - 1)) {
-		brig_fail(err, BRIG_E_LIMIT, 0, "uid %u or gid %u is beyond the %u ids of a sandbox",
-			  p->uid, p->gid, j->slots.size);
-		return brig_fix(err, "choose a user with a smaller id");
-	}
-	refresh_capacity(j);
-	if (p->memory_bytes < 1 * MIB || p->memory_bytes > j->mem_total)
-		return brig_fail(err, BRIG_E_LIMIT, 0, "memory limit is beyond this host");
-	if (p->disk_bytes < 64 * KIB || p->disk_bytes > p->memory_bytes || p->inodes < 16 ||
-	    p->inodes > UINT32_MAX)
-		return brig_fail(err, BRIG_E_LIMIT, 0, "disk limit is out of range");
-	if (p->pids < 1 || p->pids > j->pids_total || p->cpu_milli < 1)
-		return brig_fail(err, BRIG_E_LIMIT, 0, "pids or cpu limit is out of range");
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || p->nofile < 16 || p->nofile > files.rlim_max) {
-		brig_fail(err, BRIG_E_LIMIT, 0, "--nofile %u is beyond this host's %llu", p->nofile,
-			  (unsigned long long)files.rlim_max);
-		return brig_fix(err, "lower --nofile, or raise the hard limit of brig-jaild");
-	}
 	int type = 0, domain = 0;
 	socklen_t len = sizeof(type);
-	if (getsockopt(r->fd[0], SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
-	    getsockopt(r->fd[0], SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
+	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE carries no channel");
-	return check_enforced(j, p, err);
+	return 0;
 }
 
 /*
@@ -494,14 +415,19 @@ static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsi
 
 /*
  * CREATE. A hostile brigd chooses the limits, the image and the channel of a new sandbox, all within
- * what check_spec allows: it can make sandboxes, which is its trade, and exhaust slots, which costs
+ * what jail_check_spec allows: it can make sandboxes, which is its trade, and exhaust slots, which costs
  * only itself. It cannot leave a boundary out: none is optional in the message.
  */
 static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 {
 	const struct jail_spec *p = &r->m.spec;
 	struct cgroup_join join = { 0 };
-	if (check_spec(j, r, err) < 0)
+	refresh_capacity(j);
+	if (jail_check_spec(p, &j->facts, err) < 0)
+		return -1;
+	if (r->n_fd != 1 + p->nvolumes)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE with %u descriptors", r->n_fd);
+	if (check_channel(r->fd[0], err) < 0)
 		return -1;
 	if (box_find(j, p->id))
 		return brig_fail(err, BRIG_E_EXISTS, 0, "sandbox '%s' exists already", p->id);
@@ -523,7 +449,7 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 				 .host_gid = b->slot.host_gid };
 	/* For the host image this maps the skeleton only: the host's /usr keeps its owners (nobody
 	 * inside), so that a root inside gains nothing over it. */
-	if (j->enforced & JAIL_ENF_idmap)
+	if (j->facts.enforced & JAIL_ENF_idmap)
 		s.flags |= STAGE_F_IDMAP;
 	s.spec = *p;
 	for (unsigned i = 0; i < p->nvolumes; i++) {
@@ -571,7 +497,7 @@ fail:
 /* STATS and DESTROY act on sandboxes of this jaild only, named by id; their worst use is to end one. */
 static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
 {
-	struct box *b = id_ok(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
 	if (!b)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
 	answer_stats(j, r->m.h.seq, b);
@@ -580,7 +506,7 @@ static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
 
 static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 {
-	struct box *b = id_ok(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
 	if (!b)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
 	answer_stats(j, r->m.h.seq, b);
@@ -592,25 +518,12 @@ static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 	return 0;
 }
 
-static const struct {
-	uint32_t verb;
-	size_t size;
-	unsigned fds_most;
-	int (*run)(struct serve *, struct request *, struct brig_err *);
-} verbs[] = {
-	{ JAIL_HELLO, sizeof(struct jail_hello), 0, op_hello },
-	{ JAIL_IMAGE, sizeof(struct jail_image), 1, op_image },
-	{ JAIL_CREATE, sizeof(struct jail_spec), 1 + JAIL_VOLUMES_MAX, op_create },
-	{ JAIL_STATS, sizeof(struct jail_ref), 0, op_stats },
-	{ JAIL_DESTROY, sizeof(struct jail_ref), 0, op_destroy },
-};
-#define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
-
 static void on_broker(struct serve *j)
 {
 	struct request r;
 	struct brig_err err = BRIG_ERR_INIT;
 	r.n_fd = FD_MSG_MAX;
+	memset(&r.m.h, 0, sizeof(r.m.h));
 	ssize_t n = fd_recv(j->o->broker, &r.m, sizeof(r.m), r.fd, &r.n_fd, MSG_DONTWAIT);
 	if (n == -EAGAIN || n == -EMSGSIZE)
 		return;
@@ -618,23 +531,28 @@ static void on_broker(struct serve *j)
 		j->quit = 1;
 		return;
 	}
-	int done = 0, e = 0;
-	for (unsigned i = 0; i < N_VERBS && !done; i++)
-		if ((size_t)n >= sizeof(r.m.h) && r.m.h.verb == verbs[i].verb) {
-			done = 1;
-			if ((size_t)n != verbs[i].size || r.n_fd > verbs[i].fds_most)
-				e = brig_fail(&err, BRIG_E_PROTOCOL, 0, "verb %u has a wrong size",
-					      r.m.h.verb);
-			else
-				e = verbs[i].run(j, &r, &err);
-		}
-	if (!done) {
-		if ((size_t)n < sizeof(r.m.h))
-			r.m.h.seq = 0;
-		e = brig_fail(&err, BRIG_E_PROTOCOL, 0, "unknown verb");
+	int e = -1;
+	switch (jail_check_message(&r.m, (size_t)n, r.n_fd, &err)) {
+	case JAIL_HELLO:
+		e = op_hello(j, &r, &err);
+		break;
+	case JAIL_IMAGE:
+		e = op_image(j, &r, &err);
+		break;
+	case JAIL_CREATE:
+		e = op_create(j, &r, &err);
+		break;
+	case JAIL_STATS:
+		e = op_stats(j, &r, &err);
+		break;
+	case JAIL_DESTROY:
+		e = op_destroy(j, &r, &err);
+		break;
+	default:
+		break;
 	}
 	if (e < 0)
-		answer_err(j, r.m.h.seq, &err);
+		answer_err(j, (size_t)n < sizeof(r.m.h) ? 0 : r.m.h.seq, &err);
 	for (unsigned i = 0; i < r.n_fd; i++)
 		fd_close(&r.fd[i]);
 }
@@ -764,13 +682,15 @@ static int probe_idmap(void)
 
 static void measure_host(struct serve *j)
 {
-	j->enforced = j->cg.enforced;
+	j->facts.range = j->slots.range;
+	j->facts.ids = j->slots.size;
+	j->facts.enforced = j->cg.enforced;
 	if (j->slots.range)
-		j->enforced |= JAIL_ENF_uidrange;
+		j->facts.enforced |= JAIL_ENF_uidrange;
 	if (!j->o->rootless && probe_idmap())
-		j->enforced |= JAIL_ENF_idmap;
+		j->facts.enforced |= JAIL_ENF_idmap;
 	if (access("/proc/self/timens_offsets", F_OK) == 0)
-		j->enforced |= JAIL_ENF_timens;
+		j->facts.enforced |= JAIL_ENF_timens;
 }
 
 /* What waits until there is nothing else to do. Returns 1 to be called again soon. */
@@ -842,7 +762,7 @@ static int serve_start(struct serve *j)
 		goto fail;
 	}
 	measure_host(j);
-	j->image[0] = 1;
+	j->facts.image[0] = 1;
 	j->epoll = epoll_create1(EPOLL_CLOEXEC);
 	struct epoll_event a = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_BROKER << 32 };
 	struct epoll_event b = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_STAGE << 32 };
@@ -880,6 +800,7 @@ int serve_run(const struct serve_options *o)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
+		j.facts.nofile_hard = files.rlim_max;
 	}
 	int failed = serve_start(&j) < 0;
 	while (!failed && !j.quit) {
