@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* box.c: the life of one sandbox in brig-jaild; serve.c has the theory of operation. */
+#include "jail/jaild.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "engine/container/stage.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+void box_table_init(struct serve *j)
+{
+	j->free_box = -1;
+	for (int i = 0; i < BOX_HASH; i++)
+		j->hash[i] = -1;
+}
+
+static unsigned hash_id(const char *id)
+{
+	unsigned h = 2166136261u; /* FNV-1a; ids are random, the spread does not matter */
+	for (; *id; id++)
+		h = (h ^ (unsigned char)*id) * 16777619u;
+	return h % BOX_HASH;
+}
+
+struct box *box_find(struct serve *j, const char *id)
+{
+	for (int i = j->hash[hash_id(id)]; i >= 0; i = j->box[i].next)
+		if (strcmp(j->box[i].id, id) == 0)
+			return &j->box[i];
+	return NULL;
+}
+
+struct box *box_new(struct serve *j, const char *id)
+{
+	if (j->free_box < 0) {
+		int n = j->n_boxes ? j->n_boxes * 2 : 16;
+		struct box *mem = realloc(j->box, (size_t)n * sizeof(*mem));
+		if (!mem)
+			return NULL;
+		j->box = mem;
+		for (int i = n - 1; i >= j->n_boxes; i--) {
+			memset(&mem[i], 0, sizeof(mem[i]));
+			mem[i].next = j->free_box;
+			j->free_box = i;
+		}
+		j->n_boxes = n;
+	}
+	int i = j->free_box;
+	struct box *b = &j->box[i];
+	j->free_box = b->next;
+	memset(b, 0, sizeof(*b));
+	b->state = BOX_BORN;
+	b->slot.userns = b->slot.netns = b->slot.timens = b->pidfd = -1;
+	memcpy(b->id, id, sizeof(b->id));
+	unsigned h = hash_id(id);
+	b->next = j->hash[h];
+	j->hash[h] = i;
+	j->live++;
+	return b;
+}
+
+void box_free(struct serve *j, struct box *b)
+{
+	int *at = &j->hash[hash_id(b->id)];
+	int i = (int)(b - j->box);
+	while (*at != i)
+		at = &j->box[*at].next;
+	*at = b->next;
+	slot_done(&j->slots, &b->slot);
+	fd_close(&b->pidfd);
+	memset(b, 0, sizeof(*b));
+	b->next = j->free_box;
+	j->free_box = i;
+	j->live--;
+}
+
+struct box *box_by_spawn(struct serve *j, uint32_t spawn)
+{
+	/* The youngest are asked for; a table is scanned in 10 us at its fullest. */
+	for (int i = 0; i < j->n_boxes; i++)
+		if (j->box[i].state != BOX_FREE && j->box[i].spawn == spawn)
+			return &j->box[i];
+	return NULL;
+}
+
+/* ---- answers ---- */
+
+void answer(struct serve *j, const void *msg, size_t n)
+{
+	/* A broker that does not read its answers, or is gone, is noticed by the main loop. */
+	if (fd_send(j->o->broker, msg, n, NULL, 0) < 0)
+		j->quit = 1;
+}
+
+void answer_ok(struct serve *j, uint32_t seq, const char *id)
+{
+	struct jail_ref ok = { .h = { JAIL_OK, seq } };
+	if (id)
+		memcpy(ok.id, id, sizeof(ok.id));
+	answer(j, &ok, sizeof(ok));
+}
+
+void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err)
+{
+	struct jail_error e = { .h = { JAIL_ERROR, seq },
+				.code = (uint32_t)err->code,
+				.sys = err->sys };
+	snprintf(e.msg, sizeof(e.msg), "%.*s", (int)sizeof(e.msg) - 1, err->msg);
+	snprintf(e.remedy, sizeof(e.remedy), "%s", err->remedy);
+	answer(j, &e, sizeof(e));
+}
+
+void answer_stats(struct serve *j, uint32_t seq, const struct box *b)
+{
+	struct jail_stats st = { .h = { JAIL_STATS_IS, seq },
+				 .host_uid = b->slot.host_uid,
+				 .init_pid = (uint64_t)b->pid };
+	memcpy(st.id, b->id, sizeof(st.id));
+	cgroup_read(&j->cg, b->id, &st);
+	answer(j, &st, sizeof(st));
+}
+
+void box_refuse(struct serve *j, struct box *b, const struct brig_err *err)
+{
+	if (b->unborn)
+		answer_err(j, b->birth_seq, err);
+	b->unborn = 0;
+}
+
+/* ---- the end of a box ---- */
+
+/* The process is reaped: undo the rest in reverse order. Retried while the group is still busy. */
+void box_undo(struct serve *j, struct box *b, int status)
+{
+	(void)FAILPOINT("jail.undo");
+	int r = cgroup_remove(&j->cg, b->id);
+	if (r == -EBUSY) {
+		cgroup_kill(&j->cg, b->id);
+		j->busy_groups += !b->removing;
+		b->removing = 1;
+		return;
+	}
+	j->busy_groups -= b->removing;
+	struct jail_gone g = { .h = { JAIL_GONE, b->destroy_seq }, .wait_status = (uint32_t)status };
+	memcpy(g.id, b->id, sizeof(g.id));
+	int told = b->known || b->destroy_seq;
+	box_free(j, b);
+	(void)FAILPOINT("jail.undone");
+	if (told)
+		answer(j, &g, sizeof(g));
+}
+
+void box_ended(struct serve *j, struct box *b)
+{
+	siginfo_t si = { 0 };
+	int status = 0;
+	if (waitid(P_PIDFD, (id_t)b->pidfd, &si, WEXITED | WNOHANG) == 0) {
+		if (si.si_pid == 0)
+			return;
+		status = si.si_code == CLD_EXITED ? si.si_status << 8 : si.si_status;
+	}
+	epoll_ctl(j->epoll, EPOLL_CTL_DEL, b->pidfd, NULL);
+	fd_close(&b->pidfd);
+	b->pid = 0;
+	if (b->unborn) {
+		struct brig_err e = BRIG_ERR_INIT;
+		brig_fail(&e, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");
+		brig_fix(&e, "raise --memory; the kernel log may say more");
+		box_refuse(j, b, &e);
+	}
+	b->state = BOX_DYING;
+	box_undo(j, b, status);
+}
+
+void box_kill(struct box *b)
+{
+	(void)FAILPOINT("jail.kill");
+	b->state = BOX_DYING;
+	if (b->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, b->pidfd, SIGKILL, NULL, 0);
+}
+
+/* ---- the stage's side ---- */
+
+static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
+{
+	struct box *b = box_by_spawn(j, c->h.seq);
+	if (!b || b->pidfd >= 0)
+		return;
+	if (c->err || *pidfd < 0) {
+		struct brig_err e = BRIG_ERR_INIT;
+		brig_fail(&e, BRIG_E_EXHAUSTED, c->err, "clone the sandbox's first process");
+		brig_fix(&e, "run `brig doctor`; raise user.max_*_namespaces or kernel.pid_max");
+		box_refuse(j, b, &e);
+		b->state = BOX_DYING;
+		box_undo(j, b, 0);
+		return;
+	}
+	b->pid = (int)c->pid;
+	b->pidfd = fd_steal(pidfd);
+	struct epoll_event ev = { .events = EPOLLIN,
+				  .data.u64 = (uint64_t)EV_BOX << 32 | (uint32_t)(b - j->box) };
+	epoll_ctl(j->epoll, EPOLL_CTL_ADD, b->pidfd, &ev);
+	if (b->state == BOX_DYING)
+		box_kill(b);
+}
+
+static void on_ready(struct serve *j, const struct stage_ready *m)
+{
+	struct box *b = box_by_spawn(j, m->h.seq);
+	if (!b || !b->unborn)
+		return;
+	if (m->err == 0) {
+		b->unborn = 0;
+		b->known = 1;
+		b->state = BOX_LIVE;
+		/* Held by the sandbox's own processes from here on. */
+		fd_close(&b->slot.userns);
+		fd_close(&b->slot.netns);
+		fd_close(&b->slot.timens);
+		answer_ok(j, b->birth_seq, b->id);
+		return;
+	}
+	struct brig_err e = BRIG_ERR_INIT;
+	brig_fail(&e, (enum brig_code)m->code, -m->err, "create sandbox '%s': %.180s", b->id, m->step);
+	brig_fix(&e, "run `brig doctor`");
+	box_refuse(j, b, &e);
+	/* It exits by itself and is reaped then. */
+	b->state = BOX_DYING;
+}
+
+void box_on_stage(struct serve *j)
+{
+	union {
+		struct stage_hdr h;
+		struct stage_cloned cloned;
+		struct stage_ready ready;
+	} m;
+	int fd[1] = { -1 };
+	unsigned n_fd = 1;
+	ssize_t n = fd_recv(j->stage, &m, sizeof(m), fd, &n_fd, MSG_DONTWAIT);
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0) {
+		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
+		j->quit = 1;
+		return;
+	}
+	if (m.h.verb == STAGE_CLONED && n == sizeof(m.cloned))
+		on_cloned(j, &m.cloned, &fd[0]);
+	else if (m.h.verb == STAGE_READY && n == sizeof(m.ready)) {
+		m.ready.step[sizeof(m.ready.step) - 1] = '\0';
+		on_ready(j, &m.ready);
+	}
+	if (n_fd)
+		fd_close(&fd[0]);
+}

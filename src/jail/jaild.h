@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* jaild.h: the state of a serving brig-jaild, shared by serve.c (life), ops.c (verbs) and box.c. */
+#ifndef BRIG_JAIL_JAILD_H
+#define BRIG_JAIL_JAILD_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/container/cgroup.h"
+#include "engine/container/slot.h"
+#include "jail/check.h"
+#include "jail/instance.h"
+#include "jail/serve.h"
+
+#define BOX_HASH 1024
+
+enum box_state { BOX_FREE, BOX_BORN, BOX_LIVE, BOX_DYING };
+
+struct box {
+	enum box_state state;
+	int next; /* hash chain or free list; -1 = end */
+	uint32_t spawn;       /* our number of it towards the stage */
+	uint32_t birth_seq;   /* of the CREATE still to be answered, if `unborn` */
+	uint32_t destroy_seq; /* of the DESTROY to answer with GONE, 0 = none */
+	int unborn;           /* CREATE has not been answered yet */
+	int known;            /* CREATE was answered with OK: its end is told */
+	struct slot slot;
+	int pid, pidfd;
+	int removing; /* process reaped, group still busy */
+	char id[BRIG_ID_LEN + 8];
+};
+
+enum ev_kind { EV_BROKER, EV_STAGE, EV_MAKER, EV_BOX };
+
+struct serve {
+	const struct serve_options *o;
+	struct instance in;
+	struct cgroup_host cg;
+	struct slot_host slots;
+	int epoll, stage, stage_pid, store;
+	struct box *box;
+	int n_boxes, free_box, live, busy_groups;
+	uint32_t spawns;
+	struct jail_facts facts; /* capacity is read again about once a second */
+	uint64_t capacity_at;
+	int head_start; /* without a maker: make one slot before the first request comes */
+	int hash[BOX_HASH];
+	int quit;
+};
+
+/* ---- box.c ---- */
+
+void box_table_init(struct serve *j);
+struct box *box_find(struct serve *j, const char *id);
+/* By our own number towards the stage. */
+struct box *box_by_spawn(struct serve *j, uint32_t spawn);
+/* A BORN box with nothing in it yet; NULL without memory. Moves the table: older pointers are invalid. */
+struct box *box_new(struct serve *j, const char *id);
+/* Gives the slot back and forgets the box. */
+void box_free(struct serve *j, struct box *b);
+/* Answers the CREATE of a box that came to nothing; the box itself stays. */
+void box_refuse(struct serve *j, struct box *b, const struct brig_err *err);
+void box_kill(struct box *b);
+/* Its first process is gone (wait status): undoes the rest in reverse order and tells brigd. Called
+ * again from idle_work while a group is still busy. */
+void box_undo(struct serve *j, struct box *b, int status);
+/* The pidfd of its first process is readable. */
+void box_ended(struct serve *j, struct box *b);
+/* STAGE_CLONED and STAGE_READY. */
+void box_on_stage(struct serve *j);
+
+void answer(struct serve *j, const void *msg, size_t n);
+void answer_ok(struct serve *j, uint32_t seq, const char *id);
+void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err);
+void answer_stats(struct serve *j, uint32_t seq, const struct box *b);
+
+/* ---- ops.c ---- */
+
+/* One message of brigd. */
+void ops_on_broker(struct serve *j);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops.c: what brigd may ask of brig-jaild. Above each verb stands what an attacker who owns brigd could
+ * try with it, and why that fails. The shape and content of messages are checked in check.c.
+ */
+#include "jail/jaild.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/mountfd.h"
+#include "engine/container/stage.h"
+
+struct request {
+	union {
+		struct jail_hdr h;
+		struct jail_hello hello;
+		struct jail_image image;
+		struct jail_spec spec;
+		struct jail_ref ref;
+	} m;
+	int fd[FD_MSG_MAX]; /* handlers steal what they keep; the rest is closed */
+	unsigned n_fd;
+};
+
+static uint32_t slot_count(const struct serve *j)
+{
+	return j->slots.n - 1;
+}
+
+/* A dozen files are read for this: too dear for every CREATE. */
+static void refresh_capacity(struct serve *j)
+{
+	uint64_t now = clock_now();
+	if (j->capacity_at && now - j->capacity_at < SEC_NS)
+		return;
+	j->capacity_at = now;
+	cgroup_capacity(&j->cg, &j->facts.mem_total, &j->facts.pids_total);
+}
+
+/* HELLO tells about the host only what any local user could find out. */
+static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
+{
+	if (r->m.hello.version != BRIG_JAIL_PROTO_VERSION) {
+		brig_fail(err, BRIG_E_PROTOCOL, 0, "brigd speaks jail protocol %u, brig-jaild %u",
+			  r->m.hello.version, BRIG_JAIL_PROTO_VERSION);
+		return brig_fix(err, "install brigd and brig-jaild of the same version");
+	}
+	struct jail_hello a = { .h = { JAIL_HELLO_OK, r->m.h.seq },
+				.version = BRIG_JAIL_PROTO_VERSION,
+				.enforced = j->facts.enforced,
+				.cgroup = (uint32_t)j->cg.version,
+				.rootless = (uint32_t)j->o->rootless,
+				.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
+				.slots = slot_count(j) };
+	refresh_capacity(j);
+	a.mem_total = j->facts.mem_total;
+	a.pids_max = j->facts.pids_total;
+	answer(j, &a, sizeof(a));
+	return 0;
+}
+
+/*
+ * IMAGE. A hostile brigd could offer "/" or /root as an image and have its owners mapped to a
+ * sandbox, which would show it files that only root may read. So the directory must be exactly
+ * <store>/images/<digest>/rootfs, compared by device and inode on the way up: what lies there was put
+ * there by the importer as a tenant's image.
+ */
+static int image_in_store(const struct serve *j, int fd)
+{
+	struct stat up, store;
+	AUTO_FD images = openat(fd, "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD want = j->store < 0 ? -1 : openat(j->store, "images", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return images >= 0 && want >= 0 && fstat(images, &up) == 0 && fstat(want, &store) == 0 &&
+	       up.st_dev == store.st_dev && up.st_ino == store.st_ino;
+}
+
+static int op_image(struct serve *j, struct request *r, struct brig_err *err)
+{
+	const struct jail_image *m = &r->m.image;
+	struct stage_image s = { .h = { STAGE_IMAGE, m->h.seq }, .id = m->id };
+	if (jail_check_image(m, &j->facts, r->n_fd, err) < 0)
+		return -1;
+	AUTO_FD tree = -1;
+	if (!m->drop) {
+		if (!image_in_store(j, r->fd[0])) {
+			brig_fail(err, BRIG_E_DENIED, 0, "the directory is no image of the store");
+			return brig_fix(err, "start brig-jaild with the --data that brigd uses");
+		}
+		if (j->o->rootless) {
+			/* The descriptor's mount is of another mount namespace than ours and cannot be
+			 * cloned; by name, with the user's own rights, it can. */
+			char link[64], path[4096];
+			snprintf(link, sizeof(link), "/proc/self/fd/%d", r->fd[0]);
+			ssize_t n = readlink(link, path, sizeof(path) - 1);
+			path[n > 0 ? n : 0] = '\0';
+			tree = mntfd_clone(AT_FDCWD, path, 0);
+		} else
+			tree = mntfd_clone(r->fd[0], "", MNTFD_AT_EMPTY_PATH);
+		struct mntfd_attr ro = { .set = MNTFD_ATTR_RDONLY | MNTFD_ATTR_NOSUID |
+						MNTFD_ATTR_NODEV };
+		int e = tree < 0 ? tree : mntfd_setattr(tree, 0, &ro);
+		if (e < 0)
+			return brig_fail(err, BRIG_E_INTERNAL, -e, "clone the image's mount");
+	}
+	int e = fd_send(j->stage, &s, sizeof(s), &tree, m->drop ? 0 : 1);
+	if (e < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -e, "hand the image to the stage");
+	j->facts.image[m->id] = !m->drop;
+	answer_ok(j, m->h.seq, NULL);
+	return 0;
+}
+
+/* The channel must be what the agent expects; the kernel says what a descriptor is. */
+static int check_channel(int fd, struct brig_err *err)
+{
+	int type = 0, domain = 0;
+	socklen_t len = sizeof(type);
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
+	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE carries no channel");
+	return 0;
+}
+
+/*
+ * Makes a volume ready to attach. A hostile brigd could open "/etc" and have its owner mapped to a
+ * sandbox user; therefore a volume must be a detached mount, which only a process with
+ * CAP_SYS_ADMIN can make: the client that names a host path as root, not brigd. Owners are mapped one
+ * to one: what belongs to the owner of the volume's root appears as the sandbox's user, and
+ * everything else as nobody.
+ */
+static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsigned i,
+			  const struct slot *slot, int *fd, struct brig_err *err)
+{
+	const struct jail_volume *v = &p->volumes[i];
+	struct stat st;
+	if (j->o->rootless) {
+		if (!v->readonly) {
+			brig_fail(err, BRIG_E_UNSUPPORTED, 0,
+				  "a writable volume needs id-mapped mounts, which need root");
+			return brig_fix(err, "attach it read-only (%s:ro), or use `brig cp`", v->path);
+		}
+		char link[64], path[4096];
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", *fd);
+		ssize_t n = readlink(link, path, sizeof(path) - 1);
+		path[n > 0 ? n : 0] = '\0';
+		int tree = mntfd_clone(AT_FDCWD, path, 0);
+		if (tree < 0)
+			return brig_fail(err, BRIG_E_DENIED, -tree, "open the volume for %s", v->path);
+		fd_close(fd);
+		*fd = tree;
+	}
+	struct mntfd_attr a = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
+				       (v->readonly ? MNTFD_ATTR_RDONLY : 0) };
+	int r = mntfd_setattr(*fd, 0, &a);
+	if (r < 0) {
+		brig_fail(err, BRIG_E_DENIED, -r, "volume %s is not a detached mount", v->path);
+		return brig_fix(err, "attach volumes with the brig client, as root");
+	}
+	if (j->o->rootless)
+		return 0;
+	if (fstat(*fd, &st) < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, errno, "look at volume %s", v->path);
+	char um[64], gm[64];
+	snprintf(um, sizeof(um), "%u %u 1\n", st.st_uid, slot->host_uid + p->uid);
+	snprintf(gm, sizeof(gm), "%u %u 1\n", st.st_gid, slot->host_gid + p->gid);
+	AUTO_FD ns = userns_make(um, gm);
+	a = (struct mntfd_attr){ .set = MNTFD_ATTR_IDMAP, .userns_fd = (uint64_t)ns };
+	r = ns < 0 ? ns : mntfd_setattr(*fd, 0, &a);
+	/* Without mapping, a read-only volume still shows what everybody may read. */
+	if (r < 0 && !v->readonly) {
+		brig_fail(err, BRIG_E_UNSUPPORTED, -r, "map the owner of volume %s", v->path);
+		return brig_fix(err, "attach it read-only (%s:ro), or put it on ext4, xfs or btrfs",
+				v->path);
+	}
+	return 0;
+}
+
+/*
+ * CREATE. A hostile brigd chooses the limits, the image and the channel of a new sandbox, all within
+ * what jail_check_spec allows: it can make sandboxes, which is its trade, and exhaust slots, which costs
+ * only itself. It cannot leave a boundary out: none is optional in the message.
+ */
+static int op_create(struct serve *j, struct request *r, struct brig_err *err)
+{
+	const struct jail_spec *p = &r->m.spec;
+	struct cgroup_join join = { 0 };
+	refresh_capacity(j);
+	if (jail_check_spec(p, &j->facts, err) < 0)
+		return -1;
+	if (r->n_fd != 1 + p->nvolumes)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE with %u descriptors", r->n_fd);
+	if (check_channel(r->fd[0], err) < 0)
+		return -1;
+	if (box_find(j, p->id))
+		return brig_fail(err, BRIG_E_EXISTS, 0, "sandbox '%s' exists already", p->id);
+	struct box *b = box_new(j, p->id);
+	if (!b)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember sandbox '%s'", p->id);
+	if (slot_take(&j->slots, &b->slot, err) < 0) {
+		box_free(j, b);
+		return brig_ctx(err, "create sandbox '%s'", p->id);
+	}
+	(void)FAILPOINT("jail.slot");
+	b->spawn = ++j->spawns;
+	struct stage_spawn s = { .h = { STAGE_SPAWN, b->spawn },
+				 .flags = (j->slots.range ? STAGE_F_RANGE : 0),
+				 .cgroup_version = (uint32_t)j->cg.version,
+				 .host_uid = b->slot.host_uid,
+				 .host_gid = b->slot.host_gid };
+	/* For the host image this maps the skeleton only: the host's /usr keeps its owners (nobody
+	 * inside), so that a root inside gains nothing over it. */
+	if (j->facts.enforced & JAIL_ENF_idmap)
+		s.flags |= STAGE_F_IDMAP;
+	s.spec = *p;
+	for (unsigned i = 0; i < p->nvolumes; i++) {
+		if (volume_prepare(j, p, i, &b->slot, &r->fd[1 + i], err) < 0)
+			goto fail;
+		s.deny_suid |= !p->volumes[i].readonly;
+	}
+	struct cgroup_limits lim = { .memory_bytes = p->memory_bytes,
+				     .cpu_milli = p->cpu_milli,
+				     .pids = p->pids };
+	if (cgroup_make(&j->cg, p->id, &b->slot.groups, &lim, &join, err) < 0)
+		goto fail;
+	(void)FAILPOINT("jail.cgroup");
+	s.n_join = join.n;
+	int fds[FD_MSG_MAX];
+	unsigned n = 0;
+	fds[n++] = r->fd[0];
+	fds[n++] = b->slot.userns;
+	fds[n++] = b->slot.netns;
+	if (b->slot.timens >= 0) {
+		s.flags |= STAGE_F_TIME;
+		fds[n++] = b->slot.timens;
+	}
+	for (unsigned i = 0; i < join.n; i++)
+		fds[n++] = join.fd[i];
+	for (unsigned i = 0; i < p->nvolumes; i++)
+		fds[n++] = r->fd[1 + i];
+	int e = fd_send(j->stage, &s, sizeof(s), fds, n);
+	cgroup_join_close(&join);
+	if (e < 0) {
+		brig_fail(err, BRIG_E_INTERNAL, -e, "ask the stage");
+		cgroup_remove(&j->cg, p->id);
+		goto fail;
+	}
+	(void)FAILPOINT("jail.spawn");
+	b->birth_seq = r->m.h.seq;
+	b->unborn = 1;
+	/* The namespaces live on by the sandbox's processes; only the lease is kept. */
+	return 0;
+fail:
+	box_free(j, b);
+	return brig_ctx(err, "create sandbox '%s'", p->id);
+}
+
+/* STATS and DESTROY act on sandboxes of this jaild only, named by id; their worst use is to end one. */
+static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	if (!b)
+		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
+	answer_stats(j, r->m.h.seq, b);
+	return 0;
+}
+
+static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	if (!b)
+		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
+	answer_stats(j, r->m.h.seq, b);
+	b->destroy_seq = r->m.h.seq;
+	struct brig_err gone = BRIG_ERR_INIT;
+	brig_fail(&gone, BRIG_E_STATE, 0, "sandbox '%s' was destroyed before it was ready", b->id);
+	box_refuse(j, b, &gone);
+	box_kill(b);
+	return 0;
+}
+
+void ops_on_broker(struct serve *j)
+{
+	struct request r;
+	struct brig_err err = BRIG_ERR_INIT;
+	r.n_fd = FD_MSG_MAX;
+	memset(&r.m.h, 0, sizeof(r.m.h));
+	ssize_t n = fd_recv(j->o->broker, &r.m, sizeof(r.m), r.fd, &r.n_fd, MSG_DONTWAIT);
+	if (n == -EAGAIN || n == -EMSGSIZE)
+		return;
+	if (n <= 0) {
+		j->quit = 1;
+		return;
+	}
+	int e = -1;
+	switch (jail_check_message(&r.m, (size_t)n, r.n_fd, &err)) {
+	case JAIL_HELLO:
+		e = op_hello(j, &r, &err);
+		break;
+	case JAIL_IMAGE:
+		e = op_image(j, &r, &err);
+		break;
+	case JAIL_CREATE:
+		e = op_create(j, &r, &err);
+		break;
+	case JAIL_STATS:
+		e = op_stats(j, &r, &err);
+		break;
+	case JAIL_DESTROY:
+		e = op_destroy(j, &r, &err);
+		break;
+	default:
+		break;
+	}
+	if (e < 0)
+		answer_err(j, (size_t)n < sizeof(r.m.h) ? 0 : r.m.h.seq, &err);
+	for (unsigned i = 0; i < r.n_fd; i++)
+		fd_close(&r.fd[i]);
+}
