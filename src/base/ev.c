@@ -90,7 +90,9 @@ int ev_io_add(struct ev *ev, int fd, uint32_t events, ev_io_fn fn, void *ctx, st
 	struct ev_slot *s = &ev->slots[slot];
 	uint32_t gen = s->gen + 1 ? s->gen + 1 : 1;
 	uint32_t next = s->next;
-	*s = (struct ev_slot){ .fn = fn, .ctx = ctx, .fd = fd, .gen = gen, .used = 1, .next = next };
+	*s = (struct ev_slot){
+		.fn = fn, .ctx = ctx, .fd = fd, .gen = gen, .used = 1, .next = next
+	};
 	if (events) {
 		int r = epoll_change(ev, slot, EPOLL_CTL_ADD, events);
 		if (r < 0) {

@@ -45,7 +45,7 @@ struct ev_slot;
 struct ev {
 	int epfd;
 	struct ev_slot *slots;
-	uint32_t nslots, free; /* free: head of the list of unused slots, nslots = none */
+	uint32_t nslots, free;	/* free: head of the list of unused slots, nslots = none */
 	struct ev_timer **heap; /* 1-based: heap[1] is the earliest */
 	size_t ntimers, heap_cap;
 	struct ev_task *tasks, **tasks_end;

@@ -86,54 +86,67 @@ static int remove_group(int at, const char *name)
 
 struct tree_walk {
 	struct gc *g;
-	const char *instance, *tree;
-	int alive;
+	const char *tree, *instance;
 };
+
+/* One group (or directory of an instance) that carries the name of an instance. */
+static void judge_group(struct gc *g, const char *shown, int at, const char *name,
+			const char *instance, const char *what)
+{
+	if (instance_alive(g->run, instance)) {
+		say(g, "cgroup", shown, "live", what);
+		return;
+	}
+	int r = remove_group(at, name);
+	say(g, "cgroup", shown, r ? "stale" : "removed", r ? strerror(-r) : "its instance is dead");
+}
 
 static void on_group(void *arg, int at, const struct dirent *e)
 {
 	struct tree_walk *w = arg;
-	char name[600];
-	if (e->d_type != DT_DIR)
-		return;
-	snprintf(name, sizeof(name), "%s/brig/%s/%s", w->tree, w->instance, e->d_name);
-	if (w->alive) {
-		say(w->g, "cgroup", name, "live", "a sandbox of a running instance");
-		return;
-	}
-	int r = remove_group(at, e->d_name);
-	say(w->g, "cgroup", name, r ? "stale" : "removed", r ? strerror(-r) : "its instance is dead");
+	char shown[700];
+	snprintf(shown, sizeof(shown), "%s/" CGROUP_DIR "/%s/%s", w->tree, w->instance, e->d_name);
+	if (e->d_type == DT_DIR)
+		judge_group(w->g, shown, at, e->d_name, w->instance, "of a running instance");
 }
 
 static void on_instance_dir(void *arg, int at, const struct dirent *e)
 {
 	struct tree_walk *w = arg;
-	char name[600];
+	char shown[700];
 	if (e->d_type != DT_DIR)
 		return;
 	w->instance = e->d_name;
-	w->alive = instance_alive(w->g->run, e->d_name);
 	each_entry(at, e->d_name, on_group, w);
-	snprintf(name, sizeof(name), "%s/brig/%s", w->tree, e->d_name);
-	if (w->alive) {
-		say(w->g, "cgroup", name, "live", "a running instance");
+	snprintf(shown, sizeof(shown), "%s/" CGROUP_DIR "/%s", w->tree, e->d_name);
+	judge_group(w->g, shown, at, e->d_name, e->d_name, "a running instance");
+}
+
+static void on_flat_group(void *arg, int at, const struct dirent *e)
+{
+	struct tree_walk *w = arg;
+	char shown[700], instance[INSTANCE_NAME_LEN + 1];
+	const char *name = e->d_name + strlen(CGROUP_FLAT_PREFIX);
+	if (e->d_type != DT_DIR ||
+	    strncmp(e->d_name, CGROUP_FLAT_PREFIX, strlen(CGROUP_FLAT_PREFIX)) != 0 ||
+	    strcspn(name, "-") != INSTANCE_NAME_LEN || name[INSTANCE_NAME_LEN] != '-')
 		return;
-	}
-	int r = remove_group(at, e->d_name);
-	say(w->g, "cgroup", name, r ? "stale" : "removed", r ? strerror(-r) : "its instance is dead");
+	memcpy(instance, name, INSTANCE_NAME_LEN);
+	instance[INSTANCE_NAME_LEN] = '\0';
+	snprintf(shown, sizeof(shown), "%s/%s", w->tree, e->d_name);
+	judge_group(w->g, shown, at, e->d_name, instance, "of a running private server");
 }
 
 static void sweep_groups(struct gc *g)
 {
 	for (unsigned t = 0; t < g->cg.ntrees; t++) {
 		struct tree_walk w = { .g = g, .tree = g->cg.tree[t].path };
-		if (g->cg.tree[t].brig_fd < 0)
+		if (g->cg.tree[t].top < 0)
 			continue;
-		each_entry(g->cg.tree[t].brig_fd, ".", on_instance_dir, &w);
+		each_entry(g->cg.tree[t].top, CGROUP_DIR, on_instance_dir, &w);
+		each_entry(g->cg.tree[t].top, ".", on_flat_group, &w);
 		/* Fails while an instance lives in it. */
-		AUTO_FD up = openat(g->cg.tree[t].brig_fd, "..", O_PATH | O_CLOEXEC);
-		if (up >= 0)
-			unlinkat(up, "brig", AT_REMOVEDIR);
+		unlinkat(g->cg.tree[t].top, CGROUP_DIR, AT_REMOVEDIR);
 	}
 }
 
@@ -180,16 +193,18 @@ static int proc_in_live_group(struct gc *g, const char *pid)
 	snprintf(path, sizeof(path), "/proc/%s/cgroup", pid);
 	if (fd_slurp_at(AT_FDCWD, path, text, sizeof(text)) < 0)
 		return 1; /* gone by now */
-	for (const char *p = text; (p = strstr(p, "/brig/"));) {
-		p += strlen("/brig/");
-		size_t n = strcspn(p, "/\n");
-		if (n && n < sizeof(name)) {
-			memcpy(name, p, n);
-			name[n] = '\0';
-			if (instance_alive(g->run, name))
-				return 1;
+	static const char *const marks[] = { "/" CGROUP_DIR "/", "/" CGROUP_FLAT_PREFIX };
+	for (unsigned i = 0; i < 2; i++)
+		for (const char *p = text; (p = strstr(p, marks[i]));) {
+			p += strlen(marks[i]);
+			size_t n = strcspn(p, "/-\n");
+			if (n && n < sizeof(name)) {
+				memcpy(name, p, n);
+				name[n] = '\0';
+				if (instance_alive(g->run, name))
+					return 1;
+			}
 		}
-	}
 	return 0;
 }
 
@@ -279,7 +294,7 @@ static void on_holder(void *arg, int at, const struct dirent *e)
 	struct gc *g = arg;
 	char path[600], text[300];
 	int ns = 0;
-	if (!isdigit((unsigned char)e->d_name[0]))
+	if (!isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) == getpid())
 		return;
 	snprintf(path, sizeof(path), "%s/comm", e->d_name);
 	if (fd_slurp_at(at, path, text, sizeof(text)) < 0 || strcmp(text, "brig-jaild") != 0)
@@ -294,6 +309,8 @@ static void on_holder(void *arg, int at, const struct dirent *e)
 	}
 	if (d)
 		closedir(d);
+	if (ns == 0)
+		return;
 	snprintf(text, sizeof(text), "brig-jaild holds %d namespaces", ns);
 	say(g, "namespace", e->d_name, g->alive ? "live" : "unexplained", text);
 }
@@ -307,7 +324,7 @@ static void sweep(struct gc *g)
 int gc_sweep_dead(int run, const char *delegated)
 {
 	struct gc g = { .run = run };
-	cgroup_host_open(&g.cg, NULL, delegated);
+	cgroup_host_open(&g.cg, NULL, delegated, 0);
 	/* The own instance is locked already and so looks alive. */
 	sweep(&g);
 	cgroup_host_close(&g.cg);
@@ -324,7 +341,7 @@ int gc_report(const char *delegated, int prove)
 		return -1;
 	}
 	struct gc g = { .run = run, .loud = 1, .prove = prove };
-	cgroup_host_open(&g.cg, NULL, delegated);
+	cgroup_host_open(&g.cg, NULL, delegated, 0);
 	sweep(&g);
 	each_entry(AT_FDCWD, "/proc", on_process, &g);
 	if (prove) {

@@ -43,7 +43,7 @@ struct serve {
 	uint32_t spawns;
 	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;
-	int head_start; /* without a maker: make one slot before the first request comes */
+	int idmap_known;
 	int hash[BOX_HASH];
 	int quit;
 };

@@ -216,9 +216,9 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 				 .cgroup_version = (uint32_t)j->cg.version,
 				 .host_uid = b->slot.host_uid,
 				 .host_gid = b->slot.host_gid };
-	/* For the host image this maps the skeleton only: the host's /usr keeps its owners (nobody
+	/* Tried wherever it may work. For the host image this maps the skeleton only: the host's /usr keeps its owners (nobody
 	 * inside), so that a root inside gains nothing over it. */
-	if (j->facts.enforced & JAIL_ENF_idmap)
+	if (!j->o->rootless)
 		s.flags |= STAGE_F_IDMAP;
 	s.spec = *p;
 	for (unsigned i = 0; i < p->nvolumes; i++) {

@@ -167,7 +167,7 @@ static void check_cgroups(struct probe *p, const char *delegated)
 	struct cgroup_host h;
 	char text[128], name[32];
 	snprintf(name, sizeof(name), "probe%d", (int)getpid());
-	cgroup_host_open(&h, name, delegated);
+	cgroup_host_open(&h, name, delegated, 0);
 	snprintf(text, sizeof(text), "%s",
 		 h.version == 0	  ? "no cgroup hierarchy is mounted"
 		 : h.version == 1 ? "version 1 or hybrid"

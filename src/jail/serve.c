@@ -68,14 +68,19 @@ static int start_stage(struct serve *j)
 	return 0;
 }
 
-/* Can a detached copy of /usr be id-mapped, and does overlay accept that? The second is true from
- * Linux 5.19; the overlay itself is tried by `brig doctor`. */
-static int probe_idmap(void)
+/* Can a detached copy of a mount be id-mapped? (That overlay accepts it, from Linux 5.19, is tried by
+ * `brig doctor`.) It takes a user namespace with a map to find out: that of the first slot. */
+static void collect_slot(struct serve *j)
 {
-	AUTO_FD ns = userns_make("0 1879048193 1\n", "0 1879048193 1\n");
-	AUTO_FD tree = ns < 0 ? -1 : mntfd_clone(AT_FDCWD, "/", 0);
-	struct mntfd_attr a = { .set = MNTFD_ATTR_IDMAP, .userns_fd = (uint64_t)ns };
-	return tree >= 0 && mntfd_setattr(tree, 0, &a) == 0;
+	slot_collect(&j->slots);
+	if (j->idmap_known || j->o->rootless || !j->slots.n_ready)
+		return;
+	AUTO_FD tree = mntfd_clone(AT_FDCWD, "/", 0);
+	struct mntfd_attr a = { .set = MNTFD_ATTR_IDMAP,
+				.userns_fd = (uint64_t)j->slots.ready[0].userns };
+	if (tree >= 0 && mntfd_setattr(tree, 0, &a) == 0)
+		j->facts.enforced |= JAIL_ENF_idmap;
+	j->idmap_known = 1;
 }
 
 static void measure_host(struct serve *j)
@@ -85,8 +90,6 @@ static void measure_host(struct serve *j)
 	j->facts.enforced = j->cg.enforced;
 	if (j->slots.range)
 		j->facts.enforced |= JAIL_ENF_uidrange;
-	if (!j->o->rootless && probe_idmap())
-		j->facts.enforced |= JAIL_ENF_idmap;
 	if (access("/proc/self/timens_offsets", F_OK) == 0)
 		j->facts.enforced |= JAIL_ENF_timens;
 }
@@ -97,13 +100,6 @@ static int idle_work(struct serve *j)
 	for (int i = 0; j->busy_groups && i < j->n_boxes; i++)
 		if (j->box[i].state == BOX_DYING && j->box[i].removing)
 			box_undo(j, &j->box[i], 0);
-	if (j->head_start && !j->slots.n_ready) {
-		struct brig_err err;
-		j->head_start = 0;
-		/* If it fails, the request that needs it says why. */
-		if (slot_take(&j->slots, &j->slots.ready[0], &err) == 0)
-			j->slots.n_ready = 1;
-	}
 	return j->busy_groups != 0;
 }
 
@@ -151,13 +147,18 @@ static int serve_start(struct serve *j)
 	if (instance_begin(&j->in, &err) < 0)
 		goto fail;
 	gc_sweep_dead(j->in.run, j->o->delegated);
-	cgroup_host_open(&j->cg, j->in.name, j->o->delegated);
+	cgroup_host_open(&j->cg, j->in.name, j->o->delegated, j->o->once);
 	if (slot_host_open(&j->slots, &j->cg, j->in.run, j->o->rootless, j->o->sub_ids, &err) < 0)
 		goto fail;
-	if (!j->o->once && j->o->ready > 0 && slot_maker_start(&j->slots, j->o->broker) < 0)
+	/* One sandbox: its groups are made here, beside the maker. */
+	if (j->o->once)
+		j->slots.cg = NULL;
+	if (j->o->ready > 0 && slot_maker_start(&j->slots, j->o->broker) < 0)
 		j->slots.maker = -1; /* slots are made inline then */
 	for (int i = 0; i < j->o->ready; i++)
 		slot_prefetch(&j->slots, (unsigned)j->o->ready);
+	if (j->o->once)
+		slot_groups_ahead(&j->slots, &j->cg);
 	if (j->o->data)
 		j->store = open(j->o->data, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	measure_host(j);
@@ -186,7 +187,6 @@ int serve_run(const struct serve_options *o)
 	j.o = o;
 	j.epoll = j.stage = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
 	box_table_init(&j);
-	j.head_start = o->once;
 	j.in.run = j.in.lock = -1;
 	signal(SIGPIPE, SIG_IGN);
 	/* A terminal's Ctrl-C is for the command; brigd decides when jaild ends. */
@@ -217,7 +217,7 @@ int serve_run(const struct serve_options *o)
 			else if (kind == EV_STAGE)
 				box_on_stage(&j);
 			else if (kind == EV_MAKER)
-				slot_collect(&j.slots);
+				collect_slot(&j);
 			else if (j.box[at].pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}

@@ -11,7 +11,7 @@ struct serve_options {
 	const char *data;     /* image store; NULL = none */
 	const char *delegated; /* cgroup directory, see cgroup_host_open */
 	int ready;            /* slots kept ready ahead of requests */
-	int once;             /* one request is expected: make one slot ahead and no more */
+	int once;             /* one request is expected: the slot made at start is all that is made ahead */
 	int rootless;
 	uint32_t sub_ids;
 };

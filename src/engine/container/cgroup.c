@@ -56,7 +56,7 @@ static void add_tree(struct cgroup_host *h, unsigned ctls, const char *path)
 		return;
 	h->tree[h->ntrees].ctls = ctls;
 	h->tree[h->ntrees].fd = -1;
-	h->tree[h->ntrees].brig_fd = -1;
+	h->tree[h->ntrees].top = -1;
 	snprintf(h->tree[h->ntrees].path, sizeof(h->tree[0].path), "%s", path);
 	h->ntrees++;
 }
@@ -183,46 +183,73 @@ static void hold_bandwidth(int version, int dir)
 		fd_spew_at(dir, "cpu.cfs_quota_us", "1000000000");
 }
 
-void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated)
+/* The top group of v2 has no limit files; any child has them. On v1 the top has its own. */
+static int has_swap_control(int version, int dir)
+{
+	if (version == 1)
+		return faccessat(dir, "memory.memsw.limit_in_bytes", F_OK, 0) == 0;
+	if (faccessat(dir, "memory.swap.max", F_OK, 0) == 0)
+		return 1;
+	/* Flat in the root group: /proc/swaps exists exactly when the kernel has swap, and then its
+	 * memory controller has the file (CONFIG_SWAP guards both). */
+	return faccessat(dir, "cgroup.type", F_OK, 0) < 0 && access("/proc/swaps", F_OK) == 0;
+}
+
+/* Opens one tree for use by this instance; leaves fd -1 if that is not possible. */
+static void open_tree_for(struct cgroup_host *h, unsigned t)
+{
+	AUTO_FD brig = -1;
+	if (h->version == 2)
+		enable_v2(h->tree[t].top);
+	if (h->flat) {
+		h->tree[t].fd = fcntl(h->tree[t].top, F_DUPFD_CLOEXEC, 0);
+		return;
+	}
+	brig = open_dir(h->tree[t].top, CGROUP_DIR, 1);
+	if (brig < 0)
+		return;
+	if (h->version == 2)
+		enable_v2(brig);
+	int fd = open_dir(brig, h->instance, 1);
+	if (fd < 0)
+		return;
+	if (h->version == 2)
+		h->tree[t].ctls = enable_v2(fd);
+	if (h->tree[t].ctls & 1u << CG_CPU)
+		hold_bandwidth(h->version, fd);
+	h->tree[t].fd = fd;
+}
+
+void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated, int flat)
 {
 	memset(h, 0, sizeof(*h));
+	h->flat = flat;
 	find_trees(h);
-	if (instance)
+	if (instance) {
 		snprintf(h->instance, sizeof(h->instance), "%s", instance);
+		if (flat)
+			snprintf(h->prefix, sizeof(h->prefix), CGROUP_FLAT_PREFIX "%s-", instance);
+	}
 	unsigned usable = 0;
 	int has_swap = 0;
 	for (unsigned t = 0; t < h->ntrees; t++) {
 		const char *top = h->version == 2 && delegated ? delegated : h->tree[t].path;
-		AUTO_FD topfd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (topfd < 0)
+		h->tree[t].top = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (h->tree[t].top < 0 || !instance)
 			continue;
-		int brigfd = open_dir(topfd, "brig", instance != NULL);
-		if (brigfd < 0)
+		if (h->version == 2 && delegated)
+			leave_inner(h->tree[t].top);
+		open_tree_for(h, t);
+		int fd = h->tree[t].fd;
+		if (fd < 0 || faccessat(fd, ".", W_OK, AT_EACCESS) < 0) {
+			fd_close(&h->tree[t].fd);
 			continue;
-		h->tree[t].brig_fd = brigfd;
-		if (!instance)
-			continue;
-		if (h->version == 2) {
-			if (delegated)
-				leave_inner(topfd);
-			enable_v2(topfd);
-			enable_v2(brigfd);
 		}
-		int fd = open_dir(brigfd, instance, 1);
-		if (fd < 0)
-			continue;
-		h->tree[t].fd = fd;
-		unsigned ctls = h->tree[t].ctls;
-		if (h->version == 2)
-			h->tree[t].ctls = ctls = enable_v2(fd);
-		if (ctls & 1u << CG_CPU)
-			hold_bandwidth(h->version, fd);
-		usable |= ctls;
-		/* The root group has no limit files; the instance's own directory does. */
-		if (ctls & 1u << CG_MEMORY)
-			has_swap = faccessat(fd, h->version == 2 ? "memory.swap.max"
-								 : "memory.memsw.limit_in_bytes",
-					     W_OK, 0) == 0;
+		if (h->version == 2 && flat)
+			h->tree[t].ctls = enable_v2(fd);
+		usable |= h->tree[t].ctls;
+		if (h->tree[t].ctls & 1u << CG_MEMORY)
+			has_swap = has_swap_control(h->version, fd);
 	}
 	h->swap = has_swap;
 	static const struct {
@@ -245,18 +272,28 @@ void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *d
 void cgroup_host_close(struct cgroup_host *h)
 {
 	for (unsigned t = 0; t < h->ntrees; t++) {
-		if (h->tree[t].fd >= 0 && h->instance[0])
-			unlinkat(h->tree[t].brig_fd, h->instance, AT_REMOVEDIR);
+		char dir[64];
+		snprintf(dir, sizeof(dir), CGROUP_DIR "/%s", h->instance);
+		if (h->tree[t].fd >= 0 && !h->flat && h->instance[0])
+			unlinkat(h->tree[t].top, dir, AT_REMOVEDIR);
+		/* Fails with EBUSY or ENOTEMPTY while another instance lives: intended. */
+		if (h->tree[t].top >= 0)
+			unlinkat(h->tree[t].top, CGROUP_DIR, AT_REMOVEDIR);
 		fd_close(&h->tree[t].fd);
-		if (h->tree[t].brig_fd >= 0) {
-			/* Fails with EBUSY or ENOTEMPTY while another instance lives: intended. */
-			AUTO_FD up = openat(h->tree[t].brig_fd, "..", O_PATH | O_CLOEXEC);
-			if (up >= 0)
-				unlinkat(up, "brig", AT_REMOVEDIR);
-		}
-		fd_close(&h->tree[t].brig_fd);
+		fd_close(&h->tree[t].top);
 	}
 	h->ntrees = 0;
+}
+
+/* The directory of a sandbox's group, or of a file in it ("" = the group itself), below tree[].fd. */
+struct group_path {
+	char text[160];
+};
+static const char *group(const struct cgroup_host *h, const char *id, const char *file,
+			 struct group_path *p)
+{
+	snprintf(p->text, sizeof(p->text), "%s%s%s%s", h->prefix, id, file[0] ? "/" : "", file);
+	return p->text;
 }
 
 void cgroup_join_close(struct cgroup_join *j)
@@ -332,10 +369,11 @@ static int make_in_tree(const struct cgroup_host *h, unsigned t, const char *id,
 			const struct cgroup_limits *lim, struct cgroup_join *j,
 			struct brig_err *err)
 {
-	if (mkdirat(h->tree[t].fd, id, 0755) < 0)
+	struct group_path gp;
+	if (mkdirat(h->tree[t].fd, group(h, id, "", &gp), 0755) < 0)
 		return brig_fail(err, errno == EEXIST ? BRIG_E_EXISTS : BRIG_E_EXHAUSTED, errno,
 				 "make cgroup '%s' in %s", id, h->tree[t].path);
-	AUTO_FD dir = openat(h->tree[t].fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD dir = openat(h->tree[t].fd, gp.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
 	if (set_limits(h, h->tree[t].ctls, dir, NULL, lim, err) < 0)
@@ -383,16 +421,17 @@ int cgroup_make(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 		return make_new(h, id, lim, ret, err);
 	for (unsigned t = 0; t < h->ntrees; t++) {
 		int at = h->tree[t].fd;
+		struct group_path from, to;
 		if (at < 0 || !h->tree[t].ctls)
 			continue;
-		if (renameat(at, ahead->name, at, id) < 0) {
+		if (renameat(at, group(h, ahead->name, "", &from), at, group(h, id, "", &to)) < 0) {
 			brig_fail(err, BRIG_E_EXHAUSTED, errno, "name cgroup '%s' in %s", id,
 				  h->tree[t].path);
 			goto fail;
 		}
 		if (memcmp(lim, &ahead->limits, sizeof(*lim)) == 0)
 			continue;
-		AUTO_FD dir = openat(at, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		AUTO_FD dir = openat(at, to.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (dir < 0) {
 			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
 			goto fail;
@@ -412,7 +451,7 @@ fail:
 /* A number in a one-number file; 0 and clear *ok on any trouble. */
 static uint64_t num(int dir, const char *id, const char *file, int *ok)
 {
-	char path[128], text[64];
+	char path[192], text[64];
 	snprintf(path, sizeof(path), "%s/%s", id, file);
 	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
 		*ok = 0;
@@ -426,7 +465,7 @@ static uint64_t num(int dir, const char *id, const char *file, int *ok)
 /* The value behind "key " in a flat-keyed file. */
 static uint64_t keyed(int dir, const char *id, const char *file, const char *key, int *ok)
 {
-	char path[128], text[4096];
+	char path[192], text[4096];
 	snprintf(path, sizeof(path), "%s/%s", id, file);
 	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
 		*ok = 0;
@@ -446,7 +485,7 @@ static uint64_t keyed(int dir, const char *id, const char *file, const char *key
 /* Sums the numbers behind each `key` ("rbytes=" on v2, "Total " lines on v1) of an I/O file. */
 static uint64_t io_sum(int dir, const char *id, int version, int *ok)
 {
-	char path[128], text[8192];
+	char path[192], text[8192];
 	const char *file = version == 2 ? "io.stat" : "blkio.throttle.io_service_bytes_recursive";
 	snprintf(path, sizeof(path), "%s/%s", id, file);
 	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
@@ -492,8 +531,10 @@ static void read_memory(int dir, const char *id, int version, struct jail_stats 
 		st->valid |= JAIL_STAT_MEMORY;
 }
 
-void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st)
+void cgroup_read(const struct cgroup_host *h, const char *sandbox, struct jail_stats *st)
 {
+	struct group_path gp;
+	const char *id = group(h, sandbox, "", &gp);
 	for (unsigned t = 0; t < h->ntrees; t++) {
 		int dir = h->tree[t].fd, ok;
 		unsigned ctls = h->tree[t].ctls;
@@ -542,14 +583,15 @@ void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats 
 void cgroup_kill(const struct cgroup_host *h, const char *id)
 {
 	for (unsigned t = 0; t < h->ntrees; t++) {
-		char path[128], text[8192];
+		char text[8192];
+		struct group_path gp;
 		if (h->tree[t].fd < 0)
 			continue;
-		snprintf(path, sizeof(path), "%s/cgroup.kill", id); /* Linux 5.14, v2 */
-		if (h->version == 2 && fd_spew_at(h->tree[t].fd, path, "1") == 0)
+		if (h->version == 2 && /* Linux 5.14 */
+		    fd_spew_at(h->tree[t].fd, group(h, id, "cgroup.kill", &gp), "1") == 0)
 			continue;
-		snprintf(path, sizeof(path), "%s/cgroup.procs", id);
-		if (fd_slurp_at(h->tree[t].fd, path, text, sizeof(text)) < 0)
+		if (fd_slurp_at(h->tree[t].fd, group(h, id, "cgroup.procs", &gp), text,
+				sizeof(text)) < 0)
 			continue;
 		for (char *p = text, *save = NULL, *tok; (tok = strtok_r(p, "\n", &save)); p = NULL) {
 			long pid = strtol(tok, NULL, 10);
@@ -562,8 +604,10 @@ void cgroup_kill(const struct cgroup_host *h, const char *id)
 int cgroup_remove(const struct cgroup_host *h, const char *id)
 {
 	int r = 0;
+	struct group_path gp;
+	group(h, id, "", &gp);
 	for (unsigned t = 0; t < h->ntrees; t++)
-		if (h->tree[t].fd >= 0 && unlinkat(h->tree[t].fd, id, AT_REMOVEDIR) < 0 &&
+		if (h->tree[t].fd >= 0 && unlinkat(h->tree[t].fd, gp.text, AT_REMOVEDIR) < 0 &&
 		    errno != ENOENT)
 			r = -errno;
 	return r;
@@ -578,9 +622,7 @@ void cgroup_capacity(const struct cgroup_host *h, uint64_t *ret_mem, uint32_t *r
 	if (fd_slurp_at(AT_FDCWD, "/proc/sys/kernel/pid_max", text, sizeof(text)) > 0)
 		*ret_pids = (uint32_t)strtoul(text, NULL, 10);
 	for (unsigned t = 0; t < h->ntrees; t++) {
-		AUTO_FD up = h->tree[t].brig_fd < 0
-				     ? -1
-				     : openat(h->tree[t].brig_fd, "..", O_PATH | O_CLOEXEC);
+		int up = h->tree[t].top;
 		if (up < 0)
 			continue;
 		int ok = 1;

@@ -6,7 +6,9 @@
  * group named by its id, in the directory of the jaild instance that made it:
  *     v2        <mount>/brig/<instance>/<id>
  *     v1        <mount of each controller>/brig/<instance>/<id>
- * so the directory itself is the crash record: whose it is, and whether its owner lives.
+ * so the directory itself is the crash record: whose it is, and whether its owner lives. An instance
+ * that expects one sandbox only is flat, <mount>/brig-<instance>-<id>: on v1 that saves ten of the
+ * fifteen directories that a private `brig run` would make.
  */
 #ifndef BRIG_CONTAINER_CGROUP_H
 #define BRIG_CONTAINER_CGROUP_H
@@ -29,13 +31,17 @@ struct cgroup_host {
 	unsigned ntrees;
 	struct {
 		unsigned ctls; /* mask of 1 << enum cgroup_ctl; all of them on v2 */
-		int fd;        /* directory of this instance */
-		int brig_fd;   /* its parent, <mount>/brig */
+		int fd;        /* where groups are made; -1 = this tree cannot be used */
+		int top;       /* the mount, or the delegated directory */
 		char path[256];
 	} tree[CG_TREES_MAX];
 	int swap; /* v1: memory.memsw exists; v2: memory.swap.max exists */
+	int flat;
 	char instance[32];
+	char prefix[48]; /* of the name of every group */
 };
+#define CGROUP_DIR "brig"
+#define CGROUP_FLAT_PREFIX "brig-"
 
 /* What a joining process needs: v2: the directory for CLONE_INTO_CGROUP; v1: one writable
  * `tasks` file per tree. The caller closes them. */
@@ -52,7 +58,7 @@ struct cgroup_limits {
 /* Finds the hierarchies; never fails: without any, version is 0 and enforced is 0. instance NULL =
  * look only (probe, gc): nothing is created and tree[].fd stays -1. delegated is a directory that the
  * operator handed to brig; NULL: the top of the mount. */
-void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated);
+void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *delegated, int flat);
 /* v2: the directory of the caller's own group, which is what an ordinary user may have been given.
  * 0 or -ENOENT. */
 int cgroup_own(char *ret, size_t cap);

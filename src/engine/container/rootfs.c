@@ -5,7 +5,7 @@
  * Theory of operation
  * -------------------
  * The template (once per stage) is one small tmpfs that becomes "/" of the stage:
- *     /usr       the host's /usr, a detached copy, read-only (for the built-in host image)
+ *     /usr /alt  the host's /usr and /etc/alternatives, detached copies, read-only (host image)
  *     /img/N     the root of image N, read-only; /img/0 is a synthetic skeleton for the host image
  *     /l /w /r   where a child puts its lower layer, its writable layer and its root
  * Then the host's own tree is detached: from here on no path leads back to it.
@@ -24,7 +24,6 @@
  *
  * Not done: /sys is not mounted (it describes the host); /dev/mqueue and /dev/hugepages do not exist.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -94,36 +93,13 @@ static int write_file(const char *path, const char *text)
 	return fd_write_full(fd, text, strlen(text));
 }
 
-/* Copies the symbolic links of the host's /etc/alternatives that point into /usr: they are part of
- * how Debian's /usr works (awk, cc, pager, ..), not configuration of this host. */
-static void copy_alternatives(int from, const char *to)
-{
-	DIR *d = from >= 0 ? fdopendir(from) : NULL;
-	if (!d)
-		return;
-	mkdir(to, 0755);
-	struct dirent *e;
-	while ((e = readdir(d))) {
-		char target[256], path[512];
-		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
-		if (n <= 0)
-			continue;
-		target[n] = '\0';
-		if (strncmp(target, "/usr/", 5) != 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", to, e->d_name);
-		if (symlink(target, path) < 0)
-			continue; /* a missing alternative is only a missing command */
-	}
-	closedir(d);
-}
-
 /* The host image: /usr of the host and an /etc that says nothing about the host. */
-static int make_skeleton(int alternatives, int ld_cache)
+static int make_skeleton(int ld_cache)
 {
 	static const char *const dirs[] = { "etc", "usr", "proc", "sys", "dev", "tmp", "run", "var",
 					    "var/tmp", "home", "home/user", "root", "mnt", "opt",
-					    "srv", "var/lib", "var/cache", "var/log", "etc/brig" };
+					    "srv", "var/lib", "var/cache", "var/log",
+					    "etc/alternatives" };
 	static const struct {
 		const char *path, *text;
 	} files[] = {
@@ -164,7 +140,6 @@ static int make_skeleton(int alternatives, int ld_cache)
 		return -errno;
 	if (chmod("tmp", 01777) < 0 || chmod("var/tmp", 01777) < 0 || chmod("root", 0700) < 0)
 		return -errno;
-	copy_alternatives(alternatives, "etc/alternatives");
 	if (ld_cache >= 0) {
 		/* Only a list of library files below /usr; without it every program start searches. */
 		AUTO_FD out = open("etc/ld.so.cache", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -200,7 +175,7 @@ static int attach_at(int fd, const char *path)
 
 int rootfs_template(int rootless, struct stage_step *st)
 {
-	static const char *const dirs[] = { "usr", "img", "l", "w", "r", "old", "hostdev", "proc" };
+	static const char *const dirs[] = { "usr", "img", "l", "w", "r", "old", "alt", "hostdev", "proc" };
 	int node_fd[N_NODES];
 	int r;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -211,8 +186,11 @@ int rootfs_template(int rootless, struct stage_step *st)
 	struct mntfd_attr ro = { .set = RO_ATTRS };
 	if ((r = mntfd_setattr(usr, 0, &ro)) < 0)
 		return stage_fail(st, r, "make /usr read-only");
-	/* Both may be absent on a minimal host. fdopendir() takes the first over. */
-	int alternatives = open("/etc/alternatives", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Symbolic links from /usr/bin through here back into /usr are part of how Debian's /usr works
+	 * (awk, cc, pager, ..), not configuration of this host. Both may be absent on a minimal host. */
+	AUTO_FD alternatives = mntfd_clone(AT_FDCWD, "/etc/alternatives", 0);
+	if (alternatives >= 0 && (r = mntfd_setattr(alternatives, 0, &ro)) < 0)
+		return stage_fail(st, r, "make /etc/alternatives read-only");
 	AUTO_FD ld_cache = open("/etc/ld.so.cache", O_RDONLY | O_CLOEXEC);
 	if (rootless && (r = keep_host_nodes(node_fd)) < 0)
 		return stage_fail(st, r, "keep the host's device nodes");
@@ -240,7 +218,9 @@ int rootfs_template(int rootless, struct stage_step *st)
 			return stage_fail(st, r, "keep device node %s", nodes[i].name);
 		close(node_fd[i]);
 	}
-	if ((r = make_skeleton(alternatives, ld_cache)) < 0)
+	if (alternatives >= 0 && (r = attach_at(alternatives, "/alt")) < 0)
+		return stage_fail(st, r, "attach /etc/alternatives");
+	if ((r = make_skeleton(ld_cache)) < 0)
 		return stage_fail(st, r, "make the host image");
 	return 0;
 }
@@ -311,18 +291,25 @@ static int root_overlay(const struct stage_spawn *s, const struct stage_fds *f, 
 		struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_IDMAP,
 					.userns_fd = (uint64_t)f->userns };
 		r = mntfd_setattr(tree, 0, &a);
-		/* The skeleton of the host image is a tmpfs, which can be mapped from Linux 6.3 on;
-		 * before, its files belong to nobody and root inside may not change them. */
-		if (r < 0 && s->spec.image != 0)
+		/* EINVAL: this file system cannot be mapped (tmpfs, that is the skeleton of the host image,
+		 * before Linux 6.3). Its files then belong to nobody, and root inside may not change them:
+		 * less comfortable, not less safe. */
+		if (r < 0 && r != -EINVAL && r != -EOPNOTSUPP)
 			return stage_fail(st, r, "map the owners of image %u", s->spec.image);
 		if (r == 0 && (r = attach_at(tree, "/l")) < 0)
 			return stage_fail(st, r, "attach the lower layer");
 		if (r == 0)
 			snprintf(opt, sizeof(opt), "lowerdir=l,upperdir=w/u,workdir=w/o");
 	}
-	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) < 0)
-		return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
-	return 0;
+	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
+		return 0;
+	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
+	if (map && errno == EINVAL) {
+		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o", img);
+		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
+			return 0;
+	}
+	return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
 }
 
 /* Attaches a detached mount on a directory of the image that must exist and must not be a link. */
@@ -426,7 +413,13 @@ static int host_usr(int root, struct stage_step *st)
 	AUTO_FD usr = mntfd_clone(AT_FDCWD, "/l", 0);
 	if (usr < 0)
 		return stage_fail(st, usr, "clone /usr");
-	return attach_in_root(root, usr, "usr", st);
+	int r = attach_in_root(root, usr, "usr", st);
+	if (r < 0)
+		return r;
+	AUTO_FD alt = mntfd_clone(AT_FDCWD, "/alt", 0);
+	if (alt < 0)
+		return stage_fail(st, alt, "clone /etc/alternatives");
+	return attach_in_root(root, alt, "etc/alternatives", st);
 }
 
 static int attach_volumes(const struct stage_spawn *s, const struct stage_fds *f, int root,

@@ -45,7 +45,7 @@ int slot_host_open(struct slot_host *h, struct cgroup_host *cg, int run, int roo
 	memset(h, 0, sizeof(*h));
 	h->home_netns = h->maker = -1;
 	h->rootless = rootless;
-	h->cg = cg;
+	h->cg = h->groups_in = cg;
 	h->lock = openat(run, "leases", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (h->lock < 0)
 		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "open the lease file");
@@ -78,6 +78,10 @@ void slot_host_close(struct slot_host *h)
 {
 	while (h->n_ready)
 		slot_done(h, &h->ready[--h->n_ready]);
+	cgroup_join_close(&h->spare.join);
+	if (h->spare.name[0])
+		cgroup_remove(h->groups_in, h->spare.name);
+	h->spare.name[0] = '\0';
 	fd_close(&h->maker);
 	if (h->maker_pid > 0) {
 		kill(h->maker_pid, SIGKILL);
@@ -181,6 +185,18 @@ static int take_lease(struct slot_host *h, uint32_t *ret)
 	return -EBUSY;
 }
 
+static struct cgroup_limits default_limits(void)
+{
+	static const struct brig_limits all = {
+#define X(field, flag, kind, def, min, max, none, what) .field = (def),
+		BRIG_LIMITS(X)
+#undef X
+	};
+	return (struct cgroup_limits){ .memory_bytes = all.memory_bytes,
+				       .cpu_milli = (uint32_t)all.cpu_milli,
+				       .pids = (uint32_t)all.pids };
+}
+
 /* The part that takes time; the lease is already in *s. 0 or -errno, *ret_step names what failed. */
 static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret_step)
 {
@@ -204,18 +220,20 @@ static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret
 	s->timens = timens_make(); /* -1: this kernel has none */
 	if (s->timens < 0)
 		s->timens = -1;
-	static const struct brig_limits all = {
-#define X(field, flag, kind, def, min, max, none, what) .field = (def),
-		BRIG_LIMITS(X)
-#undef X
-	};
-	struct cgroup_limits defaults = { .memory_bytes = all.memory_bytes,
-					  .cpu_milli = (uint32_t)all.cpu_milli,
-					  .pids = (uint32_t)all.pids };
+	if (!h->cg)
+		return 0;
 	char group[32];
 	snprintf(group, sizeof(group), "ready-%u", s->lease);
+	struct cgroup_limits defaults = default_limits();
 	*ret_step = "cgroup";
 	return cgroup_make_ahead(h->cg, group, &defaults, &s->groups);
+}
+
+void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg)
+{
+	struct cgroup_limits defaults = default_limits();
+	if (cgroup_make_ahead(cg, "ready", &defaults, &h->spare) < 0)
+		h->spare.name[0] = '\0'; /* the request that needs them says why */
 }
 
 static int fail_slot(struct brig_err *err, int e, const char *step)
@@ -354,7 +372,7 @@ void slot_collect(struct slot_host *h)
 		h->ready[h->n_ready++] = s;
 }
 
-int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
+static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 {
 	if (h->n_ready) {
 		*ret = h->ready[--h->n_ready];
@@ -380,6 +398,17 @@ int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 	return 0;
 }
 
+int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
+{
+	if (take(h, ret, err) < 0)
+		return -1;
+	if (!ret->groups.name[0]) {
+		ret->groups = h->spare;
+		memset(&h->spare, 0, sizeof(h->spare));
+	}
+	return 0;
+}
+
 void slot_done(struct slot_host *h, struct slot *s)
 {
 	fd_close(&s->userns);
@@ -388,7 +417,7 @@ void slot_done(struct slot_host *h, struct slot *s)
 	if (s->lease) {
 		cgroup_join_close(&s->groups.join);
 		if (s->groups.name[0])
-			cgroup_remove(h->cg, s->groups.name);
+			cgroup_remove(h->groups_in, s->groups.name);
 		h->taken[s->lease / 8] &= (uint8_t) ~(1u << (s->lease % 8));
 		lease_lock(h, s->lease, F_UNLCK);
 	}

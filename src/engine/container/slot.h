@@ -28,7 +28,8 @@ struct slot_host {
 	int lock;       /* <run>/leases: byte n locked = range n leased, host-wide */
 	int home_netns; /* where jaild returns to */
 	int rootless;
-	struct cgroup_host *cg; /* groups are made ahead in it */
+	struct cgroup_host *cg; /* groups are made ahead in it; NULL = not by the maker */
+	struct cgroup_host *groups_in;
 	int range;         /* 1 = each slot has a range of ids */
 	uint32_t n;        /* slots, slot 0 (the daemons') included */
 	uint32_t size;     /* ids per slot */
@@ -36,6 +37,7 @@ struct slot_host {
 	uint32_t next;
 	int maker;     /* socket to the maker; -1 = slots are made inline */
 	int maker_pid;
+	struct cgroup_ahead spare; /* of slot_groups_ahead */
 	struct slot ready[SLOTS_READY_MAX];
 	unsigned n_ready, n_asked; /* asked of the maker, not yet received */
 	uint8_t taken[(BRIG_ID_SLOTS + 7) / 8]; /* ours: a lock of our own does not stop us */
@@ -55,6 +57,9 @@ void slot_host_close(struct slot_host *h);
 int slot_maker_start(struct slot_host *h, int broker);
 /* Asks for one more slot ahead, if fewer than `most` are ready or asked for. */
 void slot_prefetch(struct slot_host *h, unsigned most);
+/* Makes the groups of the next slot here, beside the maker that makes its namespaces. For a caller that
+ * expects one sandbox only. */
+void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg);
 /* The maker's socket is readable: takes what it made. */
 void slot_collect(struct slot_host *h);
 /* A slot: a ready one, else the next one of the maker, else made here. */

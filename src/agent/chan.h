@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * chan.h: the agent's end of the channel.
+ *
+ * Receiving: bytes are parsed where they were read. The payload of STDIN and FS_DATA is handed on in
+ * the pieces in which it comes; every other frame is handed on whole.
+ *
+ * Sending: small frames are copied into a queue. Data frames are lent by their source (an output's
+ * ring, a file's read buffer) and written from there; one is under way at a time. Sources with
+ * something to send stand in a line and send one frame each in turn, so no output delays another by
+ * more than one frame.
+ */
+#ifndef BRIG_AGENT_CHAN_H
+#define BRIG_AGENT_CHAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/buf.h"
+#include "base/ev.h"
+#include "brig/agent_proto.h"
+
+struct agent;
+
+/* One data frame. The bytes of part[] stay valid until all of them were reported by sent(). */
+struct data_frame {
+	uint16_t type, flags;
+	uint32_t stream;
+	bool has_offset;
+	uint64_t offset;
+	struct iovec part[2];
+};
+
+struct source {
+	/* Lends the next frame: 1, or 0 if there is nothing to send now. */
+	int (*fill)(struct source *s, struct data_frame *f);
+	/* n bytes of the payload left; done = the frame is complete. */
+	void (*sent)(struct source *s, size_t n, bool done);
+	struct source *next;
+	bool waiting; /* in the line */
+};
+
+/* Bytes that may stand in the queue of small frames before the host is no longer read. */
+#define CHAN_QUEUE_HIGH (256u * 1024u)
+#define CHAN_QUEUE_MAX (4u * 1024u * 1024u)
+/* The receive buffer of an idle agent, and the one it uses while data comes in. */
+#define CHAN_RX_SMALL 4096u
+#define CHAN_RX_LARGE (BRIG_FRAME_MAX + 4096u)
+
+struct chan {
+	int fd;
+	struct agent *agent;
+	struct ev_task flush_task;
+	bool blocked; /* the socket is full */
+
+	/* receiving */
+	uint8_t *rx;
+	size_t rx_cap, rx_head, rx_tail;
+	struct brig_frame_hdr bulk; /* the frame whose payload is passing through */
+	uint32_t bulk_left;
+	bool in_bulk;
+	uint32_t bulk_streams; /* streams on which the host may send data */
+
+	/* sending */
+	struct buf tx;
+	size_t tx_before; /* bytes of tx that precede the data frame under way */
+	struct {
+		bool active;
+		uint8_t head[sizeof(struct brig_frame_hdr) + 8];
+		size_t head_at, head_len;
+		struct iovec part[2];
+		struct source *src; /* NULL: the rest lies in carry */
+		uint8_t *carry;
+	} out;
+	struct source *line, **line_end;
+
+	uint8_t rx_small[CHAN_RX_SMALL];
+};
+
+void chan_init(struct chan *c, int fd, struct agent *a);
+/* Does not close fd. */
+void chan_done(struct chan *c);
+
+/* Reads and dispatches, a bounded amount per call. 1 while the channel stands, 0 at its end, -EPROTO
+ * for a broken rule. */
+int chan_receive(struct chan *c);
+/* What epoll should report now. */
+uint32_t chan_events(const struct chan *c);
+
+/* Queues a small frame of two parts. A failure (memory, a host that never reads) ends the agent. */
+void chan_send(struct chan *c, uint16_t type, uint32_t stream, const void *p1, size_t n1,
+	       const void *p2, size_t n2);
+/* Puts a source into the line. */
+void chan_offer(struct chan *c, struct source *s);
+/* The source goes away, or needs its lent bytes back: what is under way is copied. leave = also out
+ * of the line. */
+void chan_reclaim(struct chan *c, struct source *s, bool leave);
+/* Writes as much as the socket takes, a bounded amount per call. */
+void chan_flush(struct chan *c);
+
+#endif

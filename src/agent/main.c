@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * brig-agent: the first process inside a sandbox. Two entrances: without arguments it serves the
+ * channel on descriptor 3 (tiers that exec it); as --stage it is the template process of the container
+ * tier, whose clones become agents without an exec (engine/container/stage.h).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "engine/container/stage.h"
+
+enum { CHANNEL = 3 };
+
+int main(int argc, char **argv)
+{
+	if (argc == 1)
+		return agent_main(CHANNEL);
+	if (argc == 2 && strcmp(argv[1], "--stage") == 0)
+		return stage_main(CHANNEL, 0);
+	if (argc == 2 && strcmp(argv[1], "--stage-rootless") == 0)
+		return stage_main(CHANNEL, 1);
+	fputs("usage: brig-agent\nThe first process of a sandbox; not meant to be run by hand.\n",
+	      stderr);
+	return 2;
+}

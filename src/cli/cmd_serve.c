@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_serve.c: `brig serve`: a server in the foreground, or in the background for run -d and create. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "cli/cli.h"
+#include "cli/spawn.h"
+#include "cli/supervisor.h"
+
+/* As brigd has them. */
+#define POOLS_MAX 16u
+#define POOL_SIZE_MAX 4096
+
+struct serve_opts {
+	const char *socket, *data;
+	struct strlist pools;
+	uint64_t idle_exit_ms;
+	bool background;
+};
+
+static const struct flag flags[] = {
+	{ .name = "socket",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, socket),
+	  .arg = "PATH",
+	  .complete = COMPLETE_FILE,
+	  .help = "where to listen; default: BRIG_SOCKET, or by user (see ENVIRONMENT)" },
+	{ .name = "data",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, data),
+	  .arg = "DIR",
+	  .complete = COMPLETE_DIR,
+	  .help = "where images are kept; default: BRIG_DATA, or by user (see ENVIRONMENT)" },
+	{ .name = "pool",
+	  .kind = FLAG_LIST,
+	  .at = offsetof(struct serve_opts, pools),
+	  .arg = "IMAGE=N",
+	  .complete = COMPLETE_IMAGE,
+	  .help = "keep N sandboxes of an image ready, with default limits" },
+	{ .name = "idle-exit",
+	  .kind = FLAG_TIME,
+	  .at = offsetof(struct serve_opts, idle_exit_ms),
+	  .arg = "DURATION",
+	  .help = "end when there was no sandbox and no client for so long" },
+	{ .name = "background",
+	  .kind = FLAG_BOOL,
+	  .at = offsetof(struct serve_opts, background),
+	  .hidden = true,
+	  .help = "leave the caller; descriptor 3 is told when it listens" },
+	FLAG_END,
+};
+
+static int pool_check(const char *text, struct brig_err *err)
+{
+	const char *eq = strrchr(text, '=');
+	size_t digits = eq ? strspn(eq + 1, "0123456789") : 0;
+	int n = digits >= 1 && digits <= 4 && !eq[1 + digits] ? atoi(eq + 1) : 0;
+	if (eq && eq != text && n >= 1 && n <= POOL_SIZE_MAX)
+		return 0;
+	return brig_fail(err, BRIG_E_INVALID, 0, "--pool '%.64s' is not IMAGE=N with N from 1 to %d",
+			 text, POOL_SIZE_MAX);
+}
+
+static int serve(struct cli *cli, const struct serve_opts *o, const char *const *extra)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	char data[PATH_MAX];
+	struct supervisor_opts s = { .data = data, .extra = extra, .ready = o->background ? 3 : -1 };
+	if (server_socket_path(o->socket, s.socket, &err) < 0 ||
+	    server_data_dir(o->data, data, sizeof(data), &err) < 0)
+		return cli_usage_err(cli, &err);
+	/* The daemons, and what they start, must look for the same things. */
+	if (setenv("BRIG_SOCKET", s.socket, 1) < 0 || setenv("BRIG_DATA", data, 1) < 0) {
+		brig_err_set(&err, BRIG_E_EXHAUSTED, errno, "prepare the environment");
+		return cli_fail(cli, &err);
+	}
+	if (o->background) {
+		/* The caller waits for the first process only. */
+		pid_t pid = fork();
+		if (pid != 0)
+			return pid < 0 ? BRIG_EXIT_FAILED : 0;
+		(void)fd_set_cloexec(3, 1);
+		/* Keep no file system of the caller busy, if paths allow. */
+		if (s.socket[0] == '/' && data[0] == '/' && chdir("/") < 0)
+			return BRIG_EXIT_FAILED;
+	}
+	return supervisor_run(&s, &err) < 0 ? cli_fail(cli, &err) : 0;
+}
+
+static int run(struct cli *cli, void *opts, int argc, char **argv)
+{
+	const struct serve_opts *o = opts;
+	const char *extra[2 * POOLS_MAX + 3];
+	struct brig_err err = BRIG_ERR_INIT;
+	char idle[32];
+	size_t n = 0;
+	(void)argc;
+	(void)argv;
+	if (o->pools.n > POOLS_MAX)
+		return cli_usage(cli, "more than %u --pool", POOLS_MAX);
+	for (size_t i = 0; i < o->pools.n; i++) {
+		if (pool_check(o->pools.v[i], &err) < 0)
+			return cli_usage_err(cli, &err);
+		extra[n++] = "--pool";
+		extra[n++] = o->pools.v[i];
+	}
+	if (o->idle_exit_ms > UINT32_MAX)
+		return cli_usage(cli, "--idle-exit is longer than 49 days");
+	if (o->idle_exit_ms) {
+		snprintf(idle, sizeof(idle), "%llu", (unsigned long long)o->idle_exit_ms);
+		extra[n++] = "--idle-exit-ms";
+		extra[n++] = idle;
+	}
+	extra[n] = NULL;
+	return serve(cli, o, extra);
+}
+
+const struct cmd cmd_serve = {
+	.name = "serve",
+	.operands = "",
+	.summary = "run a server in the foreground",
+	.about = "A server makes every run faster, keeps detached sandboxes, and can keep some ready in "
+		 "pools. It ends, with all its sandboxes, on SIGTERM, SIGINT and SIGHUP. If one of its "
+		 "daemons dies, what it left is removed and it is started again.\n"
+		 "\n"
+		 "Only the user who started it and root can connect.",
+	.flags = flags,
+	.opts_size = sizeof(struct serve_opts),
+	.run = run,
+};

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * One process without privilege of its own making, between two things that must not share a fate: the
+ * socket, which clients find by its name, and the daemons, which may die. It holds
+ *
+ *   the lock     flock on server.lock for its whole life: one supervisor per folder. Whoever has it may
+ *                remove a stale socket; nobody else touches its name. The file also says which daemons
+ *                are ours, for the case that we are killed (leftover.h).
+ *   the socket   stays open across restarts, so that clients that connect meanwhile wait, not fail.
+ *   the daemons  when one dies the other ends by itself, because their link is gone, and is killed if it
+ *                does not. What they left is removed by brig-jaild --gc, then both are started again, more
+ *                slowly each time; five deaths within a minute are too many.
+ *
+ * brigd ends with 0 when it has been idle for long enough. A client may connect in that very moment: the
+ * name is taken away first, and if somebody is waiting then it is put back and brigd started again.
+ */
+#include "cli/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "cli/cli.h"
+#include "cli/leftover.h"
+#include "cli/spawn.h"
+
+#define LOCK_NAME "server.lock"
+#define LOCK_WAIT_NS (3 * SEC_NS) /* the former holder may be about to end */
+#define DRAIN_NS (6 * SEC_NS)     /* brigd promises to end within 5 s of SIGTERM */
+#define DIE_NS (3 * SEC_NS)
+#define DEATHS_MAX 5u
+#define DEATHS_NS (60 * SEC_NS)
+
+struct supervisor {
+	const struct supervisor_opts *o;
+	struct brig_err *err;
+	int lock, listener, sigfd;
+	struct server daemons;
+	bool stop;
+	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
+	unsigned ndeaths;
+};
+
+static int lock_take(struct supervisor *s, int dir)
+{
+	uint64_t deadline = clock_now() + LOCK_WAIT_NS;
+	s->lock = openat(dir, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock < 0)
+		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno, "open " LOCK_NAME " beside '%s'",
+				 s->o->socket);
+	while (flock(s->lock, LOCK_EX | LOCK_NB) < 0) {
+		struct timespec ts = { .tv_nsec = 20 * 1000000 };
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno,
+					 "lock " LOCK_NAME " beside '%s'", s->o->socket);
+		if (clock_now() > deadline) {
+			brig_err_set(s->err, BRIG_E_EXISTS, 0,
+				     "a server runs in the folder of '%s' already", s->o->socket);
+			return brig_fix(s->err, "use it, end it, or name a socket in another folder with "
+						"--socket");
+		}
+		nanosleep(&ts, NULL);
+	}
+	return 0;
+}
+
+/* Where the socket's name is kept for the moment in which client_waits() looks. */
+#define ASIDE_MAX (SERVER_PATH_MAX + 8)
+static void aside_path(const struct supervisor *s, char ret[ASIDE_MAX])
+{
+	snprintf(ret, ASIDE_MAX, "%s.end", s->o->socket);
+}
+
+static int listen_open(struct supervisor *s)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char aside[ASIDE_MAX];
+	strcpy(addr.sun_path, s->o->socket);
+	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->listener < 0)
+		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "open a socket");
+	/* We hold the lock: nobody listens there any more. */
+	aside_path(s, aside);
+	unlink(aside);
+	if (unlink(s->o->socket) < 0 && errno != ENOENT)
+		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno, "remove the stale socket '%s'",
+				 s->o->socket);
+	mode_t old = umask(0177);
+	int r = bind(s->listener, (struct sockaddr *)&addr, sizeof(addr));
+	int sys = errno;
+	umask(old);
+	if (r < 0 || listen(s->listener, SOMAXCONN) < 0)
+		return brig_fail(s->err, BRIG_E_UNAVAILABLE, r < 0 ? sys : errno, "listen on '%s'",
+				 s->o->socket);
+	return 0;
+}
+
+static int signals_open(struct supervisor *s)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->sigfd < 0 || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare for signals");
+	return 0;
+}
+
+static int daemons_start(struct supervisor *s)
+{
+	struct server_daemons d = { .data = s->o->data,
+				    .extra = s->o->extra,
+				    .client = -1,
+				    .listen = s->listener,
+				    .log = 2 };
+	if (server_start_daemons(&d, &s->daemons, s->err) < 0)
+		return -1;
+	const pid_t pids[] = { s->daemons.brigd, s->daemons.jaild };
+	(void)leftover_record(s->lock, pids, 2);
+	return 0;
+}
+
+/* Waits for a daemon's end, kills it when the time is over, and returns its wait status. */
+static int daemon_reap(pid_t *pid, uint64_t wait_ns)
+{
+	int status = 0;
+	if (!*pid)
+		return 0;
+	if (spawn_wait(*pid, clock_now() + wait_ns, &status) != 1) {
+		kill(*pid, SIGKILL);
+		(void)spawn_wait(*pid, 0, &status);
+	}
+	*pid = 0;
+	return status;
+}
+
+/* 1: a signal asks us to end; 0: a daemon did; -1. */
+static int wait_event(struct supervisor *s)
+{
+	AUTO_FD brigd = (int)syscall(SYS_pidfd_open, s->daemons.brigd, 0u);
+	AUTO_FD jaild = (int)syscall(SYS_pidfd_open, s->daemons.jaild, 0u);
+	if (brigd < 0 || jaild < 0)
+		return brig_fail(s->err, BRIG_E_UNSUPPORTED, errno, "watch the daemons");
+	for (;;) {
+		struct signalfd_siginfo si;
+		struct pollfd p[] = { { .fd = s->sigfd, .events = POLLIN },
+				      { .fd = brigd, .events = POLLIN },
+				      { .fd = jaild, .events = POLLIN } };
+		if (poll(p, 3, -1) < 0 && errno != EINTR)
+			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
+		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
+			return 1;
+		if (p[1].revents || p[2].revents)
+			return 0;
+	}
+}
+
+static void describe(int status, const char *name, char *ret, size_t cap)
+{
+	if (WIFSIGNALED(status))
+		snprintf(ret, cap, "%s was killed by signal %d", name, WTERMSIG(status));
+	else
+		snprintf(ret, cap, "%s ended with %d", name, WEXITSTATUS(status));
+}
+
+/* After an orderly end: is somebody waiting to be served? The name of the socket is gone afterwards, unless
+ * so. */
+static bool client_waits(struct supervisor *s)
+{
+	char aside[ASIDE_MAX];
+	struct pollfd p = { .fd = s->listener, .events = POLLIN };
+	aside_path(s, aside);
+	if (rename(s->o->socket, aside) < 0)
+		return false;
+	if (poll(&p, 1, 0) == 1 && rename(aside, s->o->socket) == 0)
+		return true;
+	unlink(aside);
+	return false;
+}
+
+/* Notes a death; false if there were too many, else after a pause that grows with their number. */
+static bool may_restart(struct supervisor *s)
+{
+	uint64_t now = clock_now(), *oldest = &s->deaths[s->ndeaths % DEATHS_MAX];
+	unsigned recent = 0;
+	if (s->ndeaths >= DEATHS_MAX && now - *oldest < DEATHS_NS)
+		return false;
+	*oldest = now;
+	s->ndeaths++;
+	for (unsigned i = 0; i < DEATHS_MAX && i < s->ndeaths; i++)
+		recent += now - s->deaths[i] < DEATHS_NS;
+	struct pollfd p = { .fd = s->sigfd, .events = POLLIN };
+	/* 0.1, 0.2, 0.4 .. seconds; a signal ends the pause, and then everything. */
+	(void)poll(&p, 1, 100 << (recent - 1));
+	return true;
+}
+
+/* One life of the daemons. 1: start them again; 0: done; -1. */
+static int serve_once(struct supervisor *s)
+{
+	char what[128];
+	int r = wait_event(s);
+	if (r < 0)
+		return -1;
+	if (r == 1) {
+		kill(s->daemons.brigd, SIGTERM);
+		(void)daemon_reap(&s->daemons.brigd, DRAIN_NS);
+		(void)daemon_reap(&s->daemons.jaild, DIE_NS);
+		return 0;
+	}
+	/* Whichever it was, the other sees the end of the link. */
+	pid_t first = s->daemons.brigd;
+	siginfo_t si = { .si_pid = 0 };
+	(void)waitid(P_PID, (id_t)first, &si, WEXITED | WNOHANG | WNOWAIT);
+	bool brigd_first = si.si_pid == first;
+	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS);
+	int jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	if (brigd_first && brigd == 0)
+		return client_waits(s) ? 1 : 0;
+	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what, sizeof(what));
+	spawn_gc(5000);
+	if (!may_restart(s)) {
+		brig_err_set(s->err, BRIG_E_INTERNAL, 0, "%s, the sixth time within a minute", what);
+		return brig_fix(s->err, "read the lines above, and run `brig doctor`");
+	}
+	cli_note("%s; its sandboxes were removed; starting again", what);
+	return 1;
+}
+
+static int supervise(struct supervisor *s)
+{
+	for (unsigned life = 0;; life++) {
+		if (daemons_start(s) < 0)
+			return -1;
+		if (life == 0) {
+			printf("brig: serving on %s (pid %d)\n", s->o->socket, (int)getpid());
+			fflush(stdout);
+			if (s->o->ready >= 0)
+				(void)fd_write_full(s->o->ready, "\n", 1);
+		}
+		int r = serve_once(s);
+		if (r <= 0)
+			return r;
+	}
+}
+
+int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
+{
+	struct supervisor s = { .o = o, .err = err, .lock = -1, .listener = -1, .sigfd = -1,
+				.daemons = SERVER_NONE };
+	AUTO_FD dir = server_open_dir(o->socket, true, err);
+	if (dir < 0)
+		return -1;
+	int r = lock_take(&s, dir);
+	if (r == 0) {
+		if (leftover_kill(s.lock)) {
+			cli_note("ended the daemons of a server that was killed");
+			spawn_gc(5000);
+		}
+		r = signals_open(&s);
+	}
+	if (r == 0)
+		r = listen_open(&s);
+	if (r == 0) {
+		r = supervise(&s);
+		/* Only after a failure; an orderly end has reaped both. */
+		(void)daemon_reap(&s.daemons.brigd, 0);
+		(void)daemon_reap(&s.daemons.jaild, DIE_NS);
+		(void)leftover_record(s.lock, NULL, 0);
+		unlink(o->socket);
+	}
+	fd_close(&s.listener);
+	fd_close(&s.sigfd);
+	fd_close(&s.lock);
+	return r;
+}

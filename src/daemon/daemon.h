@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon.h: struct brigd, the one owner of everything in this process, and what its parts tell it.
+ *
+ * One thread, one loop. Sandboxes own their channel and their commands; connections own nothing but
+ * themselves and point at what they watch; either side clears the other's pointer when it ends.
+ */
+#ifndef BRIG_DAEMON_DAEMON_H
+#define BRIG_DAEMON_DAEMON_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/ev.h"
+#include "brig/jail_proto.h"
+#include "daemon/conn.h"
+#include "daemon/images.h"
+#include "daemon/jail.h"
+#include "daemon/log.h"
+
+struct sandbox;
+struct pool;
+LIST_HEAD(conn_list, conn);
+LIST_HEAD(sandbox_list, sandbox);
+
+/* One read() of a channel or a client. */
+#define SCRATCH_SIZE (1024u * 1024u)
+#define SANDBOX_BUCKETS 1024u
+
+#ifndef BRIG_VERSION
+#define BRIG_VERSION "0.1.0"
+#endif
+
+struct brigd {
+	struct ev ev;
+	struct log log;
+	struct jail_link jail;
+	struct jail_hello host;
+	bool host_known;
+	struct images images;
+	struct sandbox_list all, by_id[SANDBOX_BUCKETS], by_name[SANDBOX_BUCKETS];
+	unsigned nlive;	 /* sandboxes that jaild knows or will know */
+	unsigned nboxes; /* records, stopped ones too */
+	struct conn_list conns;
+	unsigned nconns;
+	struct gather gather;
+	uint8_t *scratch; /* SCRATCH_SIZE */
+	struct pool *pools;
+	unsigned npools;
+	unsigned nstarting;    /* commands that were asked for and have not started */
+	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */
+	struct ev_timer pool_timer;
+	int listen_fd;
+	struct ev_io listen_io;
+	uid_t start_uid;
+	bool private_mode, draining, quit;
+	int exit_code;
+	uint64_t idle_exit_ns; /* 0 = never */
+	struct ev_timer idle_timer, drain_timer;
+	char instance[BRIG_ID_LEN + 8];
+};
+
+/* Allocates what a fresh brigd needs and sends HELLO over jail_fd, which it takes over. */
+int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_err *err);
+void brigd_done(struct brigd *d);
+/* Serves fd as the only client (private mode), or a listening socket. */
+int brigd_serve_client(struct brigd *d, int fd);
+int brigd_listen(struct brigd *d, int fd);
+/* Runs until there is nothing left to do; returns the exit code. */
+int brigd_run(struct brigd *d);
+/* Refuses new work, destroys every sandbox, and ends: within 5 s. */
+void brigd_drain(struct brigd *d, const char *why);
+
+/* Told by the parts. */
+void brigd_conn_left(struct brigd *d);
+void brigd_conn_told(struct brigd *d); /* its last frame has left */
+void brigd_sandbox_left(struct brigd *d);
+/* A state in which brigd cannot go on (jaild takes no requests): all clients are told, then exit 1.
+ */
+void brigd_fail(struct brigd *d, const char *why);
+
+/* BRIG_ID_LEN random characters of [a-z0-9] and a terminator. */
+void id_make(char ret[BRIG_ID_LEN + 8]);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec.h: one command in a sandbox, from EXEC to STATUS.
+ *
+ * ASKED     EXEC was sent. A start deadline runs.
+ * STARTED   The agent said so; the wall-time limit runs, output flows.
+ * ENDING    The end is known (EXIT, a start error, or a cause of brigd's own) and the final figures
+ * are awaited from jaild; output that is still under way is delivered. settled   The verdict was
+ * given, the client has its END. The object is freed when the round ends and no answer of jaild
+ * points at it.
+ */
+#ifndef BRIG_DAEMON_EXEC_H
+#define BRIG_DAEMON_EXEC_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "daemon/chan.h"
+#include "daemon/conn.h"
+#include "daemon/sandbox.h"
+#include "daemon/spec.h"
+#include "daemon/stop.h"
+
+enum exec_phase { EXEC_ASKED, EXEC_STARTED, EXEC_ENDING, EXEC_SETTLED };
+
+/* A command that has not started by then is given up. */
+#define EXEC_START_MS 30000u
+/* A command that outlives its SIGKILL by this is destroyed with its sandbox. */
+#define EXEC_KILL_MS 1000u
+/* A detached output that nobody waits for is granted LOGRING_MAX bytes this often. */
+#define EXEC_GRANT_MS 100u
+
+struct exec {
+	struct sandbox *sb;
+	LIST_ENTRY(exec) link;
+	struct conn *conn;	    /* NULL: nobody reads */
+	struct chan_stream *stream; /* NULL once closed */
+	char id[BRIG_ID_LEN + 8];
+	struct cmd cmd;
+	enum exec_phase phase;
+	bool is_main, detach, reattached;
+	bool stdin_eof;
+	bool answered;	  /* REP was sent */
+	bool kill_sent;	  /* SIGKILL was sent; the timer makes sure of it */
+	int early_signal; /* came before STARTED, is sent then */
+	uint64_t asked_ns, started_ns;
+	uint64_t held[2]; /* credit of the client not yet passed on */
+	uint64_t owed[2]; /* bytes of a detached output to be granted again */
+	struct stop_facts facts;
+	struct ev_timer timer, grant_timer;
+	struct ev_task grave;
+	unsigned jail_refs;
+};
+
+/* Starts cmd (moved on success) for conn, which may be NULL for nothing but tests. asked_ns: when
+ * the request was accepted. */
+int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *conn,
+	       uint64_t asked_ns, struct exec **ret, struct brig_err *err);
+/* brigd ends it for its own reason. fault: text that outlives the command, or NULL. */
+void exec_stop(struct exec *x, enum stop_cause cause, const char *fault);
+/* The final figures, or NULL when there are none: verdict, STATUS, END. */
+void exec_settle(struct exec *x, const struct jail_stats *after);
+/* A client's signal to the command. */
+void exec_signal(struct exec *x, int sig);
+/* The sandbox could not be made: the client gets err as its REP. */
+void exec_abort(struct exec *x, const struct brig_err *err);
+
+/* From the channel. */
+void exec_on_started(struct exec *x, const struct brig_started *m);
+void exec_on_output(struct exec *x, int out, uint64_t offset, const uint8_t *p, size_t n);
+void exec_on_credit(struct exec *x, uint32_t bytes);
+void exec_on_exited(struct exec *x, const struct brig_exit *m);
+
+#endif

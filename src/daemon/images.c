@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * A thin layer over the read-only half of the image store. An image whose sandboxes are all gone
+ * stays known, and locked, until its idle timer fires; then jaild is told to drop it and the lock
+ * is released, so `brig image rm` succeeds a moment after the last sandbox. A store that does not
+ * exist yet is looked for again at each request: making the first image needs no restart.
+ */
+#include "daemon/images.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+
+static void image_free(struct image *img)
+{
+	ev_timer_stop(img->owner->jail->ev, &img->idle);
+	if (img->owner->slot[img->id] == img)
+		img->owner->slot[img->id] = NULL;
+	image_config_done(&img->store.config);
+	fd_close(&img->store.rootfs);
+	fd_close(&img->store.lock);
+	free(img);
+}
+
+static void drop_answered(void *ctx, const union jail_answer *a)
+{
+	/* Nothing to do either way: if jaild did not know the image, it is as gone as it should be.
+	 */
+	(void)ctx;
+	(void)a;
+}
+
+static void image_idle(void *ctx)
+{
+	struct image *img = ctx;
+	struct jail_image m = { .h = { .verb = JAIL_IMAGE }, .id = img->id, .drop = 1 };
+	if (img->refs)
+		return;
+	if (!img->refused &&
+	    jail_call(img->owner->jail, &m, sizeof(m), NULL, 0, drop_answered, NULL) == -EBUSY) {
+		ev_timer_set(img->owner->jail->ev, &img->idle, clock_now() + IMAGE_IDLE_MS * MS_NS);
+		return;
+	}
+	image_free(img);
+}
+
+static void image_answered(void *ctx, const union jail_answer *a)
+{
+	struct image *img = ctx;
+	/* The CREATE that was sent behind it fails too, and tells its client. */
+	if (a->h.verb == JAIL_ERROR)
+		img->refused = true;
+	image_unref(img);
+}
+
+static struct image *image_new(struct images *im, uint32_t id, const char *ref)
+{
+	struct image *img = calloc(1, sizeof(*img));
+	if (!img)
+		return NULL;
+	img->owner = im;
+	img->id = id;
+	img->store = (struct store_image)STORE_IMAGE_INIT;
+	img->idle = (struct ev_timer){ .fn = image_idle, .ctx = img };
+	snprintf(img->ref, sizeof(img->ref), "%s", ref);
+	im->slot[id] = img;
+	return img;
+}
+
+static int host_image(struct images *im)
+{
+	struct image *img = image_new(im, 0, IMAGE_HOST);
+	if (!img)
+		return -ENOMEM;
+	struct image_config *c = &img->store.config;
+	snprintf(c->name, sizeof(c->name), "%s", IMAGE_HOST);
+	snprintf(c->user.name, sizeof(c->user.name), "user");
+	c->user.uid = c->user.gid = 1000;
+	snprintf(c->user.home, sizeof(c->user.home), "/home/user");
+	/* No workdir: a command starts in the home of its user, whoever that is. */
+	int r = image_config_setenv(c, "PATH",
+				    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	if (r == 0)
+		r = image_config_setenv(c, "LANG", "C.UTF-8");
+	img->refs = 1; /* never idle */
+	return r;
+}
+
+int images_init(struct images *im, const char *data_dir, struct jail_link *jail)
+{
+	*im = (struct images){ .jail = jail, .store = STORE_INIT };
+	if ((size_t)snprintf(im->data, sizeof(im->data), "%s", data_dir) >= sizeof(im->data))
+		return -ENAMETOOLONG;
+	return host_image(im);
+}
+
+void images_done(struct images *im)
+{
+	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
+		if (im->slot[i])
+			image_free(im->slot[i]);
+	if (im->store_open)
+		store_close(&im->store);
+	im->store_open = false;
+}
+
+struct image *image_ref(struct image *img)
+{
+	img->refs++;
+	ev_timer_stop(img->owner->jail->ev, &img->idle);
+	return img;
+}
+
+void image_unref(struct image *img)
+{
+	if (!img || --img->refs)
+		return;
+	uint64_t wait = img->refused ? 0 : IMAGE_IDLE_MS * MS_NS;
+	ev_timer_set(img->owner->jail->ev, &img->idle, clock_now() + wait);
+}
+
+static struct image *image_known(struct images *im, const struct image_digest *digest)
+{
+	for (unsigned i = 1; i < JAIL_IMAGES_MAX; i++) {
+		struct image *img = im->slot[i];
+		if (img && !img->refused &&
+		    strcmp(img->store.config.digest.text, digest->text) == 0)
+			return img;
+	}
+	return NULL;
+}
+
+/* Opens the image, gives it a number and tells jaild. */
+static int image_learn(struct images *im, const char *ref, struct image **ret, struct brig_err *err)
+{
+	struct store_image si = STORE_IMAGE_INIT;
+	uint32_t id = 1;
+	while (id < JAIL_IMAGES_MAX && im->slot[id])
+		id++;
+	if (id == JAIL_IMAGES_MAX) {
+		brig_err_set(err, BRIG_E_BUSY, 0, "%u images are in use at once",
+			     JAIL_IMAGES_MAX - 1);
+		return brig_fix(err, "remove sandboxes of other images");
+	}
+	if (store_lookup(&im->store, ref, &si, err) < 0)
+		return -1;
+	struct image *img = image_new(im, id, ref);
+	if (!img) {
+		store_image_done(&si);
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember image '%s'", ref);
+	}
+	img->store = si;
+	struct jail_image m = { .h = { .verb = JAIL_IMAGE }, .id = id };
+	int r = FAILPOINT("image.send");
+	if (r == 0)
+		r = jail_call(im->jail, &m, sizeof(m), &si.rootfs, 1, image_answered, img);
+	if (r < 0) {
+		image_free(img);
+		return brig_fail(err, BRIG_E_BUSY, -r, "tell brig-jaild of image '%s'", ref);
+	}
+	image_ref(img); /* of the answer */
+	fd_close(&img->store.rootfs);
+	*ret = img;
+	return 0;
+}
+
+int images_get(struct images *im, const char *ref, struct image **ret, struct brig_err *err)
+{
+	bool fallback = !ref;
+	struct image_digest digest;
+	struct image *img;
+	if (ref && strcmp(ref, IMAGE_HOST) == 0) {
+		*ret = image_ref(im->slot[0]);
+		return 0;
+	}
+	ref = ref ? ref : IMAGE_DEFAULT;
+	if (!im->store_open)
+		im->store_open = store_open(im->data, &im->store, err) == 0;
+	if (!im->store_open || store_resolve(&im->store, ref, &digest, err) < 0) {
+		/* A default that is broken is an error; one that was never made is not. */
+		if (!fallback || err->code != BRIG_E_NOT_FOUND)
+			return -1;
+		*err = (struct brig_err)BRIG_ERR_INIT;
+		*ret = image_ref(im->slot[0]);
+		return 0;
+	}
+	img = image_known(im, &digest);
+	if (!img && image_learn(im, ref, &img, err) < 0)
+		return -1;
+	*ret = image_ref(img);
+	return 0;
+}

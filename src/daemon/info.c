@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/info.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/daemon.h"
+#include "daemon/exec.h"
+#include "daemon/sandbox.h"
+
+static const char *cgroup_name(uint32_t version)
+{
+	return version == 2 ? "v2" : version == 1 ? "v1" : "none";
+}
+
+json_t *info_version(const struct brigd *d)
+{
+	const struct jail_hello *h = &d->host;
+	uint32_t all = 0;
+#define X(bit, name, lost) all |= 1u << bit;
+	BRIG_ENFORCE(X)
+#undef X
+	return json_pack("{s:s,s:i,s:[s],s:s,s:b,s:o,s:o,s:i,s:s}", "version", BRIG_VERSION,
+			 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "tiers", "container", "cgroup",
+			 cgroup_name(h->cgroup), "rootless", (int)h->rootless, "enforced",
+			 enforce_json(h->enforced), "missing", enforce_json(all & ~h->enforced),
+			 "pid", (int)getpid(), "instance", d->instance);
+}
+
+static json_t *opt_string(const char *s)
+{
+	return s && s[0] ? json_string(s) : json_null();
+}
+
+static json_t *volumes_json(const struct sandbox *sb)
+{
+	json_t *a = json_array();
+	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
+		json_array_append_new(a, json_pack("{s:s,s:b}", "guest", sb->spec.volumes[i].guest,
+						   "readonly", (int)sb->spec.volumes[i].readonly));
+	return a;
+}
+
+static json_t *execs_json(const struct sandbox *sb)
+{
+	json_t *a = json_array();
+	const struct exec *x;
+	uint64_t now = clock_now();
+	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link)) {
+		if (x->is_main)
+			continue;
+		json_array_append_new(a,
+				      json_pack("{s:s,s:O,s:b,s:I}", "exec", x->id, "cmd",
+						x->cmd.argv, "detached", (int)x->detach, "age_ms",
+						(json_int_t)((now - x->asked_ns) / MS_NS)));
+	}
+	return a;
+}
+
+json_t *sandbox_info(const struct sandbox *sb, bool full)
+{
+	char created[STAMP_MAX];
+	stamp_utc(sb->created_real_ns, created);
+	json_t *o = json_pack(
+		"{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:O*,s:o}", "id", sb->id, "name", sb->name, "tier",
+		"container", "image", sb->image_name, "state", state_name(sb->state), "created",
+		created, "cmd", sb->main_argv ? json_incref(sb->main_argv) : json_null(), "labels",
+		sb->spec.labels, "status", sb->status ? json_incref(sb->status) : json_null());
+	if (!o || !full)
+		return o;
+	json_object_set_new(o, "limits", limits_json(&sb->spec.limits));
+	/* The client's own entries; those of the image are the image's. */
+	json_object_set_new(o, "env", sb->spec.env ? json_incref(sb->spec.env) : json_array());
+	if (!sb->spec.labels)
+		json_object_set_new(o, "labels", json_object());
+	json_object_set_new(o, "volumes", volumes_json(sb));
+	json_object_set_new(o, "execs", execs_json(sb));
+	json_object_set_new(o, "user", json_string(sb->owner.user));
+	json_object_set_new(o, "workdir", opt_string(sb->spec.workdir));
+	json_object_set_new(o, "hostname",
+			    json_string(sb->spec.hostname ? sb->spec.hostname : sb->id));
+	json_object_set_new(o, "not_enforced", enforce_json(sb->missing));
+	json_object_set_new(o, "fault", opt_string(sb->fault));
+	return o;
+}

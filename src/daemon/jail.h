@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jail.h: brigd's end of jail_proto.h. Requests are sent without waiting; answers find their
+ * request by its sequence number.
+ */
+#ifndef BRIG_DAEMON_JAIL_H
+#define BRIG_DAEMON_JAIL_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/ev.h"
+#include "brig/jail_proto.h"
+
+/* One answer, checked for its size; h.verb tells which member holds. */
+union jail_answer {
+	struct jail_hdr h;
+	struct jail_ref ref;
+	struct jail_error error;
+	struct jail_hello hello;
+	struct jail_stats stats;
+	struct jail_gone gone;
+};
+
+/* Requests that may be without their last answer at one time. */
+#define JAIL_PENDING_MAX 8192u
+/* Requests that may wait for room in the socket. */
+#define JAIL_QUEUE_MAX 4096u
+
+/* Called for each answer; DESTROY gets STATS_IS, then GONE. ERROR is always the last. */
+typedef void (*jail_answer_fn)(void *ctx, const union jail_answer *a);
+
+struct jail_pending {
+	uint32_t seq, verb; /* verb 0 = free */
+	jail_answer_fn fn;
+	void *ctx;
+};
+
+struct jail_queued;
+struct jail_link {
+	struct ev *ev;
+	int fd;
+	struct ev_io io;
+	uint32_t seq;
+	unsigned npending, nqueued;
+	struct jail_pending *pending; /* JAIL_PENDING_MAX, by seq modulo its size */
+	struct jail_queued *queue, **queue_end;
+	/* Unasked: a sandbox's first process ended by itself; its last figures may come before. */
+	void (*figures)(void *ctx, const struct jail_stats *st);
+	void (*gone)(void *ctx, const struct jail_gone *g);
+	void (*lost)(void *ctx, const char *why); /* the link ended; once */
+	void *ctx;
+};
+
+/* Takes over fd. The callbacks must be set before the first round. */
+int jail_link_init(struct jail_link *l, struct ev *ev, int fd);
+void jail_link_done(struct jail_link *l);
+
+/*
+ * Sends a request whose jail_hdr.verb is set, of n bytes, with descriptors that stay the caller's,
+ * and fills in jail_hdr.seq. -EBUSY when too much is under way, -EPIPE when the link is lost. fn
+ * may not be called any more once the link is lost.
+ */
+int jail_call(struct jail_link *l, void *msg, size_t n, const int *fds, unsigned nfds,
+	      jail_answer_fn fn, void *ctx);
+
+/* Drops a request that will not be answered any more (a CREATE overtaken by its DESTROY). */
+void jail_forget(struct jail_link *l, uint32_t seq);
+
+/* An ERROR answer, or anything unexpected, as an error value. */
+void jail_error_to(const union jail_answer *a, struct brig_err *err);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sandbox.h: one sandbox: its record, its agent channel, its commands. The states are in state.h.
+ *
+ * Creation is one message to jaild with the agent's end of a socket pair. Frames for the agent are
+ * written to the other end at once, before the agent exists, so no round trip stands between a
+ * request and its command.
+ */
+#ifndef BRIG_DAEMON_SANDBOX_H
+#define BRIG_DAEMON_SANDBOX_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "base/err.h"
+#include "base/ev.h"
+#include "brig/ids.h"
+#include "brig/jail_proto.h"
+#include "daemon/chan.h"
+#include "daemon/conn.h"
+#include "daemon/daemon.h"
+#include "daemon/images.h"
+#include "daemon/spec.h"
+#include "daemon/state.h"
+#include "daemon/stop.h"
+
+struct exec;
+struct logring;
+struct pool;
+struct sandbox;
+LIST_HEAD(exec_list, exec);
+
+/* An agent that is not there by then is given up. */
+#define SANDBOX_START_MS 30000u
+/* Records at one time, stopped ones included. */
+#define SANDBOXES_MAX 8192u
+
+/* What a sandbox is made of; spec and warnings are moved in on success. */
+struct sandbox_plan {
+	struct spec *spec;
+	struct image *image; /* a reference is taken */
+	struct admission *adm;
+};
+/* Who a sandbox's commands are by default, from its spec and image. */
+struct sandbox_owner {
+	char user[80], home[512];
+	uint32_t uid, gid;
+};
+void sandbox_owner_of(const struct spec *spec, const struct image *image,
+		      struct sandbox_owner *ret);
+/* Gives a pooled sandbox to a client: its spec and warnings are moved in. */
+void sandbox_adopt(struct sandbox *sb, struct sandbox_plan *plan);
+struct sandbox {
+	struct brigd *d;
+	LIST_ENTRY(sandbox) all, id_link, name_link, pool_link;
+	char id[BRIG_ID_LEN + 8];
+	char name[SPEC_NAME_MAX + 1];
+	enum sb_state state;
+	bool chan_open;	      /* the agent can be talked to */
+	bool paused;	      /* the channel is not read until its reader has caught up */
+	bool born;	      /* jaild answered OK */
+	bool keep;	      /* the record stays when it is destroyed */
+	bool auto_rm;	      /* detached with rm */
+	bool destroying;      /* DESTROY was sent */
+	bool counted;	      /* in d->nlive */
+	struct image *image;  /* NULL once nothing runs from it */
+	char image_name[129]; /* as the client called it */
+	struct spec spec;
+	uint32_t missing; /* JAIL_ENF_* not enforced */
+	json_t *warnings;
+	struct sandbox_owner owner; /* default of its commands */
+	uint64_t created_ns, created_real_ns;
+	uint32_t create_seq;
+	struct chan chan;
+	struct ev_io chan_io;
+	struct exec_list execs;
+	struct exec *main;	    /* the main command while it is known; NULL for create */
+	json_t *main_argv, *status; /* of the main command; status once it ended */
+	struct logring *ring[2];    /* what a detached main command printed */
+	struct conn *creator;	    /* create: waits for READY */
+	struct conn_list removers, fs_conns, followers;
+	struct pool *pool;  /* while it waits in one */
+	bool pooled;	    /* .. and is READY */
+	unsigned jail_refs; /* answers of jaild still to come */
+	bool have_figures;
+	struct jail_stats figures; /* sent by jaild unasked when the first process ended */
+	struct ev_timer cpu_timer;
+	struct ev_timer start_timer; /* the agent must be there */
+	struct ev_task grave;
+	char fault[256];
+};
+
+/* Makes the record, the channel, and sends CREATE. volume_fds by spec index; they stay the
+ * caller's. */
+int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume_fds,
+		   struct sandbox **ret, struct brig_err *err);
+int sandbox_name_free(struct brigd *d, const char *name, struct brig_err *err);
+/* The name of a sandbox that is handed to a client, which must be free; NULL makes one up. */
+void sandbox_name(struct sandbox *sb, const char *name);
+/* By id, unambiguous prefix of >= 4 characters, or name. Pooled ones are not found. */
+struct sandbox *sandbox_by_id(struct brigd *d, const char *id);
+int sandbox_find(struct brigd *d, const char *ref, struct sandbox **ret, struct brig_err *err);
+
+/* The only place that writes sb->state. -1 and an error line when the table says no. */
+int sandbox_go(struct sandbox *sb, enum sb_state to);
+
+/* Ends everything in it: its commands with `cause`, then DESTROY. The record follows keep. */
+void sandbox_destroy(struct sandbox *sb, enum stop_cause cause);
+/* Drops the record of a sandbox whose kernel side is gone already. */
+void sandbox_forget(struct sandbox *sb);
+/* The agent, or the link to it, failed: as destroy, with the reason. */
+void sandbox_fault(struct sandbox *sb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Its first process, hence everything in it, ended by itself: the figures tell why. */
+void sandbox_lost(struct sandbox *sb, const char *what);
+
+/* Called by a command when its client's queue grew or ran empty. */
+void sandbox_pause(struct sandbox *sb);
+void sandbox_resume(struct sandbox *sb);
+/* Reads what the channel still holds, without waiting. */
+void sandbox_drain_chan(struct sandbox *sb);
+/* Sends ATTACH now: a sandbox that is made without a command must come to READY on its own. */
+void sandbox_greet(struct sandbox *sb);
+/* What a send on the channel returned: a failure is the agent's. */
+void sandbox_sent(struct sandbox *sb, int r);
+/* May a client's data be taken for this sandbox now? */
+bool sandbox_has_room(const struct sandbox *sb);
+/* The first command started, or the last one of a detached sandbox ended. */
+void sandbox_main_started(struct sandbox *sb);
+void sandbox_main_ended(struct sandbox *sb, json_t *status);
+
+/* INFO of client_proto.h; full: with what inspect adds. New reference. */
+json_t *sandbox_info(const struct sandbox *sb, bool full);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * The traffic of one sandbox's agent channel. Reads go to the daemon's shared buffer; output frames
+ * leave for their client from there, before the next read. A sandbox with a single open stream is
+ * not read while that stream's client is behind: the bytes stay in the socket and the agent is held
+ * back by it. With several streams everything is read, and what a slow client has not taken is
+ * queued, at most as much as it gave credit for.
+ *
+ * The first violation, or the end of the channel, ends the sandbox and nothing else.
+ */
+#include "daemon/sandbox_io.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "daemon/exec.h"
+#include "daemon/fsrelay.h"
+#include "daemon/sandbox.h"
+
+#define READS_PER_ROUND 4
+
+static void on_attached(void *ctx)
+{
+	sandbox_check_ready(ctx);
+}
+
+static void on_started(void *ctx, struct chan_stream *s, const struct brig_started *m)
+{
+	(void)ctx;
+	exec_on_started(s->owner, m);
+}
+
+static void on_output(void *ctx, struct chan_stream *s, int out, uint64_t offset, const uint8_t *p,
+		      size_t n)
+{
+	(void)ctx;
+	exec_on_output(s->owner, out, offset, p, n);
+}
+
+static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
+{
+	(void)ctx;
+	if (s->kind == STREAM_EXEC)
+		exec_on_credit(s->owner, bytes);
+	else
+		fs_on_credit(s->owner, bytes);
+}
+
+static void on_exited(void *ctx, struct chan_stream *s, const struct brig_exit *m)
+{
+	(void)ctx;
+	exec_on_exited(s->owner, m);
+}
+
+static void on_fs_frame(void *ctx, struct chan_stream *s, const struct frame *f)
+{
+	(void)ctx;
+	fs_on_frame(s->owner, f);
+}
+
+static void on_fs_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof)
+{
+	(void)ctx;
+	fs_on_data(s->owner, p, n, eof);
+}
+
+static const struct chan_ops chan_ops = {
+	.attached = on_attached,
+	.started = on_started,
+	.output = on_output,
+	.credit = on_credit,
+	.exited = on_exited,
+	.fs_frame = on_fs_frame,
+	.fs_data = on_fs_data,
+};
+
+static void io_update(struct sandbox *sb)
+{
+	uint32_t events = (sb->paused ? 0 : (uint32_t)EPOLLIN) |
+			  (chan_queued(&sb->chan) ? (uint32_t)EPOLLOUT : 0);
+	if (sb->chan_open)
+		ev_io_set(&sb->d->ev, sb->chan_io, events);
+}
+
+void sandbox_pause(struct sandbox *sb)
+{
+	if (sb->paused || sb->chan.nopen > 1)
+		return;
+	sb->paused = true;
+	io_update(sb);
+}
+
+void sandbox_resume(struct sandbox *sb)
+{
+	if (!sb->paused)
+		return;
+	sb->paused = false;
+	io_update(sb);
+}
+
+void sandbox_sent(struct sandbox *sb, int r)
+{
+	/* An agent that is gone shows at the reading side, behind what it still had to say. */
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
+		sandbox_fault(sb, r == -ENOBUFS ? "the agent does not read its channel"
+						: "cannot write to the agent's channel");
+		return;
+	}
+	if (chan_queued(&sb->chan))
+		io_update(sb);
+}
+
+void sandbox_greet(struct sandbox *sb)
+{
+	int r = chan_flush(&sb->chan);
+	sandbox_sent(sb, r < 0 ? r : 0);
+}
+
+bool sandbox_has_room(const struct sandbox *sb)
+{
+	return !sb->chan_open || chan_queued(&sb->chan) < CHAN_QUEUE_HIGH;
+}
+
+/* The channel's queue has emptied: clients that were held back may be read again. */
+static void io_drained(struct sandbox *sb)
+{
+	struct exec *x;
+	struct conn *c;
+	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
+		if (x->conn)
+			conn_update(x->conn);
+	for (c = LIST_FIRST(&sb->fs_conns); c; c = LIST_NEXT(c, peer))
+		conn_update(c);
+}
+
+/* The only reader of this channel is behind: leave the rest in the socket. */
+static void io_hold_back(struct sandbox *sb)
+{
+	struct exec *x;
+	if (sb->chan.nopen != 1)
+		return;
+	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link)) {
+		if (x->conn && conn_queued(x->conn)) {
+			sandbox_pause(sb);
+			return;
+		}
+	}
+}
+
+/* One read. Returns bytes, 0 when there is nothing now, -1 when the channel ended or broke. */
+static ssize_t io_read(struct sandbox *sb)
+{
+	struct brigd *d = sb->d;
+	struct brig_err err = BRIG_ERR_INIT;
+	ssize_t n = recv(sb->chan.fd, d->scratch, SCRATCH_SIZE, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		sandbox_io_stop(sb);
+		/* While CREATE is unanswered its ERROR may be on the way, which says more. */
+		if (sb->create_seq == 0)
+			sandbox_lost(sb, "the agent's channel ended");
+		return -1;
+	}
+	int r = chan_feed(&sb->chan, d->scratch, (size_t)n, &err);
+	conn_gather_flush(d);
+	io_hold_back(sb);
+	if (r < 0) {
+		sandbox_fault(sb, "the agent broke the protocol: %.180s", err.msg);
+		sandbox_io_stop(sb);
+		return -1;
+	}
+	return n;
+}
+
+static void io_event(void *ctx, uint32_t events)
+{
+	struct sandbox *sb = ctx;
+	if (events & EPOLLOUT) {
+		int r = chan_flush(&sb->chan);
+		sandbox_sent(sb, r < 0 ? r : 0);
+		if (r == 0 || r == -EPIPE) {
+			io_update(sb);
+			io_drained(sb);
+		}
+	}
+	if (!(events & ~(uint32_t)EPOLLOUT))
+		return;
+	for (int i = 0; i < READS_PER_ROUND && sb->chan_open && !sb->paused; i++) {
+		ssize_t n = io_read(sb);
+		/* A short read took all there was. */
+		if (n < (ssize_t)BRIG_FRAME_MAX / 4)
+			return;
+	}
+}
+
+void sandbox_drain_chan(struct sandbox *sb)
+{
+	/* Bounded by the credit that is left, and by its rules; one frame needs at most two reads.
+	 */
+	for (int i = 0; i < 1024 && sb->chan_open; i++)
+		if (io_read(sb) <= 0)
+			return;
+}
+
+int sandbox_io_open(struct sandbox *sb, int fd)
+{
+	uint8_t nonce[16];
+	if (getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce))
+		return -EIO;
+	chan_init(&sb->chan, fd, nonce, &chan_ops, sb);
+	int r = ev_io_add(&sb->d->ev, fd, EPOLLIN, io_event, sb, &sb->chan_io);
+	if (r < 0) {
+		chan_done(&sb->chan);
+		return r;
+	}
+	sb->chan_open = true;
+	return 0;
+}
+
+void sandbox_io_stop(struct sandbox *sb)
+{
+	if (!sb->chan_open)
+		return;
+	sb->chan_open = false;
+	sb->chan.failed = true;
+	ev_io_del(&sb->d->ev, &sb->chan_io);
+}
+
+void sandbox_io_close(struct sandbox *sb)
+{
+	sandbox_io_stop(sb);
+	chan_done(&sb->chan);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sandbox_io.h: what sandbox.c needs of the channel's side, sandbox_io.c. */
+#ifndef BRIG_DAEMON_SANDBOX_IO_H
+#define BRIG_DAEMON_SANDBOX_IO_H
+
+struct sandbox;
+
+/* Takes over fd; the channel is open afterwards. On failure fd is closed. */
+int sandbox_io_open(struct sandbox *sb, int fd);
+/* Nothing is read or sent any more; what was read stays valid until the round ends. */
+void sandbox_io_stop(struct sandbox *sb);
+/* Frees the channel. Not from within its callbacks. */
+void sandbox_io_close(struct sandbox *sb);
+
+/* In sandbox.c: born or attached; both make a sandbox without a main command READY. */
+void sandbox_check_ready(struct sandbox *sb);
+
+#endif

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""brig by an ordinary user: what the host allows works, and what it cannot enforce is said plainly.
+
+Runs as the user who runs the tests; as root, as the account `nobody` with the subordinate ids that the
+host gives it, if any. /etc is not changed for it: without subordinate ids the sandbox has one id, which
+is a supported way and is what is tested then. (The emulated machine of tests/nested has an account with
+a range of ids and one with a delegated group.)"""
+
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import subprocess
+import unittest
+
+import brigtest
+import hoststate
+from brigtest import Brig, PrivateCase, wait_until
+
+
+def can_unshare(prefix):
+    return subprocess.run([*prefix, "unshare", "--user", "--map-root-user", "true"],
+                          capture_output=True).returncode == 0
+
+
+class Rootless(PrivateCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.prefix = ()
+        cls.uid = os.geteuid()
+        if cls.uid == 0:
+            brigtest.need_program("setpriv")
+            try:
+                user = pwd.getpwnam("nobody")
+            except KeyError:
+                raise unittest.SkipTest("there is no ordinary account 'nobody'") from None
+            cls.uid = user.pw_uid
+            cls.prefix = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}",
+                          "--clear-groups", "--inh-caps=-all")
+        brigtest.need_program("unshare")
+        if not can_unshare(cls.prefix):
+            raise unittest.SkipTest("this host gives ordinary users no user namespaces")
+
+    def setUp(self):
+        super().setUp()
+        home = self.tmp / "home"
+        for d in (home, home / "run", home / "data"):
+            d.mkdir(mode=0o700)
+            os.chown(d, self.uid, -1)
+        # The checkout may lie where an ordinary user cannot look.
+        programs = self.tmp / "programs"
+        programs.mkdir(mode=0o755)
+        for name in ("brig", "brigd", "brig-jaild", "brig-agent", "brig-image", "brig-sudo"):
+            if (brigtest.build_dir() / name).exists():
+                shutil.copy(brigtest.build_dir() / name, programs / name)
+        self.tmp.chmod(0o755)
+        self.home = home
+        self.user = Brig(socket=home / "run" / "brigd.sock", data=home / "data", build=programs,
+                         HOME=home, XDG_RUNTIME_DIR=home / "run", BRIG_RUN=home / "run" / "brig")
+
+    def run_user(self, *args, **kw):
+        return self.user.call("run", "--image", "host", *args, prefix=self.prefix, cwd="/", **kw)
+
+    def accepted(self):
+        """--accept for every required thing that this host cannot give to the user."""
+        done = self.user.call("doctor", "-o", "json", prefix=self.prefix, cwd="/")
+        names = re.findall(r'"limit: (\w+)", "ok": false', done.text)
+        return [x for n in names for x in ("--accept", n)]
+
+    def test_a_command_runs_and_missing_limits_are_told(self):
+        done = self.run_user("--", "sh", "-c", "echo hi; id -u; exit 3")
+        self.assertCode(done, 3)
+        self.assertEqual(done.out.split()[0], b"hi")
+        missing = self.accepted()
+        for name in missing[1::2]:
+            if name in ("memory", "cpu", "pids"):
+                self.assertRegex(done.errors.lower(), name.replace("pids", "pids|process"), str(done))
+
+    def test_q_is_quiet_about_it(self):
+        done = self.run_user("-q", "--", "echo", "hi")
+        self.assertEqual((done.code, done.out, done.err), (0, b"hi\n", b""), str(done))
+
+    def test_a_limit_that_was_asked_for_and_cannot_be_enforced_is_refused(self):
+        missing = self.accepted()[1::2]
+        if "memory" not in missing:
+            self.skipTest("memory limits work for this user")
+        done = self.run_user("--memory", "64m", "--", "echo", "ran")
+        self.assertRefused(done, 125, "memory", "remedy:")
+        done = self.run_user("--memory", "64m", "--accept", "memory", "--accept", "swap", "--", "echo",
+                             "ran")
+        self.assertEqual(done.out, b"ran\n", str(done))
+
+    def test_files_of_the_user_do_not_show(self):
+        secret = self.home / "secret"
+        secret.write_text("canary")
+        os.chown(secret, self.uid, -1)
+        done = self.run_user("--", "sh", "-c", f"cat {secret} /etc/shadow 2>/dev/null; "
+                             "ls /home /root; cat /proc/self/mountinfo")
+        self.assertNotIn(b"canary", done.out)
+        self.assertNotIn(str(self.home).encode(), done.out)
+
+    def test_it_is_isolated(self):
+        done = self.run_user("--", "sh", "-c", "grep -E 'NoNewPrivs|Seccomp:|CapEff|CapBnd' /proc/self/status; "
+                             "ls /sys/class/net 2>/dev/null; sed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' "
+                             "/proc/net/dev; ls -d /proc/[0-9]* | wc -l")
+        self.assertOk(done)
+        fields = dict(re.findall(r"^(\w+):\s+(\S+)$", done.text, re.M))
+        self.assertEqual((fields["NoNewPrivs"], fields["Seccomp"]), ("1", "2"))
+        self.assertEqual((int(fields["CapEff"], 16), int(fields["CapBnd"], 16)), (0, 0))
+        self.assertEqual([w for w in done.text.split() if re.fullmatch(r"(lo|eth\d*|ens?\w*)", w)], ["lo"])
+
+    def test_disk_timeout_and_output_limits_hold_without_groups(self):
+        done = self.run_user("--disk", "5m", "--", "sh", "-c",
+                             "head -c 50000000 /dev/zero >/tmp/f; stat -c %s /tmp/f")
+        self.assertLessEqual(int(done.text.split()[-1]), 5 << 20)
+        self.assertCode(self.run_user("--timeout", "300ms", "--", "sleep", "60"), 124)
+        done = self.run_user("--max-output", "5000", "--", "yes")
+        self.assertEqual((done.code, len(done.out)), (137, 5000))
+
+    def mine(self):
+        found = []
+        for pid in hoststate.pids():
+            if "992" in hoststate.read(f"/proc/{pid}/cmdline").split("\0"):
+                found.append(pid)
+        return found
+
+    def test_the_clients_death_leaves_nothing(self):
+        p = self.user.popen("run", "--image", "host", "-q", "--", "sh", "-c",
+                            "trap '' TERM; setsid sleep 992 & (sleep 992 &) & echo ready; sleep 992; wait",
+                            prefix=self.prefix, cwd="/")
+        self.addCleanup(self._end, p)
+        self.assertEqual(p.stdout.read(6), b"ready\n")
+        wait_until("they run", self.mine)
+        p.kill()
+        p.wait()
+        wait_until("they are gone", lambda: not self.mine(), brigtest.GONE_S / brigtest.SLOW)
+
+    def test_gc_and_doctor_work(self):
+        self.assertOk(self.run_user("--", "true"))
+        done = self.user.call("gc", "--prove", prefix=self.prefix, cwd="/")
+        self.assertCode(done, 0)
+        done = self.user.call("doctor", prefix=self.prefix, cwd="/")
+        self.assertIn(done.code, (0, 1))
+        self.assertIn("container", done.text)
+
+    def test_a_read_only_volume_shows_what_the_user_may_read(self):
+        d = self.tmp / "shared"
+        d.mkdir(mode=0o755)
+        (d / "f").write_text("content")
+        done = self.run_user("--volume", f"{d}:/data:ro", "--", "sh", "-c",
+                             "cat /data/f; echo x >/data/g; exit 0")
+        self.assertEqual(done.out, b"content", str(done))
+        self.assertEqual([p.name for p in pathlib.Path(d).iterdir()], ["f"])

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One line per test as it ends, and the summary.
+
+In continuous integration (CI=true) a skip must be foreseen: one that no line of tests/allowed-skips
+matches counts as a failure, because a test that never runs shows nothing.
+"""
+
+import fnmatch
+import os
+import sys
+import time
+
+
+def allowed_skips(path):
+    """[(pattern of a test's name, reason)] of a file of lines `PATTERN # reason`."""
+    rules = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        pattern, hash_, reason = line.partition("#")
+        if not hash_ or not reason.strip():
+            raise SystemExit(f"{path}:{number}: a line is `PATTERN # reason`")
+        rules.append((pattern.strip(), reason.strip()))
+    return rules
+
+
+class Report:
+    def __init__(self, rules, verbose=False):
+        self.rules, self.verbose = rules, verbose
+        self.strict = os.environ.get("CI") == "true"
+        self.count = {"ok": 0, "fail": 0, "skip": 0}
+        self.failures, self.skips = [], []
+        self.start = self.section_start = time.monotonic()
+        self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def section(self, title):
+        now = time.monotonic()
+        self.section_start = now
+        print(f"\n== {title} [{now - self.start:.0f} s]", flush=True)
+
+    def paint(self, text, code):
+        return f"\033[{code}m{text}\033[0m" if self.colour else text
+
+    def add(self, name, result, detail="", ms=0):
+        """result: ok, fail or skip."""
+        if result == "skip" and self.strict and not self.foreseen(name):
+            result = "fail"
+            detail = f"skipped, which tests/allowed-skips does not foresee: {detail}"
+        self.count[result] += 1
+        took = f" ({ms / 1000:.1f} s)" if ms >= 500 else ""
+        if result == "ok":
+            print(f"{self.paint('ok  ', 32)} {name}{took}", flush=True)
+        elif result == "skip":
+            self.skips.append((name, detail))
+            print(f"{self.paint('skip', 33)} {name}: {detail.splitlines()[0] if detail else ''}",
+                  flush=True)
+        else:
+            self.failures.append((name, detail))
+            print(f"{self.paint('FAIL', 31)} {name}{took}", flush=True)
+            for line in detail.rstrip().splitlines()[-60:]:
+                print(f"       {line}", flush=True)
+        if self.verbose and result == "ok" and detail:
+            print("       " + detail.rstrip().replace("\n", "\n       "), flush=True)
+
+    def note(self, text):
+        print(f"     # {text}", flush=True)
+
+    def foreseen(self, name):
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern, _ in self.rules)
+
+    def finish(self):
+        seconds = time.monotonic() - self.start
+        if self.skips:
+            print("\nskipped:")
+            for name, reason in self.skips:
+                print(f"  {name}: {reason.splitlines()[0] if reason else ''}")
+        if self.failures:
+            print("\nfailed:")
+            for name, _ in self.failures:
+                print(f"  {name}")
+        print(f"\nin {seconds // 60:.0f} min {seconds % 60:.0f} s")
+        print(f"{self.count['ok']} passed, {self.count['fail']} failed, "
+              f"{self.count['skip']} skipped", flush=True)
+        nothing = not any(self.count.values())
+        if nothing:
+            print("no test has such a name", file=sys.stderr)
+        return 1 if self.failures or nothing else 0
