@@ -20,8 +20,10 @@ async function main() {
   }
   const scale = 40 / Math.max(...counts);
   counts.forEach((n, hour) => {
-    if (n > 0)
-      console.log(`${String(hour).padStart(2, '0')}h ${String(n).padStart(4)} ${'#'.repeat(Math.round(n * scale))}`);
+    if (n === 0)
+      return;
+    const bar = '#'.repeat(Math.round(n * scale));
+    console.log(`${String(hour).padStart(2, '0')}h ${String(n).padStart(4)} ${bar}`);
   });
   console.log(`${counts.reduce((a, b) => a + b)} trips`);
 }

@@ -160,7 +160,8 @@ static void list_profile(const struct profile *p, const struct filter *f)
 		free(name);
 		for (unsigned i = first; i < first + n; i++) {
 			print_verdict(p->rules[i].ret);
-			printf(p->rules[i].n_conds ? " if (line %u), else " : "", p->rules[i].line);
+			if (p->rules[i].n_conds)
+				printf(" if (line %u), else ", p->rules[i].line);
 		}
 		if (n == 0 || p->rules[first + n - 1].n_conds)
 			print_verdict(p->default_ret);

@@ -57,7 +57,7 @@ static void skip_blanks(struct cursor *c)
 		c->at++;
 }
 
-/* Blanks and line ends: inside braces. */
+/* Blanks and line ends: where more must follow. */
 static void skip_space(struct cursor *c)
 {
 	for (skip_blanks(c); more(c) && *c->at == '\n'; skip_blanks(c)) {
@@ -121,12 +121,13 @@ static int parse_number(const char *word, uint32_t *ret)
 	return 0;
 }
 
-/* One value: names and numbers joined by '|'. */
+/* One value: names and numbers joined by '|'; the line may end behind the bar. */
 static int take_value(struct cursor *c, uint32_t *ret)
 {
 	char word[WORD_MAX];
 	uint32_t all = 0, v;
 	do {
+		skip_space(c);
 		if (take_word(c, word, "a value") < 0)
 			return -1;
 		int r = parse_number(word, &v);
@@ -189,8 +190,12 @@ static int take_cond(struct cursor *c, struct profile_cond *cond)
 		return -1;
 	if (strcmp(word, "masked") == 0) {
 		c->at += n;
+		skip_blanks(c);
+		bool complement = take(c, "~");
 		if (take_value(c, &cond->mask) < 0)
 			return -1;
+		if (complement)
+			cond->mask = ~cond->mask;
 		if (cond->mask == 0)
 			return fail_at(c, "a mask of 0 leaves nothing to compare");
 	}
@@ -317,6 +322,7 @@ static int take_rule(struct cursor *c, const char *name, bool optional, struct p
 		do {
 			if (rule.n_conds == PROFILE_CONDS_MAX)
 				return fail_at(c, "more than %d conditions", PROFILE_CONDS_MAX);
+			skip_space(c);
 			if (take_cond(c, &conds[rule.n_conds]) < 0)
 				return -1;
 			rule.n_conds++;

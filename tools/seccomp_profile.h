@@ -15,7 +15,8 @@
  *
  * A rule is a name, an action (allow, errno NAME-or-number, kill; allow when left out) and conditions
  * that must all hold. The rules of one call stand together and are tried in order; the first that
- * holds decides, then the default. Every rule ends with its reason. A set in braces may span lines.
+ * holds decides, then the default. Every rule ends with its reason. A line may end where more must
+ * follow: inside braces, and behind a comma or a bar. "masked ~A|B" is all bits but those of A and B.
  *
  * A condition looks at the low 32 bits of an argument, because that is what the kernel looks at: each
  * argument that a profile checks is an int there. A comparison of all 64 bits would let a forbidden

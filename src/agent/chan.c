@@ -278,6 +278,8 @@ static void tx_consume(struct chan *c, size_t n)
 	for (int i = 0; i < 2; i++) {
 		struct iovec *p = &c->out.part[i];
 		k = take(&n, p->iov_len);
+		if (k == 0)
+			continue;
 		p->iov_base = (uint8_t *)p->iov_base + k;
 		p->iov_len -= k;
 		moved += k;

@@ -159,7 +159,6 @@ static int exec_spawn(struct agent *a, struct exec *x, struct exec_request *q, s
 {
 	struct spawn_env_text text;
 	spawn_env_defaults(&q->args, u, &text);
-	sudo_listen(a);
 	creds_of(u, &x->creds);
 	*s = (struct spawn){
 		.args = &q->args,
@@ -170,7 +169,10 @@ static int exec_spawn(struct agent *a, struct exec *x, struct exec_request *q, s
 		.tty = io->tty >= 0,
 	};
 	x->since = procs_clock();
-	return spawn_start(a, s);
+	int r = spawn_start(a, s);
+	/* Not before: the command that calls sudo soonest has a program to load first. */
+	sudo_listen(a);
+	return r;
 }
 
 /* Everything after the checks. */

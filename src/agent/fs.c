@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 #define FLAGS_KNOWN                                                                       \
 	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_NOFOLLOW)
 
@@ -135,11 +137,18 @@ static int do_stat(struct agent *a, const struct fs_request *q)
 	return 0;
 }
 
+/* mkdir() itself takes no set-id bits. Through a descriptor: the name may have been exchanged. */
+static int set_id_bits(const char *path, mode_t mode)
+{
+	AUTO_FD fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 || fchmod(fd, mode) < 0 ? -errno : 0;
+}
+
 static int do_mkdir(const struct fs_request *q)
 {
 	struct stat st;
 	if (mkdir(q->path, q->h.mode ? q->h.mode : 0755) == 0)
-		return 0;
+		return q->h.mode & 06000 ? set_id_bits(q->path, q->h.mode) : 0;
 	int err = errno;
 	if (err != EEXIST || (q->h.flags & BRIG_FS_EXCL))
 		return -err;

@@ -126,20 +126,16 @@ static void child_ended(void *ctx, uint32_t events)
 	child_reap(a);
 }
 
-/* Dispositions survive an exec when they say "ignore", and whoever started the agent may have had
- * any. Commands start with the defaults. */
-static void signals_reset(void)
+void agent_prepare(void)
 {
 	for (int sig = 1; sig <= 64; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
 			signal(sig, SIG_DFL);
-	signal(SIGPIPE, SIG_IGN);
 }
 
 static int signals_open(void)
 {
 	sigset_t set;
-	signals_reset();
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
@@ -182,8 +178,6 @@ int agent_init(struct agent *a, int chan, const struct agent_openers *open)
 	/* What our children leave behind comes to us, as it does to pid 1. */
 	if (r == 0 && !a->is_init && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		r = -errno;
-	/* Modes of files are what the host says. */
-	umask(0);
 	return r;
 }
 
@@ -216,6 +210,10 @@ void agent_done(struct agent *a)
 int agent_main(int chan)
 {
 	struct agent a;
+	/* What belongs to the process and not to a struct agent; modes of files are what the host
+	 * says. */
+	umask(0);
+	signal(SIGPIPE, SIG_IGN);
 	int r = agent_init(&a, chan, &agent_openers);
 	/* The host writes before the sandbox exists: what it wants first is often there already. */
 	if (r == 0)

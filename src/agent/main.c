@@ -14,6 +14,7 @@ enum { CHANNEL = 3 };
 
 int main(int argc, char **argv)
 {
+	agent_prepare();
 	if (argc == 1)
 		return agent_main(CHANNEL);
 	if (argc == 2 && strcmp(argv[1], "--stage") == 0)

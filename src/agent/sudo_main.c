@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/sudo_args.h"
@@ -168,7 +169,7 @@ static const char *put_command(struct build *q, const struct sudo_args *a, const
 	put(q, shell);
 	if (a->login) {
 		/* A shell is a login shell if its name begins with a dash. */
-		char name[128];
+		char name[sizeof(target->shell) + 1];
 		const char *slash = strrchr(shell, '/');
 		snprintf(name, sizeof(name), "-%s", slash ? slash + 1 : shell);
 		put_arg(q, name);
@@ -214,15 +215,24 @@ static int request_build(struct build *q, const struct sudo_args *a)
 
 /* ---- the conversation ---- */
 
+/* The agent listens when it has started its first command, which may be us. */
+#define CONNECT_TRIES 50
+#define CONNECT_PAUSE_NS 2000000
+
 static int service_connect(void)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	socklen_t n = offsetof(struct sockaddr_un, sun_path) + sizeof(SUDO_SOCKET);
 	memcpy(addr.sun_path + 1, SUDO_SOCKET, sizeof(SUDO_SOCKET) - 1);
 	AUTO_FD fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&addr, n) < 0)
-		return complain("this sandbox offers no sudo", strerror(errno));
-	return fd_steal(&fd);
+	for (int i = 0; fd >= 0 && i < CONNECT_TRIES; i++) {
+		if (connect(fd, (const struct sockaddr *)&addr, n) == 0)
+			return fd_steal(&fd);
+		if (errno != ECONNREFUSED)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = CONNECT_PAUSE_NS }, NULL);
+	}
+	return complain("this sandbox offers no sudo", strerror(errno));
 }
 
 static int refused(const struct sudo_reply *m, const struct sudo_args *a)
@@ -276,7 +286,8 @@ static void signal_relay(int conn, int sigfd)
 	struct signalfd_siginfo si;
 	if (read(sigfd, &si, sizeof(si)) != sizeof(si))
 		return;
-	struct sudo_signal m = { .sig = si.ssi_signo };
+	/* The command leads a session of its own: by the rules of orphaned groups only SIGSTOP stops it. */
+	struct sudo_signal m = { .sig = si.ssi_signo == SIGTSTP ? SIGSTOP : si.ssi_signo };
 	fd_send(conn, &m, sizeof(m), NULL, 0);
 	/* The caller's shell waits for us to stop, too. */
 	if (si.ssi_signo == SIGTSTP)

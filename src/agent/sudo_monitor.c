@@ -30,7 +30,7 @@
 #include "base/fd.h"
 
 /* For the request, from the moment of the connection. */
-#define REQUEST_SECONDS 5
+#define REQUEST_SECONDS 2
 
 struct request {
 	struct sudo_request h;

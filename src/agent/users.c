@@ -58,11 +58,12 @@ static void lines_fill(struct lines *l)
 		l->tail = 0;
 		l->skip = true;
 	}
-	ssize_t n = l->total < FILE_MAX ? read(l->fd, l->buf + l->tail, sizeof(l->buf) - l->tail) : 0;
-	if (n <= 0) {
-		l->eof = true;
+	size_t room = sizeof(l->buf) - l->tail;
+	ssize_t n = l->total < FILE_MAX ? read(l->fd, l->buf + l->tail, room) : 0;
+	/* A regular file reads short only at its end. */
+	l->eof = n < (ssize_t)room;
+	if (n <= 0)
 		return;
-	}
 	l->tail += (size_t)n;
 	l->total += (size_t)n;
 }

@@ -203,6 +203,13 @@ static int finish(struct command *c, const struct stream_result *res)
 	return res->end ? cli_fail(c->cli, &err) : command_fail(c, &err);
 }
 
+/* Something of brig broke, maybe brig-jaild, which would have cleaned up. */
+static bool is_host_fault(const json_t *end)
+{
+	const char *reason = json_string_value(json_object_get(end, "stop_reason"));
+	return reason && strcmp(reason, "host_fault") == 0;
+}
+
 int command_run(struct command *c, enum conn_mode mode, const json_t *req, const int *fds,
 		unsigned nfds)
 {
@@ -217,6 +224,13 @@ int command_run(struct command *c, enum conn_mode mode, const json_t *req, const
 	if (r == 0)
 		r = stream_run(&conn, &c->stream, &res, &err);
 	int code = r < 0 ? command_fail(c, &err) : finish(c, &res);
+	if (is_host_fault(res.end)) {
+		char words[300];
+		fd_close(&conn.fd);
+		server_post_mortem(&conn.server);
+		if (!c->o->quiet && server_last_words(&conn.server, words, sizeof(words)))
+			cli_note("its server said: %s", words);
+	}
 	stream_result_done(&res);
 	conn_done(&conn);
 	command_done(c);

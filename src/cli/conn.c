@@ -43,10 +43,15 @@ void conn_done(struct conn *c)
 
 int conn_lost(struct conn *c, struct brig_err *err)
 {
-	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the server ended without an answer");
+	bool own = c->server.brigd != 0;
+	char words[300];
 	fd_close(&c->fd);
-	server_post_mortem(&c->server, err);
-	return brig_fix(err, "run `brig doctor`");
+	server_post_mortem(&c->server);
+	bool said = server_last_words(&c->server, words, sizeof(words));
+	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the %sserver ended without an answer%s%s",
+		     own ? "private " : "", said ? ": " : "", said ? words : "");
+	return brig_fix(err, own ? "run `brig doctor`" :
+				   "see `brig ls` for what is left, and the server's log for the reason");
 }
 
 int conn_flush(struct conn *c, struct brig_err *err)

@@ -212,40 +212,33 @@ int server_start_private(struct server *ret, struct brig_err *err)
 	return fd_steal(&mine);
 }
 
-/* The last line of the log is the reason, as far as there is one. */
-static void log_add(int log, struct brig_err *err)
+int server_last_words(const struct server *s, char *ret, size_t cap)
 {
 	char text[1024];
-	off_t end = lseek(log, 0, SEEK_END);
+	off_t end = s->log >= 0 ? lseek(s->log, 0, SEEK_END) : 0;
 	off_t from = end > (off_t)sizeof(text) - 1 ? end - ((off_t)sizeof(text) - 1) : 0;
-	ssize_t n = end > 0 ? pread(log, text, sizeof(text) - 1, from) : 0;
+	ssize_t n = end > 0 ? pread(s->log, text, sizeof(text) - 1, from) : 0;
 	while (n > 0 && text[n - 1] == '\n')
 		n--;
 	if (n <= 0)
-		return;
+		return 0;
 	text[n] = '\0';
 	char *line = strrchr(text, '\n');
-	char reason[300], head[512];
-	snprintf(reason, sizeof(reason), "%.299s", line ? line + 1 : text);
-	memcpy(head, err->msg, sizeof(head));
-	head[sizeof(head) - 1] = '\0';
-	snprintf(err->msg, sizeof(err->msg), "%.200s: %s", head, reason);
+	snprintf(ret, cap, "%s", line ? line + 1 : text);
+	return 1;
 }
 
-void server_post_mortem(struct server *s, struct brig_err *err)
+void server_post_mortem(struct server *s)
 {
 	int status;
 	uint64_t deadline = clock_now() + 2 * SEC_NS;
 	if (!s->brigd)
 		return;
 	/* jaild removes everything when its link ends; what it could not is gc's. */
-	if (spawn_wait(s->brigd, deadline, &status) == 1)
-		s->brigd = 0;
-	if (spawn_wait(s->jaild, deadline, &status) == 1)
-		s->jaild = 0;
+	(void)spawn_wait(s->brigd, deadline, &status);
+	(void)spawn_wait(s->jaild, deadline, &status);
+	s->brigd = s->jaild = 0;
 	spawn_gc(2000);
-	if (s->log >= 0)
-		log_add(s->log, err);
 }
 
 void server_done(struct server *s)

@@ -45,9 +45,11 @@ struct server_daemons {
 	int client, listen, log;
 };
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
-/* After the connection of a private server was lost: waits a moment for its processes, removes what
- * they left, and adds the end of their log to err. */
-void server_post_mortem(struct server *s, struct brig_err *err);
+/* After the connection of a private server was lost, or one of its halves failed, and the connection is
+ * closed: waits a moment for its processes and removes what they left. Nothing without one. */
+void server_post_mortem(struct server *s);
+/* The last line of its log, which is the reason as far as there is one. 0 if it said nothing. */
+int server_last_words(const struct server *s, char *ret, size_t cap);
 void server_done(struct server *s);
 
 /* Makes sure that a background server listens (starting `brig serve` if none does) and connects. */

@@ -5,9 +5,9 @@
  * Theory of operation
  * -------------------
  * Of what apt knows, only the archives of the wanted release are used (SUITE, SUITE-updates,
- * SUITE-security): a third party's repository on the host must not decide what is in the base image.
- * Options are taken by name for the same reason; what they say (a proxy's password, say) does not stay
- * in the image.
+ * SUITE-security): a third party's repository on the host must not decide what is in the base
+ * image. Options are taken by name for the same reason; what they say (a proxy's password, say)
+ * does not stay in the image.
  */
 #include "image/aptsrc.h"
 
@@ -64,7 +64,8 @@ static char *run_output(const char *const argv[])
 static int os_release(const char *text, const char *name, char *ret, size_t cap)
 {
 	size_t n = strlen(name);
-	for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+	for (const char *line = text; line;
+	     line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
 		if (strncmp(line, name, n) != 0 || line[n] != '=')
 			continue;
 		line += n + 1;
@@ -116,9 +117,12 @@ static void add(char **list, size_t *n, const char *text)
 /* Lines of "URI SUITE COMPONENT". */
 static void read_sources(struct aptsrc *a)
 {
-	static const char *const argv[] = { "apt-get", "indextargets", "--format",
+	static const char *const argv[] = { "apt-get",
+					    "indextargets",
+					    "--format",
 					    "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-					    "Created-By: Packages", NULL };
+					    "Created-By: Packages",
+					    NULL };
 	AUTO_FREE char *text = run_output(argv);
 	char *save = NULL;
 	if (!text)
@@ -138,8 +142,8 @@ static void read_options(struct aptsrc *a)
 {
 	static const char *const argv[] = { "apt-config", "dump", NULL };
 	static const char *const wanted[] = {
-		"Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::Force",
-		"Acquire::Max-ValidTime", "Acquire::Retries",
+		"Acquire::http::", "Acquire::https::",	     "Acquire::Check-",
+		"Acquire::Force",  "Acquire::Max-ValidTime", "Acquire::Retries",
 	};
 	AUTO_FREE char *text = run_output(argv);
 	char *save = NULL;

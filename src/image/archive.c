@@ -62,8 +62,8 @@ static struct archive *reader_new(void)
 
 int archive_prepare(struct brig_err *err)
 {
-	/* See header_lossless. The converter is asked for once here, so that what the C library reads
-	 * for it is the host's, not the image's. */
+	/* See header_lossless. The converter is asked for once here, so that what the C library
+	 * reads for it is the host's, not the image's. */
 	if (!setlocale(LC_CTYPE, "C"))
 		return brig_fail(err, BRIG_E_INTERNAL, 0, "the C library has no C locale");
 	iconv_t c = iconv_open(nl_langinfo(CODESET), "UTF-8");
@@ -114,7 +114,8 @@ static int copy_data(struct archive *a, unsigned max_ratio, struct tree_file *f,
 	int r;
 	while ((r = archive_read_data_block(a, &data, &n, &offset)) == ARCHIVE_OK) {
 		if (offset < 0)
-			return brig_fail(err, BRIG_E_CORRUPT, 0, "it has data before its beginning");
+			return brig_fail(err, BRIG_E_CORRUPT, 0,
+					 "it has data before its beginning");
 		if (f && tree_file_write(f, (uint64_t)offset, data, n, err) < 0)
 			return -1;
 		if (check_ratio(a, max_ratio, err) < 0)
@@ -192,11 +193,12 @@ static int unpack_entry(struct archive *a, unsigned max_ratio, struct archive_en
 }
 
 /*
- * Does the entry say what the archive says? A warning means that libarchive gives something otherwise
- * than it stands there (a broken attribute), and half an entry is none. With one exception: names in
- * pax headers are UTF-8, which libarchive converts for the locale. In a UTF-8 locale it changes them
- * silently (it composes characters, so that two files may become one). In the C locale it fails to
- * convert them, says so, and leaves the bytes as they are, which is what a file name is.
+ * Does the entry say what the archive says? A warning means that libarchive gives something
+ * otherwise than it stands there (a broken attribute), and half an entry is none. With one
+ * exception: names in pax headers are UTF-8, which libarchive converts for the locale. In a UTF-8
+ * locale it changes them silently (it composes characters, so that two files may become one). In
+ * the C locale it fails to convert them, says so, and leaves the bytes as they are, which is what a
+ * file name is.
  */
 static int header_lossless(struct archive *a, int r)
 {
@@ -210,10 +212,10 @@ static int unpack(struct archive *a, unsigned max_ratio, struct tree *t, struct 
 	int r;
 	/* The list ends with the file itself, which libarchive calls a filter as well. */
 	if (archive_filter_count(a) > 2)
-		return brig_fail(err, BRIG_E_INVALID, 0, "the archive is compressed more than once");
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "the archive is compressed more than once");
 	while (header_lossless(a, r = archive_read_next_header(a, &e))) {
-		if (check_ratio(a, max_ratio, err) < 0 ||
-		    unpack_entry(a, max_ratio, e, t, err) < 0)
+		if (check_ratio(a, max_ratio, err) < 0 || unpack_entry(a, max_ratio, e, t, err) < 0)
 			return -1;
 	}
 	return r == ARCHIVE_EOF ? 0 : fail_archive(err, a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * archive.h: a tar archive (ustar, pax, GNU), plain or compressed by gzip, bzip2, xz or zstd, into a
- * tree. The archive is hostile from its first byte.
+ * archive.h: a tar archive (ustar, pax, GNU), plain or compressed by gzip, bzip2, xz or zstd, into
+ * a tree. The archive is hostile from its first byte.
  */
 #ifndef BRIG_IMAGE_ARCHIVE_H
 #define BRIG_IMAGE_ARCHIVE_H
@@ -11,8 +11,8 @@
 #include "base/err.h"
 #include "image/tree.h"
 
-/* Bytes out for each byte in, once ARCHIVE_RATIO_FREE bytes are out. Trees of real systems reach 10;
- * runs of zeros reach 1000 with gzip and far more with xz and zstd. */
+/* Bytes out for each byte in, once ARCHIVE_RATIO_FREE bytes are out. Trees of real systems reach
+ * 10; runs of zeros reach 1000 with gzip and far more with xz and zstd. */
 #define ARCHIVE_RATIO_DEFAULT 250u
 #define ARCHIVE_RATIO_FREE (64ull << 20)
 

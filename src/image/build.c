@@ -7,10 +7,10 @@
  *   mmdebstrap --stdout--> import.c (confined, as for any archive)
  *              --stderr--> relay: a process that keeps it for the error and shows it unless -q
  *
- * mmdebstrap runs with the caller's rights: as root in its root mode, in a mount namespace of ours so
- * that nothing it mounts can stay behind; else in its unshare mode. Its packages are signed by Debian
- * and trusted as those of the host are. The same packages give the same digest: times are not in it,
- * and SOURCE_DATE_EPOCH is set for those that packages write into files.
+ * mmdebstrap runs with the caller's rights: as root in its root mode, in a mount namespace of ours
+ * so that nothing it mounts can stay behind; else in its unshare mode. Its packages are signed by
+ * Debian and trusted as those of the host are. The same packages give the same digest: times are
+ * not in it, and SOURCE_DATE_EPOCH is set for those that packages write into files.
  *
  * Debian's sudo needs its setuid bit, which no_new_privs makes void and the import drops. brig-sudo
  * takes its place; the diversion keeps a later `apt install` from undoing that.
@@ -34,11 +34,11 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "image/archive.h"
 #include "image/aptsrc.h"
+#include "image/archive.h"
 #include "image/name.h"
 
-#define PACKAGES                                                                     \
+#define PACKAGES                                                                        \
 	"bash,coreutils,python3,python3-pip,nodejs,git,curl,sudo,ncurses-bin,libc-bin," \
 	"ca-certificates,procps,less"
 
@@ -111,7 +111,8 @@ static int find_sudo(char *ret, size_t cap, struct brig_err *err)
 	return 0;
 }
 
-/* Copies mmdebstrap's messages to the log and to stderr, until all who could write them are gone. */
+/* Copies mmdebstrap's messages to the log and to stderr, until all who could write them are gone.
+ */
 static __attribute__((noreturn)) void relay_main(int in, int log, bool quiet)
 {
 	char buf[4096];
@@ -181,8 +182,8 @@ static __attribute__((noreturn)) void program_main(char *const argv[], int out, 
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != parent || null < 0 ||
 	    dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(messages, 2) < 0 || chdir("/") < 0)
 		_exit(127);
-	if (geteuid() == 0 && (unshare(CLONE_NEWNS) < 0 ||
-			       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
+	if (geteuid() == 0 &&
+	    (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
 		_exit(126);
 	umask(022);
 	setenv("LC_ALL", "C.UTF-8", 1);
@@ -239,8 +240,8 @@ static int build_failed(struct build *b, struct brig_err *err)
 {
 	static const char *const network[] = {
 		"Could not resolve", "Temporary failure resolving", "Could not connect",
-		"Unable to connect", "Connection timed out", "Failed to fetch",
-		"No route to host", "Network is unreachable",
+		"Unable to connect", "Connection timed out",	    "Failed to fetch",
+		"No route to host",  "Network is unreachable",
 	};
 	AUTO_FREE char *text = calloc(1, LOG_KEPT + 1);
 	char shown[300];
@@ -252,13 +253,16 @@ static int build_failed(struct build *b, struct brig_err *err)
 			continue;
 		while (at > text && at[-1] != '\n')
 			at--;
+		at += strspn(at, " ");
 		at[strcspn(at, "\n")] = '\0';
 		brig_fail(err, BRIG_E_UNAVAILABLE, 0, "a package mirror cannot be reached: %s",
 			  image_name_print(at, shown, sizeof(shown)));
-		return brig_fix(err, "see that `apt-get update` works on this host (network, proxy, "
-				     "/etc/apt), then try again");
+		return brig_fix(err,
+				"see that `apt-get update` works on this host (network, proxy, "
+				"/etc/apt), then try again");
 	}
-	/* mmdebstrap marks what matters by "E: "; the first is the cause, what follows its results. */
+	/* mmdebstrap marks what matters by "E: "; the first is the cause, what follows its results.
+	 */
 	char *e = strncmp(text, "E: ", 3) == 0 ? text : strstr(text, "\nE: ");
 	if (e) {
 		e += *e == '\n';
@@ -272,10 +276,11 @@ static int build_failed(struct build *b, struct brig_err *err)
 		brig_fail(err, BRIG_E_INTERNAL, 0, "mmdebstrap was killed by signal %d",
 			  WTERMSIG(b->status));
 	if (geteuid() != 0)
-		return brig_fix(err, "without root it needs newuidmap (package uidmap) and a line for "
-				     "you in /etc/subuid and /etc/subgid");
-	return brig_fix(err, b->o->quiet ? "run it without -q to see all that it says" :
-					   "see its messages above");
+		return brig_fix(err,
+				"without root it needs newuidmap (package uidmap) and a line for "
+				"you in /etc/subuid and /etc/subgid");
+	return brig_fix(err, b->o->quiet ? "run it without -q to see all that it says"
+					 : "see its messages above");
 }
 
 static int build_confirm(void *ctx, struct brig_err *err)
@@ -291,8 +296,8 @@ static void build_progress(void *ctx, const char *what)
 	struct build *b = ctx;
 	if (!b->o->quiet)
 		fprintf(stderr, "brig: %s\n",
-			strcmp(what, "unpacking") == 0 ? "making the base image (some minutes)" :
-							 what);
+			strcmp(what, "unpacking") == 0 ? "making the base image (some minutes)"
+						       : what);
 }
 
 static int build_import(const struct publisher *p, struct build *b, struct import_result *ret,

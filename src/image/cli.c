@@ -13,14 +13,22 @@
 #include "base/fd.h"
 #include "image/name.h"
 
+const struct cli_command *cli_command_find(const char *name)
+{
+	for (const struct cli_command *c = image_commands; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
 static void print_help(const struct cli_command *c)
 {
 	printf("Usage: brig image %s [OPTIONS]%s%s\n\n%s\n\nOptions:\n%s", c->name,
 	       c->args[0] ? " " : "", c->args, c->about, c->help);
 	fputs("  -o, --output table|json  how to print (default: table)\n"
 	      "  -q, --quiet              no progress on stderr\n"
-	      "      --data DIR           the image store (default: $BRIG_DATA, or /var/lib/brig for\n"
-	      "                           root, or ~/.local/share/brig)\n"
+	      "      --data DIR           the image store (default: $BRIG_DATA, or\n"
+	      "                           /var/lib/brig for root, or ~/.local/share/brig)\n"
 	      "  -h, --help               this text\n",
 	      stdout);
 }
@@ -55,7 +63,7 @@ int cli_option(struct cli *cli, const struct cli_command *c, int opt, char **arg
 		return -1;
 	default:
 		/* getopt_long leaves a long option behind it, of a short one only its letter. */
-		if (optopt)
+		if (optopt > 0 && optopt < 256)
 			*ret_exit = cli_usage(c, "unknown option '-%c'", optopt);
 		else
 			*ret_exit = cli_usage(c, "unknown option '%s'", argv[optind - 1]);
@@ -109,7 +117,8 @@ int cli_print_json(json_t *value)
 	int r = value ? json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : -1;
 	json_decref(value);
 	if (r < 0) {
-		fprintf(stderr, "brig: write JSON to stdout: %s\n", strerror(errno ? errno : ENOMEM));
+		fprintf(stderr, "brig: write JSON to stdout: %s\n",
+			strerror(errno ? errno : ENOMEM));
 		return EXIT_BRIG;
 	}
 	putchar('\n');

@@ -23,16 +23,21 @@ struct cli_command {
 	const char *name, *args;
 	const char *summary; /* half a line, for the overview */
 	const char *about;   /* what --help says */
-	const char *help; /* its own options, one a line */
+	const char *help;    /* its own options, one a line */
 	int (*run)(struct cli *cli, int argc, char **argv);
 };
 extern const struct cli_command image_commands[]; /* ends with name NULL */
+/* NULL for an unknown name. */
+const struct cli_command *cli_command_find(const char *name);
 
 /* Options of every command, for getopt_long. */
 #define CLI_SHORT ":o:qh"
-#define CLI_LONG                                                                       \
+#define CLI_LONG                                                                         \
 	{ "output", 1, NULL, 'o' }, { "data", 1, NULL, 'D' }, { "quiet", 0, NULL, 'q' }, \
-	{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 }
+		{ "help", 0, NULL, 'h' },                                                \
+	{                                                                                \
+		NULL, 0, NULL, 0                                                         \
+	}
 /* Handles one of them, or an unknown one. 0 = go on; else return *ret_exit. */
 int cli_option(struct cli *cli, const struct cli_command *c, int opt, char **argv, int *ret_exit);
 

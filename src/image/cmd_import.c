@@ -16,14 +16,6 @@
 #include "image/cli.h"
 #include "image/import.h"
 
-static const struct cli_command *command(const char *name)
-{
-	const struct cli_command *c = image_commands;
-	while (strcmp(c->name, name) != 0)
-		c++;
-	return c;
-}
-
 static void progress(void *ctx, const char *what)
 {
 	cli_note(ctx, "%s", what);
@@ -48,11 +40,11 @@ static int report(const struct cli *cli, const char *name, const struct import_r
 		puts(r->digest.text);
 		return cli_finish();
 	}
-	return cli_print_json(json_pack(
-		"{s:s s:s s:b s:I s:I s:I s:I}", "name", name, "digest", r->digest.text, "reused",
-		r->reused, "size_bytes", (json_int_t)r->size_bytes, "files", (json_int_t)r->files,
-		"devices_left_out", (json_int_t)r->stats.devices, "modes_stripped",
-		(json_int_t)r->stats.stripped));
+	return cli_print_json(json_pack("{s:s s:s s:b s:I s:I s:I s:I}", "name", name, "digest",
+					r->digest.text, "reused", r->reused, "size_bytes",
+					(json_int_t)r->size_bytes, "files", (json_int_t)r->files,
+					"devices_left_out", (json_int_t)r->stats.devices,
+					"modes_stripped", (json_int_t)r->stats.stripped));
 }
 
 /* Opens what is to be imported: a directory, a file, or stdin; lends 0 for the latter. */
@@ -86,7 +78,7 @@ static int import_source(struct cli *cli, const char *path, struct import_option
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct publisher p = PUBLISHER_INIT;
-	struct import_result result;
+	struct import_result result = { .reused = false };
 	AUTO_FD source = -1;
 	int r = import_check_name(o->name, &err);
 	if (r == 0)
@@ -119,9 +111,10 @@ int cmd_import(struct cli *cli, int argc, char **argv)
 					       { "max-ratio", 1, NULL, OPT_RATIO },
 					       { "cross-filesystems", 0, NULL, OPT_CROSS },
 					       CLI_LONG };
-	const struct cli_command *c = command("import");
+	const struct cli_command *c = cli_command_find("import");
 	char *env[IMAGE_ENV_MAX];
-	struct import_options o = { .env = env, .max_ratio = ARCHIVE_RATIO_DEFAULT,
+	struct import_options o = { .env = env,
+				    .max_ratio = ARCHIVE_RATIO_DEFAULT,
 				    .max = { TREE_BYTES_DEFAULT, TREE_ENTRIES_DEFAULT } };
 	int opt, code;
 	while ((opt = getopt_long(argc, argv, CLI_SHORT, longs, NULL)) != -1) {
@@ -173,11 +166,11 @@ int cmd_build(struct cli *cli, int argc, char **argv)
 	static const struct option longs[] = { { "name", 1, NULL, OPT_NAME },
 					       { "suite", 1, NULL, OPT_SUITE },
 					       CLI_LONG };
-	const struct cli_command *c = command("build");
+	const struct cli_command *c = cli_command_find("build");
 	struct brig_err err = BRIG_ERR_INIT;
 	struct build_options o = { .name = "base" };
 	struct publisher p = PUBLISHER_INIT;
-	struct import_result result;
+	struct import_result result = { .reused = false };
 	int opt, code;
 	while ((opt = getopt_long(argc, argv, CLI_SHORT, longs, NULL)) != -1) {
 		if (opt == OPT_NAME)

@@ -21,14 +21,6 @@
 
 static const struct option common_longs[] = { CLI_LONG };
 
-static const struct cli_command *command(const char *name)
-{
-	const struct cli_command *c = image_commands;
-	while (strcmp(c->name, name) != 0)
-		c++;
-	return c;
-}
-
 static int common_options(struct cli *cli, const struct cli_command *c, int argc, char **argv,
 			  int *ret_exit)
 {
@@ -59,10 +51,11 @@ static int print_row(const struct row *r, json_t *list)
 		json_t *o = json_pack("{s:s? s:s s:b s:b}", "name", r->name, "digest",
 				      r->digest.text, "builtin", 0, "broken", r->broken);
 		if (o && !r->broken)
-			json_object_update_new(
-				o, json_pack("{s:s s:I s:I s:s}", "created", r->config.created,
-					     "size_bytes", (json_int_t)r->config.size_bytes, "files",
-					     (json_int_t)r->config.files, "arch", r->config.arch));
+			json_object_update_new(o, json_pack("{s:s s:I s:I s:s}", "created",
+							    r->config.created, "size_bytes",
+							    (json_int_t)r->config.size_bytes,
+							    "files", (json_int_t)r->config.files,
+							    "arch", r->config.arch));
 		return json_array_append_new(list, o);
 	}
 	char size[SIZE_TEXT_MAX] = "-";
@@ -89,8 +82,9 @@ static int name_digest(const struct store *s, const char *name, struct image_dig
 {
 	char text[IMAGE_DIGEST_LEN + 16];
 	return fd_slurp_at(s->names, name, text, sizeof(text)) < 0 ||
-			       image_digest_parse(text, ret) < 0 ?
-		       -1 : 0;
+			       image_digest_parse(text, ret) < 0
+		       ? -1
+		       : 0;
 }
 
 static int list_all(const struct store *s, json_t *list, struct brig_err *err)
@@ -129,13 +123,13 @@ static int list_all(const struct store *s, json_t *list, struct brig_err *err)
 
 static json_t *host_json(void)
 {
-	return json_pack("{s:s s:n s:b s:b s:s}", "name", IMAGE_HOST, "digest", "builtin", 1, "broken",
-			 0, "description", HOST_TEXT);
+	return json_pack("{s:s s:n s:b s:b s:s}", "name", IMAGE_HOST, "digest", "builtin", 1,
+			 "broken", 0, "description", HOST_TEXT);
 }
 
 int cmd_ls(struct cli *cli, int argc, char **argv)
 {
-	const struct cli_command *c = command("ls");
+	const struct cli_command *c = cli_command_find("ls");
 	struct brig_err err = BRIG_ERR_INIT;
 	struct store s = STORE_INIT;
 	int code;
@@ -143,18 +137,16 @@ int cmd_ls(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc != optind)
 		return cli_usage(c, "it takes no arguments");
+	/* No store yet: then the built-in image is all there is. */
+	if (store_open(cli->data, &s, &err) < 0 && err.code != BRIG_E_NOT_FOUND)
+		return cli_fail(&err);
 	json_t *list = cli->json ? json_array() : NULL;
 	if (cli->json)
 		json_array_append_new(list, host_json());
 	else
 		printf("%-24s %-12s  %-20s  %8s  %s\n%-24s %-12s  %-20s  %8s  %s\n", "NAME",
 		       "DIGEST", "CREATED", "SIZE", "ARCH", IMAGE_HOST, "-", "built-in", "-", "-");
-	/* No store yet: then the built-in image is all there is. */
-	int r = store_open(cli->data, &s, &err);
-	if (r == 0)
-		r = list_all(&s, list, &err);
-	else if (err.code == BRIG_E_NOT_FOUND)
-		r = 0;
+	int r = s.data < 0 ? 0 : list_all(&s, list, &err);
 	store_close(&s);
 	if (r < 0) {
 		json_decref(list);
@@ -165,7 +157,7 @@ int cmd_ls(struct cli *cli, int argc, char **argv)
 
 int cmd_rm(struct cli *cli, int argc, char **argv)
 {
-	const struct cli_command *c = command("rm");
+	const struct cli_command *c = cli_command_find("rm");
 	struct brig_err err = BRIG_ERR_INIT;
 	struct publisher p = PUBLISHER_INIT;
 	struct store s = STORE_INIT;
@@ -188,9 +180,9 @@ int cmd_rm(struct cli *cli, int argc, char **argv)
 			continue;
 		}
 		if (list)
-			json_array_append_new(list, json_pack("{s:s s:s s:b s:I}", "removed", argv[i],
-							      "digest", gone.digest.text, "image",
-							      gone.image, "size_bytes",
+			json_array_append_new(list, json_pack("{s:s s:s s:b s:I}", "removed",
+							      argv[i], "digest", gone.digest.text,
+							      "image", gone.image, "size_bytes",
 							      (json_int_t)gone.size_bytes));
 		else
 			printf("%s %s\n", gone.image ? "removed" : "removed the name", argv[i]);
@@ -217,7 +209,7 @@ static void print_config(const struct image_config *c)
 
 int cmd_inspect(struct cli *cli, int argc, char **argv)
 {
-	const struct cli_command *c = command("inspect");
+	const struct cli_command *c = cli_command_find("inspect");
 	struct brig_err err = BRIG_ERR_INIT;
 	struct store s = STORE_INIT;
 	int code, result = EXIT_OK;
@@ -266,8 +258,8 @@ static void gc_line(struct gc *g, const char *kind, const char *name, const char
 {
 	char shown[280]; /* a foreign file may have any name; JSON takes UTF-8 only */
 	json_t *o = json_pack("{s:s s:s s:s s:s}", "kind", kind, "name",
-			      image_name_print(name, shown, sizeof(shown)), "state", state, "detail",
-			      detail);
+			      image_name_print(name, shown, sizeof(shown)), "state", state,
+			      "detail", detail);
 	if (o)
 		json_dumpf(o, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	putchar('\n');
@@ -304,7 +296,8 @@ static void gc_images(struct gc *g, struct names *stored, struct names *named)
 		struct brig_err err = BRIG_ERR_INIT;
 		unsigned names = 0;
 		if (image_digest_parse(stored->list[i], &d) < 0) {
-			gc_line(g, "image", stored->list[i], "unexplained", "not made by brig image");
+			gc_line(g, "image", stored->list[i], "unexplained",
+				"not made by brig image");
 			continue;
 		}
 		for (size_t k = 0; k < named->n; k++)
@@ -315,8 +308,8 @@ static void gc_images(struct gc *g, struct names *stored, struct names *named)
 				err.code == BRIG_E_BUSY ? "live" : "unexplained", err.msg);
 			continue;
 		}
-		/* Whether it is in use could only be found out by taking the lock, and that would turn
-		 * away a sandbox that starts at this moment. */
+		/* Whether it is in use could only be found out by taking the lock, and that would
+		 * turn away a sandbox that starts at this moment. */
 		gc_line(g, "image", d.text, "live",
 			names ? "named" : "has no name; `brig image rm` removes it");
 		store_image_done(&image);
@@ -367,7 +360,7 @@ int cmd_gc(struct cli *cli, int argc, char **argv)
 {
 	enum { OPT_PROVE = 256 };
 	static const struct option longs[] = { { "prove", 0, NULL, OPT_PROVE }, CLI_LONG };
-	const struct cli_command *c = command("gc");
+	const struct cli_command *c = cli_command_find("gc");
 	struct brig_err err = BRIG_ERR_INIT;
 	struct publisher p = PUBLISHER_INIT;
 	struct store s = STORE_INIT;

@@ -78,10 +78,10 @@ static int config_take(json_t *root, struct image_config *c, struct brig_err *er
 	json_t *env, *value;
 	json_error_t je;
 	if (json_unpack_ex(root, &je, JSON_STRICT,
-			   "{s:s s:s s:s s:I s:I s:s s:{s:s s:I s:I s:s !} s:o s:s !}", "name", &name,
-			   "digest", &digest, "created", &created, "size_bytes", &size, "files",
-			   &files, "arch", &arch, "user", "name", &uname, "uid", &uid, "gid", &gid,
-			   "home", &home, "env", &env, "workdir", &workdir) < 0)
+			   "{s:s s:s s:s s:I s:I s:s s:{s:s s:I s:I s:s !} s:o s:s !}", "name",
+			   &name, "digest", &digest, "created", &created, "size_bytes", &size,
+			   "files", &files, "arch", &arch, "user", "name", &uname, "uid", &uid,
+			   "gid", &gid, "home", &home, "env", &env, "workdir", &workdir) < 0)
 		return brig_fail(err, BRIG_E_CORRUPT, 0, "%s", je.text);
 	if (!image_name_ok(name) || take_str(c->name, sizeof(c->name), name) < 0)
 		return brig_fail(err, BRIG_E_CORRUPT, 0, "bad 'name'");
@@ -95,8 +95,8 @@ static int config_take(json_t *root, struct image_config *c, struct brig_err *er
 	c->size_bytes = (uint64_t)size;
 	c->files = (uint64_t)files;
 	if (uid < 0 || uid > IMAGE_ID_MAX || gid < 0 || gid > IMAGE_ID_MAX ||
-	    take_str(c->user.name, sizeof(c->user.name), uname) < 0 ||
-	    !image_config_dir_ok(home) || take_str(c->user.home, sizeof(c->user.home), home) < 0)
+	    take_str(c->user.name, sizeof(c->user.name), uname) < 0 || !image_config_dir_ok(home) ||
+	    take_str(c->user.home, sizeof(c->user.home), home) < 0)
 		return brig_fail(err, BRIG_E_CORRUPT, 0, "bad 'user'");
 	c->user.uid = (uint32_t)uid;
 	c->user.gid = (uint32_t)gid;
@@ -104,7 +104,8 @@ static int config_take(json_t *root, struct image_config *c, struct brig_err *er
 		return brig_fail(err, BRIG_E_CORRUPT, 0, "bad 'workdir'");
 	if (!json_is_object(env))
 		return brig_fail(err, BRIG_E_CORRUPT, 0, "'env' is no object");
-	json_object_foreach(env, key, value) {
+	json_object_foreach(env, key, value)
+	{
 		if (!json_is_string(value) ||
 		    image_config_setenv(c, key, json_string_value(value)) < 0)
 			return brig_fail(err, BRIG_E_CORRUPT, 0, "bad variable in 'env'");

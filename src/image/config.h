@@ -22,7 +22,8 @@
 
 #define IMAGE_CONFIG_MAX 65536 /* bytes of config.json */
 #define IMAGE_ENV_MAX 256
-#define IMAGE_ID_MAX 65535u /* user and group ids of files and users: what a sandbox's range holds */
+/* User and group ids of files and users: what a sandbox's range holds. */
+#define IMAGE_ID_MAX 65535u
 #define IMAGE_USER_MAX 32
 #define IMAGE_DIR_MAX 512 /* JAIL_PATH_MAX: the jail takes no longer home or working directory */
 
@@ -43,7 +44,8 @@ struct image_config {
 };
 
 void image_config_done(struct image_config *c);
-/* Sets NAME to VALUE, whatever it was before. -EINVAL: no proper name, -E2BIG: too many, -ENOMEM. */
+/* Sets NAME to VALUE, whatever it was before. -EINVAL: no proper name, -E2BIG: too many, -ENOMEM.
+ */
 int image_config_setenv(struct image_config *c, const char *name, const char *value);
 /* 1 if p may be a home or working directory: absolute, clean, short enough. */
 int image_config_dir_ok(const char *p);

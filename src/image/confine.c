@@ -4,20 +4,20 @@
  *
  * Theory of operation
  * -------------------
- * brig-image (root, or an ordinary user) forks. The child goes through the stages below and only then
- * calls job->run. It holds four descriptors (nothing at 0 to 2, its input, the pipe for its answer),
- * has new mount, network, IPC and UTS namespaces, sees no file system but the tree (pivot_root, the
- * host's mounts detached), has no program to execute and no right to map code, and may use the some
- * forty system calls of filter.c.
+ * brig-image (root, or an ordinary user) forks. The child goes through the stages below and only
+ * then calls job->run. It holds four descriptors (nothing at 0 to 2, its input, the pipe for its
+ * answer), has new mount, network, IPC and UTS namespaces, sees no file system but the tree
+ * (pivot_root, the host's mounts detached), has no program to execute and no right to map code, and
+ * may use the some forty system calls of filter.c.
  *
- * As root it becomes CONFINE_ID and keeps CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE, which reach no
- * further than the tree. As an ordinary user it is root of a user namespace of its own with CAP_FOWNER
- * and CAP_DAC_OVERRIDE, for read-only directories of the image.
+ * As root it becomes CONFINE_ID and keeps CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE, which reach
+ * no further than the tree. As an ordinary user it is root of a user namespace of its own with
+ * CAP_FOWNER and CAP_DAC_OVERRIDE, for read-only directories of the image.
  *
  * The answer is a struct of fixed size. The parent bounds the time by RLIMIT_CPU and by `cancel`.
  *
- * With AddressSanitizer the limit on address space and the filter are left out: its shadow memory is
- * terabytes and its reports need more calls. The plain build tests both.
+ * With AddressSanitizer the limit on address space and the filter are left out: its shadow memory
+ * is terabytes and its reports need more calls. The plain build tests both.
  */
 #include "image/confine.h"
 
@@ -57,8 +57,8 @@
 #define CONFINE_ASAN 0
 #endif
 
-/* The first id behind the slots: nobody's. Not the daemon's, so that neither may signal the other, and
- * not one that a sandbox could have, whose stray processes brig-jaild ends by their ids. */
+/* The first id behind the slots: nobody's. Not the daemon's, so that neither may signal the other,
+ * and not one that a sandbox could have, whose stray processes brig-jaild ends by their ids. */
 #define CONFINE_ID (BRIG_ID_BASE + BRIG_ID_SLOT * BRIG_ID_SLOTS)
 
 #define CONFINE_MEMORY (1ull << 30) /* xz -9 needs 65 MiB, zstd --ultra 128 MiB */
@@ -125,8 +125,8 @@ static int confine_namespaces(bool root, struct brig_err *err)
 	return 0;
 }
 
-/* A descriptor from before unshare() refers to a mount of the old namespace, which may not be cloned
- * here. Its path leads to the same directory in ours, and if not, that is seen. */
+/* A descriptor from before unshare() refers to a mount of the old namespace, which may not be
+ * cloned here. Its path leads to the same directory in ours, and if not, that is seen. */
 static int reopen(int fd)
 {
 	char link[32], path[PATH_MAX];
@@ -223,8 +223,14 @@ static int confine_limits(const struct confine_job *job, struct brig_err *err)
 	return 0;
 }
 
+/* If the parent was quicker to die than this call, nobody would ever end us. */
+static int die_with_parent(pid_t parent)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent ? -1 : 0;
+}
+
 /* Must be after confine_root, which needs CAP_SYS_ADMIN. */
-static int confine_user(bool root, struct brig_err *err)
+static int confine_user(bool root, pid_t parent, struct brig_err *err)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct d[2];
@@ -243,7 +249,8 @@ static int confine_user(bool root, struct brig_err *err)
 		return unsupported(err, errno, "drop capabilities");
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return unsupported(err, errno, "no_new_privs");
-	return 0;
+	/* The kernel has forgotten it with the change of user. */
+	return die_with_parent(parent) < 0 ? unsupported(err, errno, "its parent is gone") : 0;
 }
 
 /* Must be last: everything after it is job->run and the answer. */
@@ -255,12 +262,12 @@ static int confine_syscalls(struct brig_err *err)
 	return r == 0 ? 0 : unsupported(err, -r, "the system call filter");
 }
 
-static int confine(const struct confine_job *job, struct brig_err *err)
+static int confine(const struct confine_job *job, pid_t parent, struct brig_err *err)
 {
 	bool root = geteuid() == 0;
 	umask(077);
 	if (confine_namespaces(root, err) < 0 || confine_root(job, err) < 0 ||
-	    confine_limits(job, err) < 0 || confine_user(root, err) < 0)
+	    confine_limits(job, err) < 0 || confine_user(root, parent, err) < 0)
 		return -1;
 	return confine_syscalls(err);
 }
@@ -269,19 +276,18 @@ static __attribute__((noreturn)) void child_main(const struct confine_job *job, 
 						 pid_t parent)
 {
 	static struct answer a;
-	/* If the parent was quicker to die than this call, nobody would ever end us. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
+	if (die_with_parent(parent) < 0)
 		_exit(1);
 	answer = fd_move_up(answer, 64);
 	a.rc = confine_fds(job, answer, &a.err);
 	if (a.rc == 0) {
 		answer = FD_ANSWER;
-		a.rc = confine(job, &a.err);
+		a.rc = confine(job, parent, &a.err);
 	}
 	if (a.rc == 0)
 		a.rc = job->run(FD_ROOT, job->input >= 0 ? FD_INPUT : -1, job->ctx, a.result,
 				&a.err);
-	_exit(fd_write_full(answer, &a, sizeof(a)) < 0);
+	_exit(fd_write_full(answer, &a, sizeof(a)) < 0 ? 1 : 0);
 }
 
 /* Whole answer, or the reason why none came. */
@@ -332,8 +338,9 @@ static int child_failed(const struct answer *a, struct brig_err *err)
 	memcpy(msg, a->err.msg, sizeof(msg));
 	memcpy(remedy, a->err.remedy, sizeof(remedy));
 	msg[sizeof(msg) - 1] = remedy[sizeof(remedy) - 1] = '\0';
-	enum brig_code code = (unsigned)a->err.code < BRIG_E__N_CODES && a->err.code != BRIG_E_OK ?
-				      a->err.code : BRIG_E_INTERNAL;
+	enum brig_code code = (unsigned)a->err.code < BRIG_E__N_CODES && a->err.code != BRIG_E_OK
+				      ? a->err.code
+				      : BRIG_E_INTERNAL;
 	/* Names in it are escaped already by an honest child, so backslashes stay as they are. */
 	for (char *c = msg; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
@@ -342,10 +349,11 @@ static int child_failed(const struct answer *a, struct brig_err *err)
 	if (err)
 		err->sys = a->err.sys;
 	if (code == BRIG_E_UNSUPPORTED)
-		return brig_fix(err, geteuid() == 0 ?
-				"run it with all capabilities, outside of another container" :
-				"allow user namespaces for this user (see `brig doctor`), "
-				"or run it as root");
+		return brig_fix(
+			err, geteuid() == 0
+				     ? "run it with all capabilities, outside of another container"
+				     : "allow user namespaces for this user (see `brig doctor`), "
+				       "or run it as root");
 	if (remedy[0])
 		return brig_fix(err, "%s", image_name_print(remedy, shown, sizeof(remedy)));
 	return -1;

@@ -5,9 +5,9 @@
  * Theory of operation
  * -------------------
  * Runs in the confined process of confine.c. The source is a detached, read-only copy of the host's
- * mounts at that directory, so its own ".." ends there. Other processes may change the source at any
- * time: whatever is opened is opened without following links, and looked at again once it is open.
- * A FIFO put in the place of a file blocks nobody, because everything is opened nonblocking.
+ * mounts at that directory, so its own ".." ends there. Other processes may change the source at
+ * any time: whatever is opened is opened without following links, and looked at again once it is
+ * open. A FIFO put in the place of a file blocks nobody, because everything is opened nonblocking.
  */
 #include "image/copy.h"
 
@@ -173,14 +173,15 @@ static int copy_dir(struct copy *c, int fd, size_t len, unsigned depth)
 {
 	struct names d;
 	struct stat st;
-	if (fstat(fd, &st) == 0 && st.st_dev == c->src->avoid_dev &&
-	    st.st_ino == c->src->avoid_ino)
-		return copy_fail(c, BRIG_E_INVALID, 0, "is the image store, which it would go into");
+	if (fstat(fd, &st) == 0 && st.st_dev == c->src->avoid_dev && st.st_ino == c->src->avoid_ino)
+		return copy_fail(c, BRIG_E_INVALID, 0,
+				 "is the image store, which it would go into");
 	if (depth > TREE_DEPTH_MAX)
 		return copy_fail(c, BRIG_E_INVALID, 0, "is more than 256 directories deep");
 	int r = names_read(fd, c->t->max.entries, &d);
 	if (r == -E2BIG)
-		return copy_fail(c, BRIG_E_LIMIT, 0, "holds more entries than --max-entries allows");
+		return copy_fail(c, BRIG_E_LIMIT, 0,
+				 "holds more entries than --max-entries allows");
 	if (r < 0)
 		return copy_fail(c, BRIG_E_DENIED, -r, "cannot be listed");
 	for (size_t i = 0; i < d.n && r == 0; i++) {

@@ -10,9 +10,9 @@
 #include "image/tree.h"
 
 struct copy_source {
-	int fd;		       /* of the directory; lent */
-	bool cross;	       /* also what is mounted below it; else such a directory stays empty */
-	dev_t avoid_dev;       /* the image store: a source that holds it has no end */
+	int fd;		 /* of the directory; lent */
+	bool cross;	 /* also what is mounted below it; else such a directory stays empty */
+	dev_t avoid_dev; /* the image store: a source that holds it has no end */
 	ino_t avoid_ino;
 };
 

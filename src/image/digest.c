@@ -4,9 +4,10 @@
  *
  * Theory of operation
  * -------------------
- * Runs in a confined process of its own (confine.c), never in the one that parsed the archive: whoever
- * takes over the parser can fill the tree with what he likes, but not have it stored under the digest
- * of another. Nothing is followed; whatever a stored tree must not have is an error, not skipped.
+ * Runs in a confined process of its own (confine.c), never in the one that parsed the archive:
+ * whoever takes over the parser can fill the tree with what he likes, but not have it stored under
+ * the digest of another. Nothing is followed; whatever a stored tree must not have is an error, not
+ * skipped.
  */
 #include "image/digest.h"
 
@@ -121,8 +122,7 @@ static int put_line(struct walk *w, char type, const struct stat *st, const char
 	if (!EVP_DigestUpdate(w->all, head, (size_t)n) ||
 	    !EVP_DigestUpdate(w->all, w->path, strlen(w->path)) ||
 	    !EVP_DigestUpdate(w->all, tail, (size_t)k) ||
-	    !EVP_DigestUpdate(w->all, target, strlen(target)) ||
-	    !EVP_DigestUpdate(w->all, "\n", 1))
+	    !EVP_DigestUpdate(w->all, target, strlen(target)) || !EVP_DigestUpdate(w->all, "\n", 1))
 		return walk_fail(w, ENOMEM, "cannot be hashed");
 	return 0;
 }
@@ -143,7 +143,9 @@ static int walk_entry(struct walk *w, int dir, const char *name, size_t len, uns
 		return walk_fail(w, 0, "is one entry too many");
 	if (S_ISREG(st.st_mode))
 		return hash_content(w, dir, name, &st, content) < 0 ||
-		       put_line(w, 'f', &st, content, "") < 0 ? -1 : 0;
+				       put_line(w, 'f', &st, content, "") < 0
+			       ? -1
+			       : 0;
 	if (S_ISLNK(st.st_mode)) {
 		ssize_t n = readlinkat(dir, name, target, sizeof(target));
 		if (n < 0 || (size_t)n == sizeof(target))
@@ -204,11 +206,16 @@ static int walk_root(struct walk *w, int root)
 int digest_tree(int root, bool keep_owner, uint64_t max_entries, struct tree_digest *ret,
 		struct brig_err *err)
 {
-	struct walk w = { .all = EVP_MD_CTX_new(), .one = EVP_MD_CTX_new(), .md = EVP_sha256(),
-			  .keep_owner = keep_owner, .max_entries = max_entries,
-			  .chunk = malloc(CHUNK), .err = err };
-	int r = w.all && w.one && w.chunk ? walk_root(&w, root) :
-					    brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "hash the image");
+	struct walk w = { .all = EVP_MD_CTX_new(),
+			  .one = EVP_MD_CTX_new(),
+			  .md = EVP_sha256(),
+			  .keep_owner = keep_owner,
+			  .max_entries = max_entries,
+			  .chunk = malloc(CHUNK),
+			  .err = err };
+	int r = w.all && w.one && w.chunk
+			? walk_root(&w, root)
+			: brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "hash the image");
 	if (r == 0)
 		*ret = w.out;
 	inodes_done(&w.known);

@@ -4,12 +4,12 @@
  *
  * Theory of operation
  * -------------------
- * The list below is laid out as a classic BPF program, one comparison for each call: with fewer than
- * fifty of them a tree would gain nothing that an import notices. Whatever is not on it ends the
- * process, foreign ABIs included (another audit architecture, or x32's bit in the number, which equals
- * no number here). `open`, `openat` and their like only fail: a C library that would like to load
- * something (character sets, a time zone) goes on without, and what it would find is the image's, that
- * is, an attacker's. Our own files are opened by openat2.
+ * The list below is laid out as a classic BPF program, one comparison for each call: with fewer
+ * than fifty of them a tree would gain nothing that an import notices. Whatever is not on it ends
+ * the process, foreign ABIs included (another audit architecture, or x32's bit in the number, which
+ * equals no number here). `open`, `openat` and their like only fail: a C library that would like to
+ * load something (character sets, a time zone) goes on without, and what it would find is the
+ * image's, that is, an attacker's. Our own files are opened by openat2.
  */
 #include "image/filter.h"
 
@@ -88,7 +88,7 @@ static const struct {
 	{ SYS_gettimeofday, RULE_ALLOW },
 	{ SYS_exit, RULE_ALLOW },
 	{ SYS_exit_group, RULE_ALLOW },
-	/* what it can do without */
+/* what it can do without */
 #ifdef SYS_open
 	{ SYS_open, RULE_ABSENT },
 	{ SYS_access, RULE_ABSENT },
@@ -109,7 +109,8 @@ static unsigned short emit(struct sock_filter *p, unsigned short n, unsigned sho
 	return (unsigned short)(n + 1);
 }
 
-static unsigned short emit_rule(struct sock_filter *p, unsigned short n, unsigned nr, enum rule rule)
+static unsigned short emit_rule(struct sock_filter *p, unsigned short n, unsigned nr,
+				enum rule rule)
 {
 	/* The low half of a 64-bit argument; all machines above are little-endian. */
 	const unsigned prot = offsetof(struct seccomp_data, args[2]);

@@ -9,9 +9,9 @@
  *   mount points, default user, digest                         confined process 2, new
  *   config.json, flush, rename, name                           brig-image
  *
- * brig-image itself reads no byte of the source and resolves no name in the tree. The second process
- * is another one because the first may have been taken over by what it parsed. Whatever fails, the
- * staging directory goes; if this process is killed, the next import removes it.
+ * brig-image itself reads no byte of the source and resolves no name in the tree. The second
+ * process is another one because the first may have been taken over by what it parsed. Whatever
+ * fails, the staging directory goes; if this process is killed, the next import removes it.
  */
 #include "image/import.h"
 
@@ -63,8 +63,10 @@ static int fill(int root, int input, void *ctx, void *result, struct brig_err *e
 	tree_init(&t, root, j->keep_owner, &j->o->max);
 	int r;
 	if (j->is_dir) {
-		struct copy_source src = { .fd = input, .cross = j->o->cross,
-					   .avoid_dev = j->store_dev, .avoid_ino = j->store_ino };
+		struct copy_source src = { .fd = input,
+					   .cross = j->o->cross,
+					   .avoid_dev = j->store_dev,
+					   .avoid_ino = j->store_ino };
 		r = copy_tree(&src, &t, err);
 	} else {
 		r = archive_unpack_fd(input, j->o->max_ratio, &t, err);
@@ -101,12 +103,13 @@ static int make_config(const struct import_options *o, const struct seal_facts *
 	c->user.uid = f->uid;
 	c->user.gid = f->gid;
 	if (o->workdir && !image_config_dir_ok(o->workdir))
-		return brig_fail(err, BRIG_E_INVALID, 0,
-				 "the working directory must be absolute, clean and shorter than %d",
-				 IMAGE_DIR_MAX);
+		return brig_fail(
+			err, BRIG_E_INVALID, 0,
+			"the working directory must be absolute, clean and shorter than %d",
+			IMAGE_DIR_MAX);
 	snprintf(c->workdir, sizeof(c->workdir), "%s", o->workdir ? o->workdir : "/");
-	int r = image_config_setenv(
-		c, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	int r = image_config_setenv(c, "PATH",
+				    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	for (size_t i = 0; i < o->env_n && r == 0; i++) {
 		char name[129], shown[128];
 		size_t n = strcspn(o->env[i], "=");
@@ -141,13 +144,22 @@ static int run_staged(const struct publisher *p, const struct stage *s,
 		return -1;
 	if (fstat(o->input, &st) < 0 || fstat(p->store.data, &store) < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, errno, "look at the source");
-	struct fill_job fill_job = { .o = o, .keep_owner = p->root, .is_dir = S_ISDIR(st.st_mode),
-				     .store_dev = store.st_dev, .store_ino = store.st_ino };
-	struct seal_options seal_options = { .user = o->user, .keep_owner = p->root,
+	struct fill_job fill_job = { .o = o,
+				     .keep_owner = p->root,
+				     .is_dir = S_ISDIR(st.st_mode),
+				     .store_dev = store.st_dev,
+				     .store_ino = store.st_ino };
+	struct seal_options seal_options = { .user = o->user,
+					     .keep_owner = p->root,
 					     .max_entries = o->max.entries };
-	struct confine_job job = { .root = root, .input = o->input, .input_dir = fill_job.is_dir,
-				   .max_file_bytes = o->max.bytes, .run = fill, .ctx = &fill_job,
-				   .result = &out->stats, .result_size = sizeof(out->stats),
+	struct confine_job job = { .root = root,
+				   .input = o->input,
+				   .input_dir = fill_job.is_dir,
+				   .max_file_bytes = o->max.bytes,
+				   .run = fill,
+				   .ctx = &fill_job,
+				   .result = &out->stats,
+				   .result_size = sizeof(out->stats),
 				   .cancel = o->cancel };
 	tell(o, fill_job.is_dir ? "copying" : "unpacking");
 	if (confine_run(&job, err) < 0)
@@ -155,9 +167,14 @@ static int run_staged(const struct publisher *p, const struct stage *s,
 	if (o->confirm && o->confirm(o->ctx, err) < 0)
 		return -1;
 
-	job = (struct confine_job){ .root = root, .input = -1, .max_file_bytes = 0, .run = seal,
-				    .ctx = &seal_options, .result = &facts,
-				    .result_size = sizeof(facts), .cancel = o->cancel };
+	job = (struct confine_job){ .root = root,
+				    .input = -1,
+				    .max_file_bytes = 0,
+				    .run = seal,
+				    .ctx = &seal_options,
+				    .result = &facts,
+				    .result_size = sizeof(facts),
+				    .cancel = o->cancel };
 	tell(o, "hashing");
 	if (confine_run(&job, err) < 0 || seal_check(&facts, err) < 0)
 		return -1;

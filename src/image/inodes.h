@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inodes.h: what is known about files that have several names. Without it one file of 16 GiB with two
- * million names would be copied, or hashed, two million times.
+ * inodes.h: what is known about files that have several names. Without it one file of 16 GiB with
+ * two million names would be copied, or hashed, two million times.
  */
 #ifndef BRIG_IMAGE_INODES_H
 #define BRIG_IMAGE_INODES_H

@@ -4,9 +4,10 @@
  *
  * Theory of operation
  * -------------------
- * Runs as the owner of an image store: root for the one of the machine, any user for his own. It is a
- * program apart from brigd because it is the only one that needs archive and hash libraries and the
- * right to write the store, and it needs them for seconds a week. brigd reads the store with store.c.
+ * Runs as the owner of an image store: root for the one of the machine, any user for his own. It is
+ * a program apart from brigd because it is the only one that needs archive and hash libraries and
+ * the right to write the store, and it needs them for seconds a week. brigd reads the store with
+ * store.c.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -14,44 +15,52 @@
 #include <string.h>
 
 #include "image/cli.h"
+#include "image/name.h"
 
+/* Help texts keep to the 80 columns of a terminal. */
 const struct cli_command image_commands[] = {
 	{ "build", "base", "make the default image from Debian packages",
-	  "Makes the default image from Debian packages, with a user `user` (uid 1000) who may use\n"
-	  "sudo. Needs mmdebstrap and a package mirror. An image of that name is replaced at the end.",
+	  "Makes the default image from Debian packages, with a user `user` (uid 1000)\n"
+	  "who may use sudo. Needs mmdebstrap and a package mirror. An image that has\n"
+	  "the name already is replaced at the end.",
 	  "      --name NAME          its name (default: base)\n"
 	  "      --suite SUITE        the Debian release (default: the host's own)\n",
 	  cmd_build },
 	{ "import", "NAME FILE.tar|DIR|-", "store an archive or a directory as an image",
-	  "Stores a file system tree as an image: a tar archive (plain, gzip, bzip2, xz, zstd), a\n"
-	  "directory, or an archive on stdin. Device nodes are left out; setuid bits, extended\n"
-	  "attributes and file capabilities are dropped: they have no effect in a sandbox.",
-	  "      --user USER          who commands run as: NAME, UID or UID:GID (default: root)\n"
+	  "Stores a file system tree as an image: a tar archive (plain, gzip, bzip2, xz,\n"
+	  "zstd), a directory, or an archive on stdin. Device nodes are left out; setuid\n"
+	  "bits, extended attributes and file capabilities are dropped: they have no\n"
+	  "effect in a sandbox.",
+	  "      --user USER          who commands run as: NAME, UID or UID:GID\n"
+	  "                           (default: root)\n"
 	  "      --env NAME=VALUE     a variable for every command; may be repeated\n"
 	  "      --workdir DIR        where commands start (default: /)\n"
 	  "      --max-size BYTES     refuse more in all files (default: 16g)\n"
 	  "      --max-entries N      refuse more names (default: 2000000)\n"
-	  "      --max-ratio N        refuse what unpacks to more than N times its size (default: 250)\n"
+	  "      --max-ratio N        refuse what unpacks to more than N times its size\n"
+	  "                           (default: 250)\n"
 	  "      --cross-filesystems  of a directory, also what is mounted in it\n",
 	  cmd_import },
 	{ "ls", "", "list the images", "Lists the images.", "", cmd_ls },
 	{ "rm", "NAME|DIGEST...", "remove names and images",
-	  "Removes names, and with its last name the image; or an image with all its names. An image\n"
-	  "that a sandbox uses stays.",
+	  "Removes names, and with its last name the image; or an image with all its\n"
+	  "names. An image that a sandbox uses stays.",
 	  "", cmd_rm },
 	{ "inspect", "NAME|DIGEST...", "show images and their settings",
 	  "Shows images and the settings that commands start with.", "", cmd_inspect },
 	{ "gc", "", "remove what interrupted imports left",
-	  "Removes what interrupted imports left behind, and prints a line of JSON for each thing\n"
-	  "found. Exits 1 if something is in the store that it cannot explain.",
-	  "      --prove              remove nothing, and account for everything in the store\n", cmd_gc },
+	  "Removes what interrupted imports left behind, and prints a line of JSON for\n"
+	  "each thing found. Exits 1 if something in the store cannot be explained.",
+	  "      --prove              remove nothing, account for all that is in the store\n",
+	  cmd_gc },
 	{ .name = NULL },
 };
 
 static void print_overview(FILE *out)
 {
-	fputs("Usage: brig image COMMAND [OPTIONS]\n\nImages: the file systems that sandboxes start "
-	      "from.\n\nCommands:\n",
+	fputs("Usage: brig image COMMAND [OPTIONS]\n\n"
+	      "Images: the file systems that sandboxes start from.\n\n"
+	      "Commands:\n",
 	      out);
 	for (const struct cli_command *c = image_commands; c->name; c++)
 		fprintf(out, "  %-8s %-20s %s\n", c->name, c->args, c->summary);
@@ -61,6 +70,7 @@ static void print_overview(FILE *out)
 int main(int argc, char **argv)
 {
 	struct cli cli = { .cancel = -1 };
+	char shown[128];
 	/* A reader of our output that goes away is an error of write(), not our end. */
 	signal(SIGPIPE, SIG_IGN);
 	opterr = 0; /* the commands say it in brig's own form */
@@ -73,10 +83,11 @@ int main(int argc, char **argv)
 		print_overview(stdout);
 		return cli_finish();
 	}
-	for (const struct cli_command *c = image_commands; c->name; c++)
-		if (strcmp(argv[1], c->name) == 0)
-			return c->run(&cli, argc - 1, argv + 1);
-	fprintf(stderr, "brig: image: there is no command '%.64s'\n", argv[1]);
+	const struct cli_command *c = cli_command_find(argv[1]);
+	if (c)
+		return c->run(&cli, argc - 1, argv + 1);
+	fprintf(stderr, "brig: image: there is no command '%s'\n",
+		image_name_print(argv[1], shown, sizeof(shown)));
 	fprintf(stderr, "  remedy: see `brig image --help`\n");
 	return EXIT_USAGE;
 }

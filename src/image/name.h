@@ -8,8 +8,8 @@
 #define IMAGE_NAME_MAX 63
 #define IMAGE_HEX_LEN 64
 #define IMAGE_HEX_SHORT 12 /* digits of a digest that may stand for it, and that tables show */
-/* "sha256:<64 hex>" is what people and JSON see, "sha256-<64 hex>" the directory: some tools that an
- * administrator points at the store take a colon for a host name. */
+/* "sha256:<64 hex>" is what people and JSON see, "sha256-<64 hex>" the directory: some tools that
+ * an administrator points at the store take a colon for a host name. */
 #define IMAGE_DIGEST_LEN (7 + IMAGE_HEX_LEN)
 #define IMAGE_HOST "host" /* the built-in image: the host's /usr; never in a store */
 

@@ -6,9 +6,10 @@
  * -------------------
  * Runs in brig-image as the owner of the store. A tree arrives finished: this file adds config.json
  * and the lock file beside it, flushes the file system, renames the whole, and only then the name.
- * Removal begins with the image, out of images/ under its exclusive lock (if it is in use, nothing has
- * happened yet), then its names go, then the slow part. A crash in between leaves an image without a
- * name, a name without an image, or a staging directory without an owner; `brig image gc` tells.
+ * Removal begins with the image, out of images/ under its exclusive lock (if it is in use, nothing
+ * has happened yet), then its names go, then the slow part. A crash in between leaves an image
+ * without a name, a name without an image, or a staging directory without an owner; `brig image gc`
+ * tells.
  */
 #include "image/publish.h"
 
@@ -28,12 +29,13 @@
 
 static int store_fail(struct brig_err *err, const char *path, int sys, const char *what)
 {
-	enum brig_code code = sys == EACCES || sys == EPERM || sys == EROFS ? BRIG_E_DENIED :
-			      sys == ENOSPC || sys == EDQUOT		    ? BRIG_E_EXHAUSTED :
-									      BRIG_E_INTERNAL;
+	enum brig_code code = sys == EACCES || sys == EPERM || sys == EROFS ? BRIG_E_DENIED
+			      : sys == ENOSPC || sys == EDQUOT		    ? BRIG_E_EXHAUSTED
+									    : BRIG_E_INTERNAL;
 	brig_fail(err, code, sys, "image store '%s': %s", path, what);
 	if (code == BRIG_E_DENIED)
-		return brig_fix(err, "run it as the owner of the store, or set BRIG_DATA to another");
+		return brig_fix(err,
+				"run it as the owner of the store, or set BRIG_DATA to another");
 	if (code == BRIG_E_EXHAUSTED)
 		return brig_fix(err, "free bytes or inodes there (df, df -i), or set BRIG_DATA");
 	return -1;
@@ -83,8 +85,10 @@ int publisher_open(const char *data, struct publisher *ret, struct brig_err *err
 	else if (store_default_path(path, sizeof(path), err) < 0)
 		return -1;
 	int r = make_path(path);
-	if (r < 0)
-		return store_fail(err, path, -r, "make the directory");
+	if (r < 0) {
+		store_fail(err, path, -r, "make the directory");
+		return brig_fix(err, "set BRIG_DATA to a directory that you may write to");
+	}
 	AUTO_FD dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return store_fail(err, path, errno, "open");
@@ -129,8 +133,7 @@ int publish_prepare(const struct publisher *p, const struct stage *s, struct bri
 {
 	/* The umask of whoever calls is not the store's business. */
 	if (mkdirat(s->dir, "image", 0700) < 0 || mkdirat(s->dir, "image/rootfs", 0700) < 0 ||
-	    fchmodat(s->dir, "image", 0755, 0) < 0 ||
-	    fchmodat(s->dir, "image/rootfs", 0755, 0) < 0)
+	    fchmodat(s->dir, "image", 0755, 0) < 0 || fchmodat(s->dir, "image/rootfs", 0755, 0) < 0)
 		return store_fail(err, p->store.path, errno, "make a directory for the image");
 	int fd = openat(s->dir, "image/rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? store_fail(err, p->store.path, errno, "open the image's directory") : fd;
@@ -162,16 +165,19 @@ static int write_config(int dir, const char *name, const struct image_config *c,
 	AUTO_FREE char *line = NULL;
 	json_decref(json);
 	if (!text)
-		return brig_fail(err, BRIG_E_INVALID, 0, "a variable of the image is no UTF-8 text");
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "a variable of the image is no UTF-8 text");
 	if (strlen(text) >= IMAGE_CONFIG_MAX - 1)
-		return brig_fail(err, BRIG_E_LIMIT, 0, "the image's variables are more than 64 KiB");
+		return brig_fail(err, BRIG_E_LIMIT, 0,
+				 "the image's variables are more than 64 KiB");
 	if (asprintf(&line, "%s\n", text) < 0) {
 		line = NULL;
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "write config.json");
 	}
 	int r = write_file(dir, name, line);
 	return r < 0 ? brig_fail(err, r == -ENOSPC ? BRIG_E_EXHAUSTED : BRIG_E_INTERNAL, -r,
-				 "write config.json") : 0;
+				 "write config.json")
+		     : 0;
 }
 
 /* Is what lies under this digest whole? */
@@ -188,8 +194,8 @@ static int image_sound(const struct store *s, const struct image_digest *digest)
 static int take_out(const struct publisher *p, const struct stage *s,
 		    const struct image_digest *digest, struct brig_err *err)
 {
-	AUTO_FD dir = openat(p->store.images, digest->dir,
-			     O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_FD dir =
+		openat(p->store.images, digest->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 && errno == ENOENT)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "there is no image %s", digest->text);
 	if (dir < 0)
@@ -218,16 +224,28 @@ static int replace_config(const struct publisher *p, const struct stage *s,
 	return 0;
 }
 
+/* One flush for the tens of thousands of files: a name must never lead to a tree of which the power
+ * can still take a part. */
+static int flush_image(const struct publisher *p, const struct stage *s, struct brig_err *err)
+{
+	AUTO_FD image = openat(s->dir, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (FAILPOINT("image.sync") < 0 || image < 0 || syncfs(image) < 0)
+		return store_fail(err, p->store.path, errno, "write the image to the disk");
+	return 0;
+}
+
 /* Under the store's lock. */
 static int move_in(const struct publisher *p, const struct stage *s, const struct image_config *c,
-		   bool new_config, bool *ret_reused, struct brig_err *err)
+		   bool new_config, bool flushed, bool *ret_reused, struct brig_err *err)
 {
+	if (image_sound(&p->store, &c->digest)) {
+		*ret_reused = true;
+		return new_config ? replace_config(p, s, c, err) : 0;
+	}
+	if (!flushed && flush_image(p, s, err) < 0)
+		return -1;
 	int r = renameat2(s->dir, "image", p->store.images, c->digest.dir, RENAME_NOREPLACE);
 	if (r < 0 && errno == EEXIST) {
-		if (image_sound(&p->store, &c->digest)) {
-			*ret_reused = true;
-			return new_config ? replace_config(p, s, c, err) : 0;
-		}
 		/* Broken: this one is its repair. */
 		if (take_out(p, s, &c->digest, err) < 0)
 			return -1;
@@ -299,19 +317,19 @@ int publish_image(const struct publisher *p, const struct stage *s, const struct
 		return store_fail(err, p->store.path, -r, "write the image's lock");
 	if (write_config(image, "config.json", c, err) < 0)
 		return -1;
-	/* One flush for the tens of thousands of files. A name must never lead to a tree of which
-	 * the power can still take a part. */
-	if (FAILPOINT("image.sync") < 0 || syncfs(image) < 0)
-		return store_fail(err, p->store.path, errno, "write the image to the disk");
+	/* Without the lock, because it takes seconds; and not for a tree that is there already. */
+	bool flushed = !image_sound(&p->store, &c->digest);
+	if (flushed && flush_image(p, s, err) < 0)
+		return -1;
 	if (lock_store(p, err) < 0)
 		return -1;
 	was_before(p, c, &was);
-	r = FAILPOINT("image.move") < 0 ? store_fail(err, p->store.path, EIO, "move the image in") :
-					  move_in(p, s, c, new_config, &reused, err);
+	r = FAILPOINT("image.move") < 0 ? store_fail(err, p->store.path, EIO, "move the image in")
+					: move_in(p, s, c, new_config, flushed, &reused, err);
 	if (r == 0)
-		r = FAILPOINT("image.name") < 0 ?
-			    store_fail(err, p->store.path, EIO, "write the name") :
-			    set_name(p, s, c->name, &c->digest, err);
+		r = FAILPOINT("image.name") < 0
+			    ? store_fail(err, p->store.path, EIO, "write the name")
+			    : set_name(p, s, c->name, &c->digest, err);
 	if (r == 0 && was.text[0] && (names_of(p, &was, false, &left, NULL) < 0 || left > 0))
 		was.text[0] = '\0';
 	unlock_store(p);
@@ -371,7 +389,8 @@ int publish_remove(const struct publisher *p, const char *ref, struct publish_re
 	struct publish_removed out = { .image = false };
 	struct stage s;
 	if (strcmp(ref, IMAGE_HOST) == 0)
-		return brig_fail(err, BRIG_E_INVALID, 0, "'host' is built in and cannot be removed");
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "'host' is built in and cannot be removed");
 	if (stage_new(p->tmp, &s, err) < 0)
 		return -1;
 	int r = lock_store(p, err);

@@ -20,7 +20,10 @@ struct publisher {
 	int tmp, lock;
 	bool root; /* owners are kept, the daemon gets its way in */
 };
-#define PUBLISHER_INIT { .store = STORE_INIT, .tmp = -1, .lock = -1 }
+#define PUBLISHER_INIT                                     \
+	{                                                  \
+		.store = STORE_INIT, .tmp = -1, .lock = -1 \
+	}
 
 /* Opens the store for change; makes it if it is not there. data NULL = the default place. */
 int publisher_open(const char *data, struct publisher *ret, struct brig_err *err);
@@ -31,16 +34,16 @@ int publish_prepare(const struct publisher *p, const struct stage *s, struct bri
 
 /*
  * Stores <stage>/image under c's digest and lets c->name lead to it. Everything is on the disk when
- * this returns. If an image of this digest is there already, that one stays, with its own config.json
- * unless new_config is set, and *ret_reused becomes true. *ret_was: the image that the name led to
- * before, if that was another one that has no name now; else its text is "".
+ * this returns. If an image of this digest is there already, that one stays, with its own
+ * config.json unless new_config is set, and *ret_reused becomes true. *ret_was: the image that the
+ * name led to before, if that was another one that has no name now; else its text is "".
  */
 int publish_image(const struct publisher *p, const struct stage *s, const struct image_config *c,
 		  bool new_config, bool *ret_reused, struct image_digest *ret_was,
 		  struct brig_err *err);
 
 struct publish_removed {
-	bool image;  /* false: only the name, others lead to the image still */
+	bool image; /* false: only the name, others lead to the image still */
 	struct image_digest digest;
 	uint64_t size_bytes;
 };

@@ -5,8 +5,8 @@
  * Theory of operation
  * -------------------
  * Runs in its own confined process, which has not seen the archive. It reads three things that the
- * image's maker wrote: names in the root directory, /etc/passwd and the head of one program. What it
- * reports goes through seal_check in brig-image.
+ * image's maker wrote: names in the root directory, /etc/passwd and the head of one program. What
+ * it reports goes through seal_check in brig-image.
  */
 #include "image/seal.h"
 
@@ -174,7 +174,8 @@ static int find_user(int root, const char *who, struct seal_facts *f, struct bri
 /* The machine that the image's shell is made for, as dpkg names it. */
 static void find_arch(int root, char *arch, size_t cap)
 {
-	static const char *const programs[] = { "bin/sh", "usr/bin/env", "sbin/init", "bin/busybox" };
+	static const char *const programs[] = { "bin/sh", "usr/bin/env", "sbin/init",
+						"bin/busybox" };
 	static const struct {
 		uint16_t machine;
 		unsigned char class, data;

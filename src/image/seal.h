@@ -25,8 +25,8 @@ struct seal_options {
 	uint64_t max_entries;
 };
 
-/* Makes the directories that a sandbox mounts on, refuses the tree if something else is there, looks
- * up the user in its /etc/passwd, and hashes it all. */
+/* Makes the directories that a sandbox mounts on, refuses the tree if something else is there,
+ * looks up the user in its /etc/passwd, and hashes it all. */
 int seal_tree(int root, const struct seal_options *o, struct seal_facts *ret, struct brig_err *err);
 
 /* The reader's side: 0 if every field is what seal_tree could have put there. */

@@ -4,14 +4,14 @@
  *
  * Theory of operation
  * -------------------
- * Runs in brig-image with the right to change the store. Between mkdir and flock a new directory looks
- * like a leftover, so both happen under a shared flock on <data>/tmp that a sweep takes exclusively
- * while it looks; the removal itself, which may take seconds, runs under the claimed directory's own
- * lock. A lock ends with its process, however that ends, so a leftover is recognised for certain; the
- * process number in the name is for people.
+ * Runs in brig-image with the right to change the store. Between mkdir and flock a new directory
+ * looks like a leftover, so both happen under a shared flock on <data>/tmp that a sweep takes
+ * exclusively while it looks; the removal itself, which may take seconds, runs under the claimed
+ * directory's own lock. A lock ends with its process, however that ends, so a leftover is
+ * recognised for certain; the process number in the name is for people.
  *
- * What is removed was filled by hostile archives: nothing is resolved but single names below an open
- * directory, and no link is followed.
+ * What is removed was filled by hostile archives: nothing is resolved but single names below an
+ * open directory, and no link is followed.
  */
 #include "image/stage.h"
 
@@ -125,7 +125,8 @@ int stage_sweep(int tmp, int remove, stage_report_fn report, void *ctx, struct b
 				continue;
 			}
 			if (fd >= 0)
-				state = flock(fd, LOCK_EX | LOCK_NB) == 0 ? STAGE_STALE : STAGE_LIVE;
+				state = flock(fd, LOCK_EX | LOCK_NB) == 0 ? STAGE_STALE
+									  : STAGE_LIVE;
 			flock(tmp, LOCK_UN);
 		}
 		if (state == STAGE_STALE && remove && (r = stage_remove_tree(tmp, name)) == 0)

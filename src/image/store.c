@@ -4,10 +4,10 @@
  *
  * Theory of operation
  * -------------------
- * Runs in brigd (no privilege, gid BRIG_DAEMON_GID) and in brig-image (root or the user). Nothing of
- * an image is parsed but its config.json, which brig-image wrote. Removal renames an image away while
- * it holds the exclusive lock, so a reader that got the shared lock looks once more whether the
- * directory that it locked is still the one in its place.
+ * Runs in brigd (no privilege, gid BRIG_DAEMON_GID) and in brig-image (root or the user). Nothing
+ * of an image is parsed but its config.json, which brig-image wrote. Removal renames an image away
+ * while it holds the exclusive lock, so a reader that got the shared lock looks once more whether
+ * the directory that it locked is still the one in its place.
  */
 #include "image/store.h"
 
@@ -67,8 +67,11 @@ int store_open(const char *data, struct store *ret, struct brig_err *err)
 	if (s.data < 0)
 		/* A directory that may only be passed through will do for looking things up. */
 		s.data = open(s.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (s.data < 0 || fstat(s.data, &st) < 0)
-		return brig_fail(err, BRIG_E_DENIED, errno, "open image store '%s'", s.path);
+	if (s.data < 0 || fstat(s.data, &st) < 0) {
+		brig_fail(err, BRIG_E_DENIED, errno, "open image store '%s'", s.path);
+		store_close(&s);
+		return -1;
+	}
 	if ((st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH)) {
 		brig_fail(err, BRIG_E_DENIED, 0, "the image store '%s' can be changed by others",
 			  s.path);
@@ -197,8 +200,8 @@ int store_read_config(const struct store *s, const struct image_digest *digest,
 {
 	AUTO_FD dir = openat(s->images, digest->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
-		return errno == ENOENT ? not_found(digest->text, err) :
-					 brig_fail(err, BRIG_E_CORRUPT, errno, "open image %s",
+		return errno == ENOENT ? not_found(digest->text, err)
+				       : brig_fail(err, BRIG_E_CORRUPT, errno, "open image %s",
 						   digest->text);
 	return read_config(dir, digest, ret, err) < 0 ? broken(digest, err) : 0;
 }

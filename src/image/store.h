@@ -10,11 +10,12 @@
  *   <data>/tmp/PID.RANDOM/            a tree being made or removed; its owner holds a flock on it
  *   <data>/lock                       flock: exclusive while names or images change
  *
- * <data> is $BRIG_DATA; without it /var/lib/brig for root and ${XDG_DATA_HOME:-$HOME/.local/share}/brig
- * for others. A root-owned store keeps the owners of an image's files, hence also its root-owned
- * programs; nobody on the host may come near these, so images/ is 0710 with BRIG_DAEMON_GID: the
- * daemon may pass through it by a name that it knows, others may not, and nobody lists it. In a
- * user's own store all files belong to that user and images/ is 0700.
+ * <data> is $BRIG_DATA; without it /var/lib/brig for root and
+ * ${XDG_DATA_HOME:-$HOME/.local/share}/brig for others. A root-owned store keeps the owners of an
+ * image's files, hence also its root-owned programs; nobody on the host may come near these, so
+ * images/ is 0710 with BRIG_DAEMON_GID: the daemon may pass through it by a name that it knows,
+ * others may not, and nobody lists it. In a user's own store all files belong to that user and
+ * images/ is 0700.
  *
  * Setuid and setgid bits, extended attributes (file capabilities, ACLs) and device nodes do not
  * exist in a stored tree. Everything in a sandbox runs with no_new_privs, where the first three do
@@ -33,7 +34,10 @@ struct store {
 	char path[PATH_MAX]; /* of <data>, for messages */
 	int data, images, names;
 };
-#define STORE_INIT { .data = -1, .images = -1, .names = -1 }
+#define STORE_INIT                                    \
+	{                                             \
+		.data = -1, .images = -1, .names = -1 \
+	}
 
 /* An image in use. lock holds the shared flock for as long as it is open: keep it open while any
  * sandbox uses the image (a duplicate, or one passed to another process, holds it as well). */
@@ -42,9 +46,13 @@ struct store_image {
 	int lock;
 	struct image_config config;
 };
-#define STORE_IMAGE_INIT { .rootfs = -1, .lock = -1 }
+#define STORE_IMAGE_INIT                 \
+	{                                \
+		.rootfs = -1, .lock = -1 \
+	}
 
-/* Where the store is when nobody says. BRIG_E_INVALID when there is no way to know ($HOME unset). */
+/* Where the store is when nobody says. BRIG_E_INVALID when there is no way to know ($HOME unset).
+ */
 int store_default_path(char *buf, size_t cap, struct brig_err *err);
 
 /*

@@ -9,8 +9,8 @@
  * Nobody else changes the tree meanwhile, so what was looked at is still there when it is used; the
  * only descriptors held across entries are the root's and that of a file being written.
  *
- * Directories are made with mode 0700 added and get their own mode at the end: an archive may hold a
- * read-only directory before the files in it.
+ * Directories are made with mode 0700 added and get their own mode at the end: an archive may hold
+ * a read-only directory before the files in it.
  */
 #include "image/tree.h"
 
@@ -255,8 +255,8 @@ int tree_add_dir(struct tree *t, const char *name, const struct tree_meta *m, st
 		if (mkdirat(dir, base, 0700) < 0)
 			return tree_fail_sys(err, errno, "make directory", name);
 	}
-	if (t->keep_owner && fchownat(dir, base, (uid_t)m->uid, (gid_t)m->gid,
-				      AT_SYMLINK_NOFOLLOW) < 0)
+	if (t->keep_owner &&
+	    fchownat(dir, base, (uid_t)m->uid, (gid_t)m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return tree_fail_sys(err, errno, "set the owner of", name);
 	if (dir_remember(t, &p, m) < 0)
 		return tree_fail_sys(err, ENOMEM, "remember", name);
@@ -277,8 +277,8 @@ int tree_add_symlink(struct tree *t, const char *name, const char *target,
 		return -1;
 	if (symlinkat(target, dir, p.base) < 0)
 		return tree_fail_sys(err, errno, "make symbolic link", name);
-	if (t->keep_owner && fchownat(dir, p.base, (uid_t)m->uid, (gid_t)m->gid,
-				      AT_SYMLINK_NOFOLLOW) < 0)
+	if (t->keep_owner &&
+	    fchownat(dir, p.base, (uid_t)m->uid, (gid_t)m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return tree_fail_sys(err, errno, "set the owner of", name);
 	return 0;
 }
@@ -325,7 +325,8 @@ int tree_add_file(struct tree *t, const char *name, uint64_t size, const struct 
 		return -1;
 	if (size > t->max.bytes - t->stats.bytes) {
 		char shown[160];
-		brig_fail(err, BRIG_E_LIMIT, 0, "entry '%s' of %llu bytes: more than %llu bytes in all",
+		brig_fail(err, BRIG_E_LIMIT, 0,
+			  "entry '%s' of %llu bytes: more than %llu bytes in all",
 			  image_name_print(name, shown, sizeof(shown)), (unsigned long long)size,
 			  (unsigned long long)t->max.bytes);
 		return brig_fix(err, "raise the limit with --max-size if this is expected");
@@ -337,8 +338,9 @@ int tree_add_file(struct tree *t, const char *name, uint64_t size, const struct 
 	if (fd < 0)
 		return tree_fail_sys(err, -fd, "make file", name);
 	t->stats.bytes += size;
-	*ret = (struct tree_file){ .fd = fd, .size = size, .meta = *m,
-				   .keep_owner = t->keep_owner };
+	*ret = (struct tree_file){
+		.fd = fd, .size = size, .meta = *m, .keep_owner = t->keep_owner
+	};
 	return 0;
 }
 
@@ -348,8 +350,7 @@ int tree_file_write(struct tree_file *f, uint64_t offset, const void *data, size
 	if (offset > f->size || n > f->size - offset)
 		return brig_fail(err, BRIG_E_INVALID, 0, "it has more bytes than it declares");
 	for (size_t put = 0; put < n;) {
-		ssize_t r = pwrite(f->fd, (const char *)data + put, n - put,
-				   (off_t)(offset + put));
+		ssize_t r = pwrite(f->fd, (const char *)data + put, n - put, (off_t)(offset + put));
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)

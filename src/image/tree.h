@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tree.h: the only code that creates anything below the root of an image being made. Whoever reads
- * an archive or a directory hands its entries here, one after another, with names as they were found.
+ * an archive or a directory hands its entries here, one after another, with names as they were
+ * found.
  *
  * A name is taken apart before it is used: leading "/" and "./", empty and "." components vanish,
- * ".." is refused. What remains is resolved below the root with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
- * and RESOLVE_NO_MAGICLINKS. A symbolic link is created as data and never followed, not even to
- * itself: an entry below one is refused. A hard link needs a regular file that is there already,
- * found by the same rules. A later entry of the same name replaces an earlier one, except that a
- * directory with something in it stays one.
+ * ".." is refused. What remains is resolved below the root with RESOLVE_BENEATH,
+ * RESOLVE_NO_SYMLINKS and RESOLVE_NO_MAGICLINKS. A symbolic link is created as data and never
+ * followed, not even to itself: an entry below one is refused. A hard link needs a regular file
+ * that is there already, found by the same rules. A later entry of the same name replaces an
+ * earlier one, except that a directory with something in it stays one.
  *
  * Errors: BRIG_E_INVALID an entry breaks a rule, BRIG_E_LIMIT a limit is met, BRIG_E_EXHAUSTED the
  * disk is full. After an error the tree is good for nothing but removal.
@@ -67,7 +68,8 @@ int tree_add_hardlink(struct tree *t, const char *name, const char *target, stru
 /* A device node, FIFO or socket: its name is checked and counted, nothing is made. */
 int tree_add_device(struct tree *t, const char *name, struct brig_err *err);
 
-/* A file being written. Bytes come in any order within `size`; what is never written reads as zero. */
+/* A file being written. Bytes come in any order within `size`; what is never written reads as zero.
+ */
 struct tree_file {
 	int fd;
 	uint64_t size;
@@ -85,7 +87,8 @@ void tree_file_drop(struct tree_file *f);
 /* After the last entry: gives the directories their modes and times, deepest last entry first. */
 int tree_finish(struct tree *t, struct brig_err *err);
 
-/* Fills err from the errno of a failed write: full disk, quota and lack of inodes get their remedy. */
+/* Fills err from the errno of a failed write: full disk, quota and lack of inodes get their remedy.
+ */
 int tree_fail_sys(struct brig_err *err, int sys, const char *what, const char *name);
 
 #endif

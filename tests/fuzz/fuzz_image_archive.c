@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An archive of whoever made the image, against the code that unpacks it (archive.c, tree.c) and the
- * code that looks at what it left (seal.c, digest.c). Without the confinement around them, so that the
- * inner wall is what is tested.
+ * An archive of whoever made the image, against the code that unpacks it (archive.c, tree.c) and
+ * the code that looks at what it left (seal.c, digest.c). Without the confinement around them, so
+ * that the inner wall is what is tested.
  *
- * Input: one byte of flags, then the archive. A header's checksum would stop nearly every mutation at
- * the door, so with flag 1 the checksums of blocks that look like headers are put right first.
+ * Input: one byte of flags, then the archive. A header's checksum would stop nearly every mutation
+ * at the door, so with flag 1 the checksums of blocks that look like headers are put right first.
  *
  * Oracle: beside the root lies a canary that stays as it is, with nothing new beside it; what is in
  * the root keeps the limits and holds neither device nor setuid bit, whether unpacking succeeded or

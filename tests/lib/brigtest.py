@@ -107,7 +107,8 @@ class Done:
     def __str__(self):
         def short(data):
             return data[:1500].decode(errors="replace") + ("..." if len(data) > 1500 else "")
-        return (f"{' '.join(map(str, self.args))}\nexit code {self.code} after {self.seconds:.2f} s"
+        words = " ".join(w if len(w) < 300 else w[:300] + "..." for w in map(str, self.args))
+        return (f"{words[:3000]}\nexit code {self.code} after {self.seconds:.2f} s"
                 f"\nstdout: {short(self.out)}\nstderr: {short(self.err)}")
 
 

@@ -98,21 +98,45 @@ def instance_holders():
 
 
 class Foreign:
-    """Which living instances belong to somebody else."""
+    """Which living instances belong to somebody else, here or under another BRIG_RUN."""
 
     def __init__(self):
         self.instances = {name for name, pid in instance_holders().items()
                           if pid is not None and not is_ours(pid)}
+        for pid in pids():
+            if "jaild" in comm_of(pid) and not is_ours(pid):
+                self.instances |= self.held_by(pid)
+
+    @staticmethod
+    def held_by(pid):
+        """Instances whose groups a brig-jaild holds open."""
+        found = set()
+        try:
+            for fd in os.scandir(f"/proc/{pid}/fd"):
+                group = re.search(r"/cgroup/.*/brig/([^/ ]+)$", os.readlink(fd.path))
+                if group:
+                    found.add(group.group(1))
+        except OSError:
+            pass
+        return found
 
     def owns_path(self, path):
         found = re.search(r"/brig/([^/\n]+)", path)
         return bool(found) and found.group(1) in self.instances
 
     def owns_process(self, pid):
+        """A process below somebody else's living brig-jaild or brigd. One whose makers are dead has
+        no such parent: it was left behind."""
         if self.owns_path(read(PROC / str(pid) / "cgroup")):
             return True
-        # brigd sits in no group of its own; an environment without our token is another's.
-        return bool(self.instances) and uid_of(pid) == DAEMON_UID and not is_ours(pid)
+        for _ in range(20):
+            if pid <= 1 or is_ours(pid):
+                return False
+            if uid_of(pid) in (0, DAEMON_UID) and re.match(r"brig|jaild", comm_of(pid)):
+                return True
+            parent = re.search(r"^PPid:\s+(\d+)", read(PROC / str(pid) / "status"), re.M)
+            pid = int(parent.group(1)) if parent else 0
+        return False
 
 
 def cgroups(foreign=None):
@@ -198,12 +222,14 @@ def leases():
         slot = 1
         while slot < ID_SLOTS:
             ask = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, slot, ID_SLOTS - slot, 0)
-            # fcntl.F_OFD_GETLK, which Python 3.11 does not name: the first conflicting lock.
-            kind, _, slot, _, _ = struct.unpack("hhqqi4x", fcntl.fcntl(fd, 36, ask))
+            # fcntl.F_OFD_GETLK, which Python 3.11 does not name: the first conflicting lock. The kernel
+            # joins neighbouring ones of one holder, so it may begin before `slot`.
+            kind, _, start, length, _ = struct.unpack("hhqqi4x", fcntl.fcntl(fd, 36, ask))
             if kind == fcntl.F_UNLCK:
                 break
-            found.add(f"range {slot}")
-            slot += 1
+            end = start + length if length else ID_SLOTS
+            found |= {f"range {n}" for n in range(max(start, slot), end)}
+            slot = end
     finally:
         os.close(fd)
     return found

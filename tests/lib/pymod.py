@@ -37,6 +37,14 @@ def test_name(suite, test):
     return f"{suite}/{str(test).replace('test_', '', 1)}"
 
 
+def explain(err, frames):
+    """The frames of the test and of tests/lib, not those of unittest, and the message."""
+    kind, value, tb = err
+    own = [f for f in traceback.extract_tb(tb) if "/unittest/" not in f.filename]
+    return "".join(traceback.format_list(own[-frames:])
+                   + traceback.format_exception_only(kind, value))
+
+
 class Result(unittest.TestResult):
     def __init__(self, suite, out, limit):
         super().__init__()
@@ -66,7 +74,7 @@ class Result(unittest.TestResult):
         super().stopTest(test)
 
     def failed(self, test, err):
-        text = "".join(traceback.format_exception(*err, limit=-6))
+        text = explain(err, 6)
         if self.began:
             self.parts.append(text)
         else:
@@ -81,7 +89,7 @@ class Result(unittest.TestResult):
     def addSubTest(self, test, subtest, err):
         if err is not None:
             self.parts.append(f"{subtest._subDescription()}\n"
-                              + "".join(traceback.format_exception(*err, limit=-3)))
+                              + explain(err, 3))
 
     def addSkip(self, test, reason):
         if self.parts:

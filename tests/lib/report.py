@@ -59,7 +59,7 @@ class Report:
             self.failures.append((name, detail))
             print(f"{self.paint('FAIL', 31)} {name}{took}", flush=True)
             for line in detail.rstrip().splitlines()[-60:]:
-                print(f"       {line}", flush=True)
+                print(f"       {line[:2000]}", flush=True)
         if self.verbose and result == "ok" and detail:
             print("       " + detail.rstrip().replace("\n", "\n       "), flush=True)
 

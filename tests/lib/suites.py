@@ -187,7 +187,7 @@ def run_integration(ctx, subset=None):
 
 
 def run_attack(ctx):
-    run_modules(ctx, "attack", [TESTS / "attack" / "run_attacks.py"])
+    run_modules(ctx, "attack", sorted((TESTS / "attack").glob("run_*.py")))
 
 
 def run_fault(ctx):

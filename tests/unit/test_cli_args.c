@@ -129,7 +129,7 @@ static void test_lists_keep_their_order(void **state)
 	assert_int_equal(r.n, 0);
 	assert_int_equal(r.o.env.n, 20);
 	for (int i = 0; i < 20; i++) {
-		char want[8];
+		char want[16];
 		snprintf(want, sizeof(want), "V%d", i);
 		assert_string_equal(r.o.env.v[i], want);
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hostile archives against archive.c and tree.c, without the process wall around them: what holds here
- * holds by name resolution and limits alone.
+ * Hostile archives against archive.c and tree.c, without the process wall around them: what holds
+ * here holds by name resolution and limits alone.
  *
- * Each escape is also given to an extractor that trusts what it reads (naive_unpack), and must succeed
- * there: a trick that fails against that one too would prove nothing.
+ * Each escape is also given to an extractor that trusts what it reads (naive_unpack), and must
+ * succeed there: a trick that fails against that one too would prove nothing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +41,8 @@ static struct unpacked unpack(struct scratch *s, struct tar *t, const struct tre
 	return u;
 }
 
-/* --- escapes ----------------------------------------------------------------------------------- */
+/* --- escapes -----------------------------------------------------------------------------------
+ */
 
 /* What an extractor does that trusts names: plain calls, in the root directory. */
 static void naive_unpack(const struct scratch *s, struct tar *t)
@@ -200,8 +201,10 @@ static const struct escape {
 	{ "write through a symlink", make_write_through_symlink, NULL },
 	{ "mode through a symlink", make_mode_through_symlink, NULL },
 	{ "hard link to ..", make_hardlink_outside, "has '..' in its name" },
-	{ "hard link to an absolute path", make_hardlink_absolute, "is a hard link to what is not" },
-	{ "hard link below a symlink", make_hardlink_below_symlink, "is a hard link to what is not" },
+	{ "hard link to an absolute path", make_hardlink_absolute,
+	  "is a hard link to what is not" },
+	{ "hard link below a symlink", make_hardlink_below_symlink,
+	  "is a hard link to what is not" },
 	{ "hard link to a symlink", make_hardlink_to_symlink, "is a hard link to what is not" },
 };
 
@@ -217,8 +220,8 @@ static void must_not_reach_outside_of_the_root(void **state)
 		struct unpacked u = unpack(&s, &t, &small);
 		if (!scratch_canary_intact(&s))
 			fail_msg("%s: the canary changed", escapes[i].what);
-		if (escapes[i].refusal ? u.rc == 0 || !strstr(u.err.msg, escapes[i].refusal) :
-					 u.rc < 0)
+		if (escapes[i].refusal ? u.rc == 0 || !strstr(u.err.msg, escapes[i].refusal)
+				       : u.rc < 0)
 			fail_msg("%s: %d, %s", escapes[i].what, u.rc, u.err.msg);
 		if (escapes[i].refusal)
 			assert_int_equal(u.err.code, BRIG_E_INVALID);
@@ -246,7 +249,8 @@ static void each_escape_succeeds_against_an_extractor_that_trusts(void **state)
 	}
 }
 
-/* --- what becomes of entries ------------------------------------------------------------------- */
+/* --- what becomes of entries -------------------------------------------------------------------
+ */
 
 struct box {
 	struct scratch s;
@@ -470,7 +474,8 @@ static void foreign_owners_are_refused(void **state)
 	}
 }
 
-/* --- sizes ------------------------------------------------------------------------------------- */
+/* --- sizes -------------------------------------------------------------------------------------
+ */
 
 static void a_huge_size_in_a_header_is_refused_at_once(void **state)
 {
@@ -684,11 +689,8 @@ static void no_program_is_started_to_unpack(void **state)
 		const char *bytes;
 		size_t n;
 	} magic[] = {
-		{ "\x89LZO\0\r\n\x1a\n", 9 },
-		{ "LRZI\0\6", 6 },
-		{ "\x1f\x9d\x90", 3 },
-		{ "LZIP\1\x17", 6 },
-		{ "begin 644 x\n", 12 },
+		{ "\x89LZO\0\r\n\x1a\n", 9 }, { "LRZI\0\6", 6 },       { "\x1f\x9d\x90", 3 },
+		{ "LZIP\1\x17", 6 },	      { "begin 644 x\n", 12 },
 	};
 	for (size_t i = 0; i < sizeof(magic) / sizeof(magic[0]); i++) {
 		buf_consume(&b->t.b, buf_len(&b->t.b));
@@ -703,8 +705,14 @@ static void only_tar_is_an_archive(void **state)
 {
 	struct box *b = *state;
 	static const char *const heads[] = {
-		"PK\3\4\24\0\0\0\0\0", "070701", "#mtree\n./x type=file contents=/etc/shadow\n",
-		"7z\xbc\xaf\x27\x1c", "Rar!\x1a\7\1", "!<arch>\n", "xar!", "MSCF",
+		"PK\3\4\24\0\0\0\0\0",
+		"070701",
+		"#mtree\n./x type=file contents=/etc/shadow\n",
+		"7z\xbc\xaf\x27\x1c",
+		"Rar!\x1a\7\1",
+		"!<arch>\n",
+		"xar!",
+		"MSCF",
 	};
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
 		buf_consume(&b->t.b, buf_len(&b->t.b));
@@ -714,7 +722,8 @@ static void only_tar_is_an_archive(void **state)
 	}
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------------
+ */
 
 static void long_and_deep_names_are_refused(void **state)
 {
@@ -768,7 +777,10 @@ static void names_are_bytes_and_stay_what_they_are(void **state)
 	struct box *b = *state;
 	struct tar *t = &b->t;
 	static const char *const names[] = {
-		"e\xcc\x81 decomposed", "\xc3\xa9 composed", "\xff\xfe no UTF-8", "ctl \x01",
+		"e\xcc\x81 decomposed",
+		"\xc3\xa9 composed",
+		"\xff\xfe no UTF-8",
+		"ctl \x01",
 	};
 	for (size_t i = 0; i < 4; i++) {
 		NEW_FILE(names[i]);
@@ -806,7 +818,8 @@ static void the_root_itself_is_only_a_directory(void **state)
 	}
 }
 
-/* --- broken archives --------------------------------------------------------------------------- */
+/* --- broken archives ---------------------------------------------------------------------------
+ */
 
 static void a_cut_archive_is_an_error(void **state)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process that was taken over by an archive could try from behind confine.c. Each attempt runs
- * inside and reports by its result; the control runs the same attempt outside, where it succeeds.
+ * What a process that was taken over by an archive could try from behind confine.c. Each attempt
+ * runs inside and reports by its result; the control runs the same attempt outside, where it
+ * succeeds.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +38,8 @@
 struct attempt {
 	const char *what;
 	int (*run)(int root); /* 0 = it worked */
-	/* What stops it where there is no filter (a sanitizer's build), and behind the filter too. */
+	/* What stops it where there is no filter (a sanitizer's build), and behind the filter too.
+	 */
 	int namespaces_stop_it;
 };
 
@@ -62,8 +64,9 @@ static int try_climb(int root)
 	struct {
 		uint64_t flags, mode, resolve;
 	} how = { O_RDONLY | O_CLOEXEC, 0, 0 };
-	return syscall(SYS_openat2, root, "../../../../../../etc/passwd", &how, sizeof(how)) < 0 ?
-		       -errno : 0;
+	return syscall(SYS_openat2, root, "../../../../../../etc/passwd", &how, sizeof(how)) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int try_climb_input(int root)
@@ -190,9 +193,15 @@ static int teardown(void **state)
 
 static struct confine_job job_of(struct fixture *f, void *ctx, void *result, size_t n)
 {
-	return (struct confine_job){ .root = f->s.root, .input = f->input, .input_dir = true,
-				     .max_file_bytes = 1 << 20, .run = run_attempt, .ctx = ctx,
-				     .result = result, .result_size = n, .cancel = -1 };
+	return (struct confine_job){ .root = f->s.root,
+				     .input = f->input,
+				     .input_dir = true,
+				     .max_file_bytes = 1 << 20,
+				     .run = run_attempt,
+				     .ctx = ctx,
+				     .result = result,
+				     .result_size = n,
+				     .cancel = -1 };
 }
 
 /* A host that cannot confine does not import: nothing to test, and no other test may pass by it. */

@@ -28,15 +28,37 @@
 
 #define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-/* --- names and settings ------------------------------------------------------------------------ */
+/* --- names and settings ------------------------------------------------------------------------
+ */
 
 static void names_of_images(void **state)
 {
-	static const char *const good[] = { "a", "base", "0", "a.b_c-d", "host", "my-image.v2",
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
-	static const char *const bad[] = { "", ".", "..", "-a", "_a", ".a", "A", "a/b", "a b", "a\n",
-		"\xc3\xa9", ("sha256:" HEX), "a\x01", "../names/x",
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+	static const char *const good[] = {
+		"a",
+		"base",
+		"0",
+		"a.b_c-d",
+		"host",
+		"my-image.v2",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	};
+	static const char *const bad[] = {
+		"",
+		".",
+		"..",
+		"-a",
+		"_a",
+		".a",
+		"A",
+		"a/b",
+		"a b",
+		"a\n",
+		"\xc3\xa9",
+		("sha256:" HEX),
+		"a\x01",
+		"../names/x",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		if (!image_name_ok(good[i]))
@@ -57,9 +79,17 @@ static void digests_have_two_spellings_and_no_third(void **state)
 	assert_string_equal(d.dir, "sha256-" HEX);
 	assert_int_equal(image_digest_parse("sha256-" HEX, &d), 0);
 	assert_string_equal(d.text, "sha256:" HEX);
-	static const char *const bad[] = { "", "sha256", "sha256:", ("sha256:" HEX "0"), ("sha256/" HEX),
-		("sha512:" HEX), HEX, "sha256:ABCDEF6789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-		"sha256:../3456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" };
+	static const char *const bad[] = {
+		"",
+		"sha256",
+		"sha256:",
+		("sha256:" HEX "0"),
+		("sha256/" HEX),
+		("sha512:" HEX),
+		HEX,
+		"sha256:ABCDEF6789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+		"sha256:../3456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(image_digest_parse(bad[i], &d), -EINVAL);
 }
@@ -116,7 +146,10 @@ static void settings_survive_being_written_and_read(void **state)
 static void bad_settings_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "[]", "{}", "{\"name\":1}",
+		"",
+		"[]",
+		"{}",
+		"{\"name\":1}",
 		CONFIG(USER, "{}", ",\"extra\":1"),
 		CONFIG(USER, "{}", ",\"workdir\":\"/x\""), /* twice */
 		CONFIG(USER, "[]", ""),
@@ -157,7 +190,8 @@ static void many_inodes_are_told_apart(void **state)
 	inodes_done(&m);
 }
 
-/* --- digests ----------------------------------------------------------------------------------- */
+/* --- digests -----------------------------------------------------------------------------------
+ */
 
 struct fixture {
 	struct scratch s;
@@ -214,7 +248,8 @@ static void the_digest_is_what_its_description_says(void **state)
 	assert_int_equal(mkdirat(root, "b", 0700), 0);
 	assert_int_equal(symlinkat("../to", root, "b/l"), 0);
 	hex_of(root, got);
-	assert_string_equal(got, "sha256:e08653534cce5e9ea08e49cd237fa5910034a9ebbf6c7822c390d864f1c8600a");
+	assert_string_equal(
+		got, "sha256:e08653534cce5e9ea08e49cd237fa5910034a9ebbf6c7822c390d864f1c8600a");
 	close(root);
 }
 
@@ -297,7 +332,8 @@ static void what_no_stored_tree_has_has_no_digest(void **state)
 	close(t);
 }
 
-/* --- copying a directory ----------------------------------------------------------------------- */
+/* --- copying a directory -----------------------------------------------------------------------
+ */
 
 static int copy_into(struct fixture *f, int from, int to, const struct tree_limits *max,
 		     struct tree_stats *stats, struct brig_err *err)
@@ -387,7 +423,8 @@ static void a_copy_is_limited_like_an_archive(void **state)
 	close(to);
 }
 
-/* --- sealing ----------------------------------------------------------------------------------- */
+/* --- sealing -----------------------------------------------------------------------------------
+ */
 
 static int seal_root(struct fixture *f)
 {
@@ -419,8 +456,8 @@ static void users_are_looked_up_in_the_image(void **state)
 		{ "4000", "", "/", 4000, 4000 },
 		{ "4000:1", "", "/", 4000, 1 },
 	};
-	static const char *const bad[] = { "", "nobody", "far", "broken", "1000:", "1000:x", "65536",
-					   "1000:65536", "-1", "user:x" };
+	static const char *const bad[] = { "",	     "nobody", "far",	     "broken", "1000:",
+					   "1000:x", "65536",  "1000:65536", "-1",     "user:x" };
 	struct fixture *f = *state;
 	int t = seal_root(f);
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -475,22 +512,39 @@ static void mount_points_are_made_or_must_be_directories(void **state)
 
 static void a_lying_report_is_refused(void **state)
 {
-	const struct seal_facts honest = { .arch = "amd64", .user_name = "user",
-					   .user_home = "/home/user", .uid = 1, .gid = 2 };
+	const struct seal_facts honest = {
+		.arch = "amd64", .user_name = "user", .user_home = "/home/user", .uid = 1, .gid = 2
+	};
 	struct brig_err err = BRIG_ERR_INIT;
 	(void)state;
 	assert_int_equal(seal_check(&honest, &err), 0);
 	for (int i = 0; i < 8; i++) {
 		struct seal_facts lie = honest;
 		switch (i) {
-		case 0: memset(lie.arch, 'a', sizeof(lie.arch)); break;
-		case 1: memset(lie.user_name, 'a', sizeof(lie.user_name)); break;
-		case 2: memset(lie.user_home, '/', sizeof(lie.user_home)); break;
-		case 3: memcpy(lie.user_home, "/a/../b", 8); break;
-		case 4: lie.uid = 65536; break;
-		case 5: lie.gid = UINT32_MAX; break;
-		case 6: memcpy(lie.user_name, "a\nb", 4); break;
-		default: lie.tree.size_bytes = UINT64_MAX; break;
+		case 0:
+			memset(lie.arch, 'a', sizeof(lie.arch));
+			break;
+		case 1:
+			memset(lie.user_name, 'a', sizeof(lie.user_name));
+			break;
+		case 2:
+			memset(lie.user_home, '/', sizeof(lie.user_home));
+			break;
+		case 3:
+			memcpy(lie.user_home, "/a/../b", 8);
+			break;
+		case 4:
+			lie.uid = 65536;
+			break;
+		case 5:
+			lie.gid = UINT32_MAX;
+			break;
+		case 6:
+			memcpy(lie.user_name, "a\nb", 4);
+			break;
+		default:
+			lie.tree.size_bytes = UINT64_MAX;
+			break;
 		}
 		if (seal_check(&lie, &err) == 0)
 			fail_msg("%d", i);
@@ -498,7 +552,8 @@ static void a_lying_report_is_refused(void **state)
 	}
 }
 
-/* --- the store --------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------
+ */
 
 /* Stores an image with one file of this text, without confinement: that has its own test. */
 static void put_image(struct fixture *f, const char *name, const char *text, bool new_config,
@@ -508,8 +563,9 @@ static void put_image(struct fixture *f, const char *name, const char *text, boo
 	struct brig_err err = BRIG_ERR_INIT;
 	struct tree_digest d;
 	struct image_digest was;
-	struct image_config c = { .created = "2026-01-02T03:04:05Z", .arch = "amd64",
-				  .user.home = "/", .workdir = "/" };
+	struct image_config c = {
+		.created = "2026-01-02T03:04:05Z", .arch = "amd64", .user.home = "/", .workdir = "/"
+	};
 	assert_int_equal(stage_new(f->p.tmp, &s, &err), 0);
 	int root = publish_prepare(&f->p, &s, &err);
 	assert_true(root >= 0);
@@ -720,7 +776,8 @@ static void only_the_daemon_gets_through_to_images(void **state)
 	assert_int_equal(st.st_mode & 0007, 0);
 }
 
-/* --- leftovers --------------------------------------------------------------------------------- */
+/* --- leftovers ---------------------------------------------------------------------------------
+ */
 
 struct sweep_seen {
 	unsigned live, stale, removed, unknown;

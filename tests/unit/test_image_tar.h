@@ -33,9 +33,9 @@ struct tar_entry {
 	const char *link;
 	const void *data;
 	size_t size;
-	uint64_t claim;	      /* size in the header when it is not `size` */
-	unsigned mode;	      /* 0 = 0644 */
-	uint64_t uid, gid;    /* beyond what octal holds they are written in base 256 */
+	uint64_t claim;	   /* size in the header when it is not `size` */
+	unsigned mode;	   /* 0 = 0644 */
+	uint64_t uid, gid; /* beyond what octal holds they are written in base 256 */
 };
 
 static inline void tar_number(char *field, size_t width, uint64_t v)
@@ -134,7 +134,8 @@ static inline void tar_compress(struct tar *t, int (*filter)(struct archive *))
 	free(out);
 }
 
-/* --- the scratch directory --------------------------------------------------------------------- */
+/* --- the scratch directory ---------------------------------------------------------------------
+ */
 
 struct scratch {
 	char path[64]; /* absolute */

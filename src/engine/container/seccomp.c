@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * The last step of confinement, in the child that becomes the agent. The programs are constants of
+ * this binary: nothing is allocated or compiled here but what the kernel does for itself. It emulates
+ * a new filter for every system call number, to remember those that are always allowed, so the cost
+ * of installing one is the sum of its paths; tools/seccomp_compile.c keeps that small.
+ */
 #include "engine/container/seccomp.h"
 
 #include <errno.h>
@@ -11,20 +19,20 @@
 #include "payload_seccomp.h"
 #include "suid_seccomp.h"
 
-static int install(const struct sock_filter *filter, unsigned len)
+static int install(const struct sock_filter *filter, unsigned short len)
 {
 	const struct sock_fprog prog = {
-		.len = (unsigned short)len,
+		.len = len,
 		/* The kernel only reads it; the uapi type lacks the const. */
 		.filter = (struct sock_filter *)(uintptr_t)filter,
 	};
+	/* No flags: one thread, and the kernel's mitigations for filtered processes stay on. */
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u, &prog) < 0 ? -errno : 0;
 }
 
 int seccomp_install_payload(bool deny_suid)
 {
-	/* The narrow one first: the payload filter is what decides about the call that installs the
-	 * second. */
+	/* The small one first: it lets the call through that installs the other. */
 	int r = deny_suid ? install(suid_filter, SUID_FILTER_LEN) : 0;
 	return r < 0 ? r : install(payload_filter, PAYLOAD_FILTER_LEN);
 }
@@ -32,4 +40,9 @@ int seccomp_install_payload(bool deny_suid)
 const char *seccomp_payload_digest(void)
 {
 	return PAYLOAD_FILTER_SHA256;
+}
+
+unsigned seccomp_payload_allowed(void)
+{
+	return PAYLOAD_FILTER_ALLOWED;
 }
