@@ -17,9 +17,9 @@
 #define BRIG_CAP_BIT(cap) (1ull << (cap))
 
 /* What root inside may use: package managers, chown, su, chroot. */
-#define BRIG_CAPS_COMMAND                                                                         \
-	(BRIG_CAP_BIT(CAP_CHOWN) | BRIG_CAP_BIT(CAP_DAC_OVERRIDE) | BRIG_CAP_BIT(CAP_FOWNER) |    \
-	 BRIG_CAP_BIT(CAP_FSETID) | BRIG_CAP_BIT(CAP_KILL) | BRIG_CAP_BIT(CAP_SETGID) |           \
+#define BRIG_CAPS_COMMAND                                                                      \
+	(BRIG_CAP_BIT(CAP_CHOWN) | BRIG_CAP_BIT(CAP_DAC_OVERRIDE) | BRIG_CAP_BIT(CAP_FOWNER) | \
+	 BRIG_CAP_BIT(CAP_FSETID) | BRIG_CAP_BIT(CAP_KILL) | BRIG_CAP_BIT(CAP_SETGID) |        \
 	 BRIG_CAP_BIT(CAP_SETUID) | BRIG_CAP_BIT(CAP_SYS_CHROOT))
 
 /* The agent also needs SETPCAP, to empty the bounding set of a command. That it holds one more than

@@ -5,8 +5,9 @@
  * The channel is one nonblocking stream descriptor. It is read when epoll says so and written by a
  * task at the end of each round, so that everything one round produced leaves in one system call.
  *
- * Order on the wire is the order of the calls: tx_before remembers how much of the small-frame queue
- * was there when the data frame under way was chosen; the rest of the queue follows that frame.
+ * Order on the wire is the order of the calls: tx_before remembers how much of the small-frame
+ * queue was there when the data frame under way was chosen; the rest of the queue follows that
+ * frame.
  *
  * The receive buffer lies inside struct chan until a frame or a burst does not fit, and goes back
  * there when it is empty and no stream takes data: an idle agent holds one page for it.
@@ -160,8 +161,7 @@ int chan_receive(struct chan *c)
 		if (r < 0)
 			return r;
 		/* A full small buffer: more is coming than it is made for. */
-		if ((size_t)n == room && c->rx == c->rx_small &&
-		    rx_reserve(c, CHAN_RX_LARGE) < 0)
+		if ((size_t)n == room && c->rx == c->rx_small && rx_reserve(c, CHAN_RX_LARGE) < 0)
 			return -ENOMEM;
 		if ((size_t)n < room)
 			break;

@@ -2,8 +2,8 @@
 /*
  * chan.h: the agent's end of the channel.
  *
- * Receiving: bytes are parsed where they were read. The payload of STDIN and FS_DATA is handed on in
- * the pieces in which it comes; every other frame is handed on whole.
+ * Receiving: bytes are parsed where they were read. The payload of STDIN and FS_DATA is handed on
+ * in the pieces in which it comes; every other frame is handed on whole.
  *
  * Sending: small frames are copied into a queue. Data frames are lent by their source (an output's
  * ring, a file's read buffer) and written from there; one is under way at a time. Sources with
@@ -83,8 +83,8 @@ void chan_init(struct chan *c, int fd, struct agent *a);
 /* Does not close fd. */
 void chan_done(struct chan *c);
 
-/* Reads and dispatches, a bounded amount per call. 1 while the channel stands, 0 at its end, -EPROTO
- * for a broken rule. */
+/* Reads and dispatches, a bounded amount per call. 1 while the channel stands, 0 at its end,
+ * -EPROTO for a broken rule. */
 int chan_receive(struct chan *c);
 /* What epoll should report now. */
 uint32_t chan_events(const struct chan *c);

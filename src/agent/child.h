@@ -12,8 +12,8 @@ struct agent;
 /* Embedded in its owner. The child leads its own session and process group. */
 struct child {
 	pid_t pid;
-	/* Who asked for it, where that is a process inside (sudo); 0 = the host. The chain of parents of
-	 * what it starts continues there. */
+	/* Who asked for it, where that is a process inside (sudo); 0 = the host. The chain of
+	 * parents of what it starts continues there. */
 	pid_t asker;
 	/* The process has been reaped; the child is out of the list already. ru counts it and the
 	 * children it waited for. */

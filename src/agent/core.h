@@ -71,7 +71,7 @@ struct agent {
 	struct stream *bucket[STREAM_BUCKETS];
 	uint32_t nstreams;
 	bool attached;
-	bool is_init;     /* pid 1: orphans are ours, and -1 is the whole sandbox */
+	bool is_init;	  /* pid 1: orphans are ours, and -1 is the whole sandbox */
 	bool has_spawned; /* code of the tenant may be running */
 	int sigfd;
 	struct ev_io sig_io;

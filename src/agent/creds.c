@@ -49,7 +49,8 @@ int creds_self_init(struct creds_self *self)
 	return 0;
 }
 
-/* setfsuid() and setfsgid() report no error: asking for an impossible id returns the one in force. */
+/* setfsuid() and setfsgid() report no error: asking for an impossible id returns the one in force.
+ */
 static int fs_ids_set(const struct creds *c)
 {
 	setfsgid(c->gid);
@@ -87,8 +88,8 @@ void creds_leave(struct creds_self *self)
 {
 	if (!self->inside)
 		return;
-	/* First the ids: they bring the capabilities back. A group list that could not be changed on
-	 * the way in (EPERM) cannot be on the way out, and need not be. */
+	/* First the ids: they bring the capabilities back. A group list that could not be changed
+	 * on the way in (EPERM) cannot be on the way out, and need not be. */
 	if (fs_ids_set(&self->own) < 0)
 		abort();
 	if (setgroups(self->own.ngroups, self->own.groups) < 0) {
@@ -131,12 +132,13 @@ int creds_become(const struct creds *c)
 	 * shared with the parent. */
 	bool same = c->uid == geteuid() && c->gid == getegid(), root = geteuid() == 0;
 	if (root) {
-		int r = bounding_drop(c->uid ? BRIG_CAPS_AGENT : BRIG_CAPS_AGENT & ~BRIG_CAPS_COMMAND);
+		int r = bounding_drop(c->uid ? BRIG_CAPS_AGENT
+					     : BRIG_CAPS_AGENT & ~BRIG_CAPS_COMMAND);
 		if (r < 0)
 			return r;
 	}
-	/* Where one id is all there is (a user namespace without a range, an agent that is not root)
-	 * the groups cannot be changed, and the process has none to give away. */
+	/* Where one id is all there is (a user namespace without a range, an agent that is not
+	 * root) the groups cannot be changed, and the process has none to give away. */
 	if (syscall(SYS_setgroups, (unsigned long)c->ngroups, c->groups) < 0 &&
 	    !(errno == EPERM && same))
 		return -errno;

@@ -38,8 +38,8 @@ void creds_restore_dumpable(struct creds_self *self);
 
 /*
  * In a child before its exec: takes on ids and groups and gives up capabilities: all of them, in
- * every set, for a uid other than 0; for uid 0 all but BRIG_CAPS_COMMAND. Only system calls, so that
- * it may run in a child that shares the parent's memory. 0 or -errno.
+ * every set, for a uid other than 0; for uid 0 all but BRIG_CAPS_COMMAND. Only system calls, so
+ * that it may run in a child that shares the parent's memory. 0 or -errno.
  */
 int creds_become(const struct creds *c);
 

@@ -4,9 +4,9 @@
  * -------------------
  * One table says, for every frame that a host may send, its size and whether it belongs to the
  * channel or to a stream; dispatch_header() refuses what does not fit before a byte of payload is
- * waited for. A frame for a stream that is not open is dropped, not refused: the agent closes streams
- * on its own (a failed start, a finished file operation), and what the host sent before it knew is
- * still under way.
+ * waited for. A frame for a stream that is not open is dropped, not refused: the agent closes
+ * streams on its own (a failed start, a finished file operation), and what the host sent before it
+ * knew is still under way.
  */
 #include <errno.h>
 #include <string.h>
@@ -64,7 +64,8 @@ int dispatch_header(struct agent *a, const struct brig_frame_hdr *h)
 		return -EPROTO;
 	if ((r->target == TO_CHANNEL) != (h->stream == 0))
 		return -EPROTO;
-	/* The nonce comes first, so that nothing is answered to a host that is not there any more. */
+	/* The nonce comes first, so that nothing is answered to a host that is not there any more.
+	 */
 	return a->attached || h->type == BRIG_ATTACH ? 0 : -EPROTO;
 }
 
@@ -74,8 +75,8 @@ static int rx_attach(struct agent *a, const struct frame *f)
 	frame_struct(f, &m, sizeof(m));
 	if (m.magic != BRIG_ATTACH_MAGIC || m.reserved)
 		return -EPROTO;
-	/* A new host took the channel over. It granted nothing and knows no file operation; commands
-	 * wait for its REATTACH. */
+	/* A new host took the channel over. It granted nothing and knows no file operation;
+	 * commands wait for its REATTACH. */
 	for (unsigned i = 0; a->attached && i < STREAM_BUCKETS; i++)
 		for (struct stream *s = a->bucket[i], *next; s; s = next) {
 			next = s->next;

@@ -3,12 +3,13 @@
  * Theory of operation
  * -------------------
  * From the EXEC frame to a started process: the request is checked, the user is looked up in the
- * sandbox's files, the descriptors are made, the process is spawned. The strings of the request stay
- * in the receive buffer and are used there: a child that shares memory has called execve() when the
- * spawn returns, and a forked one has its own copy.
+ * sandbox's files, the descriptors are made, the process is spawned. The strings of the request
+ * stay in the receive buffer and are used there: a child that shares memory has called execve()
+ * when the spawn returns, and a forked one has its own copy.
  *
- * Whatever fails is answered with STARTED and a step; the stream is then closed. It is never a reason
- * to end the channel, because it may be the tenant's doing (a missing user, a full process table).
+ * Whatever fails is answered with STARTED and a step; the stream is then closed. It is never a
+ * reason to end the channel, because it may be the tenant's doing (a missing user, a full process
+ * table).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -132,7 +133,8 @@ static int stdio_open_tty(struct stdio *io, const struct exec_request *q, uid_t 
 	if (r < 0)
 		return r;
 	io->own[1] = io->own[2] = io->own[0];
-	/* Epoll knows a registration by its descriptor: input and output wait for different things. */
+	/* Epoll knows a registration by its descriptor: input and output wait for different things.
+	 */
 	io->in = fcntl(io->tty, F_DUPFD_CLOEXEC, 3);
 	io->out[0] = fcntl(io->tty, F_DUPFD_CLOEXEC, 3);
 	return io->in < 0 || io->out[0] < 0 ? -errno : 0;
@@ -192,8 +194,8 @@ static void exec_launch(struct agent *a, uint32_t id, struct exec_request *q, st
 	stdio_close_own(&io);
 	if (r == 0) {
 		x->tty = fd_steal(&io.tty);
-		r = exec_adopt(x, &s, fd_steal(&io.in), (int[2]){ fd_steal(&io.out[0]),
-								  fd_steal(&io.out[1]) });
+		r = exec_adopt(x, &s, fd_steal(&io.in),
+			       (int[2]){ fd_steal(&io.out[0]), fd_steal(&io.out[1]) });
 	}
 	stdio_done(&io);
 	if (r < 0)

@@ -9,7 +9,7 @@
 
 #include "base/fd.h"
 
-#define FLAGS_KNOWN                                                                       \
+#define FLAGS_KNOWN \
 	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_NOFOLLOW)
 
 void fs_reply(struct agent *a, uint32_t id, int err, uint32_t flags, uint64_t bytes,
@@ -22,8 +22,8 @@ void fs_reply(struct agent *a, uint32_t id, int err, uint32_t flags, uint64_t by
 /* Absolute from what the host wrote. */
 static int path_resolve(const struct user *u, const char *asked, char ret[PATH_MAX])
 {
-	int n = asked[0] == '/' ? snprintf(ret, PATH_MAX, "%s", asked) :
-				  snprintf(ret, PATH_MAX, "%s/%s", u->home, asked);
+	int n = asked[0] == '/' ? snprintf(ret, PATH_MAX, "%s", asked)
+				: snprintf(ret, PATH_MAX, "%s/%s", u->home, asked);
 	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
@@ -68,8 +68,8 @@ int fs_make_parents(const char *path)
 			continue;
 		memcpy(part, path, i);
 		part[i] = '\0';
-		/* An existing directory may be in a place where nothing can be made (EROFS, EACCES):
-		 * whether the path can be used shows in the end. */
+		/* An existing directory may be in a place where nothing can be made (EROFS,
+		 * EACCES): whether the path can be used shows in the end. */
 		if (mkdir(part, 0755) < 0 && errno != EEXIST) {
 			int err = errno;
 			struct stat st;

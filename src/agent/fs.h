@@ -26,7 +26,7 @@ struct fs_request {
 	struct brig_fs_req h;
 	struct user user;
 	struct creds creds;
-	const char *asked; /* the (last) path as the host wrote it */
+	const char *asked;  /* the (last) path as the host wrote it */
 	const char *target; /* SYMLINK: the text of the link */
 	char path[PATH_MAX];
 	char to[PATH_MAX]; /* MOVE */
@@ -88,7 +88,8 @@ size_t fs_entry_make(uint8_t *buf, const struct stat *st, const char *path, int 
 /* Makes the directories above path, mode 0755. 0 or -errno. */
 int fs_make_parents(const char *path);
 
-/* Start of the operations that go on: each answers for itself. With the request's credentials off. */
+/* Start of the operations that go on: each answers for itself. With the request's credentials off.
+ */
 void fs_read_open(struct agent *a, const struct fs_request *q);
 void fs_write_open(struct agent *a, const struct fs_request *q);
 void fs_list_open(struct agent *a, const struct fs_request *q);

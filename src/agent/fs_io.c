@@ -3,10 +3,10 @@
  * Theory of operation
  * -------------------
  * READ is a source of the channel: when its turn comes and there is credit, the next piece of the
- * file is read into a buffer of the operation and lent. WRITE takes the data as it arrives and writes
- * it at once; what was written is granted again. Both move the data with the credentials of the user
- * (a write clears set-id bits only if the writer may not keep them, and files under /proc look at
- * their reader).
+ * file is read into a buffer of the operation and lent. WRITE takes the data as it arrives and
+ * writes it at once; what was written is granted again. Both move the data with the credentials of
+ * the user (a write clears set-id bits only if the writer may not keep them, and files under /proc
+ * look at their reader).
  *
  * Only regular files are opened: a FIFO, socket or device could block, or do something, by being
  * opened. The name is looked at first and the descriptor again, because the tenant may exchange the

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * A tree is walked depth first with one open directory per level, by descriptor and without following
- * links, so that a directory that the tenant exchanges for a link meanwhile leads nowhere. Each slice
- * goes on where the last one stopped: at the end of its time, or at the end of the credit, with the
- * entry that did not fit kept for later.
+ * A tree is walked depth first with one open directory per level, by descriptor and without
+ * following links, so that a directory that the tenant exchanges for a link meanwhile leads
+ * nowhere. Each slice goes on where the last one stopped: at the end of its time, or at the end of
+ * the credit, with the entry that did not fit kept for later.
  *
  * A directory below the first that cannot be read does not end the listing; the first such error is
  * reported at the end.
@@ -37,7 +37,7 @@ struct fs_list {
 	int err; /* first directory that could not be read */
 	char err_path[PATH_MAX];
 	char path[PATH_MAX]; /* of the entry at hand */
-	size_t pending;      /* its payload's length, waiting for credit */
+	size_t pending;	     /* its payload's length, waiting for credit */
 	uint8_t entry[FS_ENTRY_MAX];
 };
 

@@ -2,13 +2,13 @@
 /*
  * Theory of operation
  * -------------------
- * A tree is emptied from the bottom with one open directory at a time. Down goes by openat() without
- * following links; up goes by "..", and only if what is there is the directory that was left. A
- * tenant who moves directories about meanwhile gets an error, not a removal elsewhere. So the depth
- * costs memory for the names of the way (bounded), and no descriptors.
+ * A tree is emptied from the bottom with one open directory at a time. Down goes by openat()
+ * without following links; up goes by "..", and only if what is there is the directory that was
+ * left. A tenant who moves directories about meanwhile gets an error, not a removal elsewhere. So
+ * the depth costs memory for the names of the way (bounded), and no descriptors.
  *
- * After a return the directory is read from its start again: everything before the place it was left
- * at is gone. The first error ends the removal.
+ * After a return the directory is read from its start again: everything before the place it was
+ * left at is gone. The first error ends the removal.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,7 +36,7 @@ struct fs_remove {
 	DIR *dir; /* of way[depth] */
 	struct step *way;
 	unsigned depth, cap;
-	int parent; /* of the whole tree */
+	int parent;		   /* of the whole tree */
 	char failed[NAME_MAX + 2]; /* the name that could not be removed */
 };
 
@@ -87,8 +87,7 @@ static int way_down(struct fs_remove *rm, int at, const char *name)
 		rm->way = way;
 		rm->cap = cap;
 	}
-	AUTO_FD fd = openat(at, name,
-			    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	AUTO_FD fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	AUTO_FREE char *copy = strdup(name);

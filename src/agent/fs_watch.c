@@ -3,14 +3,14 @@
  * Theory of operation
  * -------------------
  * One inotify instance per watched directory. Its events are read only while there is credit for
- * them; the kernel's queue holds the rest and says so when it overflows. Events are passed on as they
- * come, not coalesced.
+ * them; the kernel's queue holds the rest and says so when it overflows. Events are passed on as
+ * they come, not coalesced.
  *
  * Recursive: a table maps watch descriptors to paths below the watched directory. A directory that
- * appears is watched and then listed once, because entries may have been made in it before the watch
- * stood; such an entry may be reported twice. A directory that is moved away takes the watches below
- * it along: they are removed, since their paths are no longer true. Beyond WATCHES_MAX directories,
- * events are lost and OVERFLOW says so.
+ * appears is watched and then listed once, because entries may have been made in it before the
+ * watch stood; such an entry may be reported twice. A directory that is moved away takes the
+ * watches below it along: they are removed, since their paths are no longer true. Beyond
+ * WATCHES_MAX directories, events are lost and OVERFLOW says so.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -25,8 +25,8 @@
 
 #define WATCHES_MAX 1024u
 #define DEPTH_MAX 32u
-#define EVENTS                                                                             \
-	(IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |     \
+#define EVENTS                                                                         \
+	(IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | \
 	 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK)
 /* One read of the kernel's queue. */
 #define QUEUE_READ 4096u
@@ -45,7 +45,7 @@ struct fs_watch {
 	unsigned n, cap;
 	size_t root_len;
 	char path[PATH_MAX * 2]; /* the watched directory, and what is being looked at below it */
-	size_t at, have;         /* events read and not yet passed on */
+	size_t at, have;	 /* events read and not yet passed on */
 	uint8_t queue[QUEUE_READ] __attribute__((aligned(8)));
 };
 
@@ -167,8 +167,8 @@ static int watch_add_tree(struct fs_watch *w, const char *rel, bool tell, unsign
 /* What is in the new directory already: subdirectories are watched, and entries told. */
 static int watch_scan(struct fs_watch *w, const char *rel, bool tell, unsigned depth)
 {
-	int fd = open(w->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC |
-				       (rel[0] ? O_NOFOLLOW : 0));
+	int fd = open(w->path,
+		      O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC | (rel[0] ? O_NOFOLLOW : 0));
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 	int r = 0;

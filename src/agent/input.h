@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * input.h: the stdin of a command. The host may send as far as it was granted; what the pipe does not
- * take at once waits here, never more than the window. Written bytes are granted again.
+ * input.h: the stdin of a command. The host may send as far as it was granted; what the pipe does
+ * not take at once waits here, never more than the window. Written bytes are granted again.
  */
 #ifndef BRIG_AGENT_INPUT_H
 #define BRIG_AGENT_INPUT_H
@@ -24,9 +24,9 @@ struct input {
 	struct ev_io io;
 	struct buf waiting;
 	uint32_t credit; /* the host may send */
-	uint32_t owed;   /* written, and not granted again yet */
+	uint32_t owed;	 /* written, and not granted again yet */
 	bool tty;
-	bool open; /* the host has not sent EOF */
+	bool open;     /* the host has not sent EOF */
 	bool mid_line; /* tty: the last byte was no newline */
 	bool grown;
 };

@@ -4,8 +4,8 @@
  * -------------------
  * brig-agent is the first process of a sandbox: uid 0 of its user namespace with BRIG_CAPS_AGENT,
  * under the sandbox's system call filter and no_new_privs. It serves one channel to the host and
- * starts, feeds and reaps the commands of the tenant. Nothing it does is trusted by the host, and it
- * needs nothing that the tenant could not do to itself.
+ * starts, feeds and reaps the commands of the tenant. Nothing it does is trusted by the host, and
+ * it needs nothing that the tenant could not do to itself.
  *
  * One thread, one loop. The channel, the outputs and inputs of commands, the report of a spawn,
  * inotify and the sudo socket are descriptors of it; the end of a child comes through a signalfd.

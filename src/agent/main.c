@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * brig-agent: the first process inside a sandbox. Two entrances: without arguments it serves the
- * channel on descriptor 3 (tiers that exec it); as --stage it is the template process of the container
- * tier, whose clones become agents without an exec (engine/container/stage.h).
+ * channel on descriptor 3 (tiers that exec it); as --stage it is the template process of the
+ * container tier, whose clones become agents without an exec (engine/container/stage.h).
  */
 #include <stdio.h>
 #include <string.h>

@@ -13,8 +13,8 @@
 
 /* Bytes of one STDOUT frame, whole pages so that the pipe's pages are taken whole. */
 #define READ_MAX (BRIG_FRAME_MAX - 4096u)
-/* A default pipe: who fills it gains from a larger one. Not for every pipe from the start: the pages
- * of all pipes of a user are limited (fs.pipe-user-pages-soft). */
+/* A default pipe: who fills it gains from a larger one. Not for every pipe from the start: the
+ * pages of all pipes of a user are limited (fs.pipe-user-pages-soft). */
 #define PIPE_DEFAULT 65536
 #define PIPE_LARGE (1024 * 1024)
 /* What is taken from a terminal that does not tell how much it holds. */
@@ -47,8 +47,8 @@ static bool output_loses(const struct output *o)
 
 static uint32_t output_room(const struct output *o)
 {
-	return output_loses(o) ? o->size - o->pinned :
-				 o->size - o->pinned - (uint32_t)(o->end - o->sent);
+	return output_loses(o) ? o->size - o->pinned
+			       : o->size - o->pinned - (uint32_t)(o->end - o->sent);
 }
 
 static uint64_t output_oldest(const struct output *o)
@@ -237,7 +237,8 @@ void output_finish(struct output *o)
 	int held = 0;
 	if (o->eof || o->last >= 0)
 		return;
-	/* A descendant that writes on must not delay the end: what lies in the pipe now is the rest. */
+	/* A descendant that writes on must not delay the end: what lies in the pipe now is the
+	 * rest. */
 	if (isatty(o->fd) || ioctl(o->fd, FIONREAD, &held) < 0)
 		held = TTY_LAST;
 	o->last = held;

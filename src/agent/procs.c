@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  * -------------------
- * /proc is read into a table; kernel threads and other sandboxes do not appear in it. What is to die
- * gets SIGKILL, and the table is read again until it shows nobody that was not killed before: a
+ * /proc is read into a table; kernel threads and other sandboxes do not appear in it. What is to
+ * die gets SIGKILL, and the table is read again until it shows nobody that was not killed before: a
  * process may have forked between the reading and the signal. A tenant that forks faster than this
  * is not caught here but by the end of its sandbox; the rounds are bounded.
  *
@@ -58,10 +58,11 @@ static bool proc_read(const char *pid, struct proc *ret)
 	char *at = strrchr(text, ')'), state;
 	int ppid, pgid, sid;
 	unsigned long long start;
-	if (!at || sscanf(at + 1,
-			  " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
-			  "%llu",
-			  &state, &ppid, &pgid, &sid, &start) != 5)
+	if (!at ||
+	    sscanf(at + 1,
+		   " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+		   "%llu",
+		   &state, &ppid, &pgid, &sid, &start) != 5)
 		return false;
 	*ret = (struct proc){
 		.pid = (pid_t)strtol(pid, NULL, 10),
@@ -122,7 +123,8 @@ static pid_t parent_of(const struct agent *a, const struct proc *p)
 	return p->ppid;
 }
 
-static bool belongs_to(const struct agent *a, const struct table *t, const struct proc *p, pid_t main)
+static bool belongs_to(const struct agent *a, const struct table *t, const struct proc *p,
+		       pid_t main)
 {
 	for (int i = 0; p && i < CHAIN_MAX; i++) {
 		if (p->pid == main || p->sid == main || p->pgid == main)

@@ -35,8 +35,8 @@ int pty_open(uid_t uid, uint16_t rows, uint16_t cols, int *ret_master, int *ret_
 	AUTO_FD slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0)
 		return -errno;
-	/* So that the user's programs can open it again. It is theirs already where the agent runs as
-	 * that user and may not give it away. */
+	/* So that the user's programs can open it again. It is theirs already where the agent runs
+	 * as that user and may not give it away. */
 	struct stat st;
 	if (fchown(slave, uid, (gid_t)-1) < 0 && (fstat(slave, &st) < 0 || st.st_uid != uid))
 		return -EPERM;

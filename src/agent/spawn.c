@@ -11,9 +11,9 @@
  * before its exec, and with it an agent that waits for it. The forked child reports through a pipe
  * that its exec closes, and the agent goes on serving.
  *
- * Sharing memory is safe for the time it lasts. No code of the tenant runs yet; the child makes only
- * system calls and writes to its own stack and to *s; and when it changes its ids, the kernel makes
- * the shared memory undumpable first (commit_creds), which the agent undoes afterwards.
+ * Sharing memory is safe for the time it lasts. No code of the tenant runs yet; the child makes
+ * only system calls and writes to its own stack and to *s; and when it changes its ids, the kernel
+ * makes the shared memory undumpable first (commit_creds), which the agent undoes afterwards.
  *
  * The OOM score is set by the agent after the exec: with shared memory the kernel would change the
  * agent's as well, and the exec'd program need not wait for it.
@@ -51,8 +51,8 @@ static const char default_path[] = "/usr/local/bin:/usr/bin:/bin";
 /* The child's stack: the path being tried, and room for the calls below it. */
 #define CHILD_STACK (PATH_MAX + 16384)
 
-/* AddressSanitizer keeps a map of the stack in memory; a child that shares memory and leaves by exec
- * would leave its marks in it. */
+/* AddressSanitizer keeps a map of the stack in memory; a child that shares memory and leaves by
+ * exec would leave its marks in it. */
 #if defined(__SANITIZE_ADDRESS__)
 #define MAY_SHARE_MEMORY false
 #elif defined(__has_feature)
@@ -127,7 +127,8 @@ static int exec_script(const struct spawn *s, const char *path)
 	argv[1] = script;
 	execve(shell, argv, s->args->envp);
 	argv[1] = first;
-	/* The caller asked for the script; that its interpreter is missing is the script's fault. */
+	/* The caller asked for the script; that its interpreter is missing is the script's fault.
+	 */
 	return -ENOEXEC;
 }
 

@@ -40,11 +40,11 @@ struct spawn_result {
 
 struct spawn {
 	const struct spawn_args *args;
-	const char *file; /* NULL = argv[0] */
+	const char *file;	/* NULL = argv[0] */
 	const char *cwd, *home; /* cwd "" = home, or / where that is missing */
 	struct creds creds;
-	int fd[3];  /* become 0, 1, 2; may be equal to each other; stay open in the agent */
-	bool tty;   /* fd[0] becomes the controlling terminal */
+	int fd[3]; /* become 0, 1, 2; may be equal to each other; stay open in the agent */
+	bool tty;  /* fd[0] becomes the controlling terminal */
 
 	/* Out. */
 	pid_t pid;
@@ -53,9 +53,9 @@ struct spawn {
 };
 
 /*
- * Starts the process. 0, and then either s->result says how it went or s->report_fd becomes readable
- * when it is known; or -errno of pipe or clone. After a failed exec the process still has to be
- * reaped.
+ * Starts the process. 0, and then either s->result says how it went or s->report_fd becomes
+ * readable when it is known; or -errno of pipe or clone. After a failed exec the process still has
+ * to be reaped.
  */
 int spawn_start(struct agent *a, struct spawn *s);
 /* Reads and closes report_fd. */

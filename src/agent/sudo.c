@@ -89,7 +89,8 @@ static int service_open(void)
 	/* A NUL first, and none after it: the name is as long as the address says. */
 	memcpy(addr.sun_path + 1, SUDO_SOCKET, sizeof(SUDO_SOCKET) - 1);
 	AUTO_FD fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, n) < 0 || listen(fd, 2 * MONITORS_MAX) < 0)
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, n) < 0 ||
+	    listen(fd, 2 * MONITORS_MAX) < 0)
 		return -errno;
 	return fd_steal(&fd);
 }

@@ -13,8 +13,9 @@
 
 struct agent;
 
-/* Listens, if it does not yet; called when a command has been started (a client that is faster tries
- * again). A failure (another agent has the name, no memory) leaves the sandbox without sudo. */
+/* Listens, if it does not yet; called when a command has been started (a client that is faster
+ * tries again). A failure (another agent has the name, no memory) leaves the sandbox without sudo.
+ */
 void sudo_listen(struct agent *a);
 void sudo_stop(struct agent *a);
 

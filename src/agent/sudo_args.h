@@ -10,12 +10,12 @@ enum sudo_verb { SUDO_RUN, SUDO_VALIDATE, SUDO_NOTHING, SUDO_HELP, SUDO_VERSION 
 
 struct sudo_args {
 	enum sudo_verb verb;
-	const char *user, *group;     /* -u, -g; NULL = root, its group */
-	const char *directory;        /* -D; NULL = where we are */
-	const char *preserve_list;    /* --preserve-env=A,B; NULL = none */
-	bool preserve, set_home;      /* -E, -H */
-	bool shell, login;            /* -s, -i */
-	char **assign;                /* VAR=value words */
+	const char *user, *group;  /* -u, -g; NULL = root, its group */
+	const char *directory;	   /* -D; NULL = where we are */
+	const char *preserve_list; /* --preserve-env=A,B; NULL = none */
+	bool preserve, set_home;   /* -E, -H */
+	bool shell, login;	   /* -s, -i */
+	char **assign;		   /* VAR=value words */
 	size_t nassign;
 	char **command; /* up to a NULL; command[0] NULL = none */
 };

@@ -8,8 +8,8 @@
  * do anything as root, so that the environment can be made here.
  *
  * The environment is sudo's default: a fresh one with TERM, the locale and the window size kept, or
- * with -E all of it. PATH is always the secure one. Not there: passwords, a sudoers language, -l, -b,
- * -e, I/O logging. Job control: stopping stops the command and then brig-sudo.
+ * with -E all of it. PATH is always the secure one. Not there: passwords, a sudoers language, -l,
+ * -b, -e, I/O logging. Job control: stopping stops the command and then brig-sudo.
  */
 #include <errno.h>
 #include <poll.h>
@@ -90,7 +90,8 @@ static int in_list(const char *list, const char *name, size_t n)
 /* Variables that are never taken over: made by us, or by the command line. */
 static int is_ours(const struct sudo_args *a, const char *name, size_t n, int keep_home)
 {
-	static const char made[] = "PATH,USER,LOGNAME,SHELL,SUDO_USER,SUDO_UID,SUDO_GID,SUDO_COMMAND";
+	static const char made[] =
+		"PATH,USER,LOGNAME,SHELL,SUDO_USER,SUDO_UID,SUDO_GID,SUDO_COMMAND";
 	for (size_t i = 0; i < a->nassign; i++)
 		if (strncmp(a->assign[i], name, n) == 0 && a->assign[i][n] == '=')
 			return 1;
@@ -99,8 +100,9 @@ static int is_ours(const struct sudo_args *a, const char *name, size_t n, int ke
 
 static int is_kept(const struct sudo_args *a, const char *name, size_t n)
 {
-	static const char kept[] = "TERM,COLORTERM,LANG,LANGUAGE,TZ,DISPLAY,XAUTHORITY,COLUMNS,LINES,"
-				   "LS_COLORS,PS1,PS2";
+	static const char kept[] =
+		"TERM,COLORTERM,LANG,LANGUAGE,TZ,DISPLAY,XAUTHORITY,COLUMNS,LINES,"
+		"LS_COLORS,PS1,PS2";
 	if (a->login)
 		return in_list("TERM,COLORTERM", name, n) || in_list(a->preserve_list, name, n);
 	return a->preserve || in_list(kept, name, n) || strncmp(name, "LC_", 3) == 0 ||
@@ -156,10 +158,12 @@ static void put_environment(struct build *q, const struct sudo_args *a, const st
 }
 
 /* file, argv. Returns what SUDO_COMMAND is to say. */
-static const char *put_command(struct build *q, const struct sudo_args *a, const struct user *target)
+static const char *put_command(struct build *q, const struct sudo_args *a,
+			       const struct user *target)
 {
 	const char *env_shell = getenv("SHELL");
-	const char *shell = a->shell && env_shell && env_shell[0] == '/' ? env_shell : target->shell;
+	const char *shell =
+		a->shell && env_shell && env_shell[0] == '/' ? env_shell : target->shell;
 	if (!a->shell && !a->login) {
 		put(q, "");
 		for (char **w = a->command; *w; w++)
@@ -239,7 +243,8 @@ static int refused(const struct sudo_reply *m, const struct sudo_args *a)
 {
 	const char *command = a->command[0] ? a->command[0] : "shell";
 	if (m->step == 0 && m->err == EPERM)
-		complain("not allowed: the user is neither in the group sudo nor in " SUDO_USERS_FILE,
+		complain("not allowed: the user is neither in the group sudo nor "
+			 "in " SUDO_USERS_FILE,
 			 NULL);
 	else if (m->step == BRIG_STEP_EXEC && m->err == ENOENT)
 		complain(command, "command not found");
@@ -267,8 +272,8 @@ static int end_like(int status)
 	return 128 + sig;
 }
 
-static const int relayed[] = { SIGHUP,	SIGINT,	 SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
-			       SIGALRM, SIGTSTP, SIGCONT, SIGWINCH };
+static const int relayed[] = { SIGHUP,	SIGINT,	 SIGQUIT, SIGTERM, SIGUSR1,
+			       SIGUSR2, SIGALRM, SIGTSTP, SIGCONT, SIGWINCH };
 
 static int signals_open(void)
 {
@@ -286,7 +291,8 @@ static void signal_relay(int conn, int sigfd)
 	struct signalfd_siginfo si;
 	if (read(sigfd, &si, sizeof(si)) != sizeof(si))
 		return;
-	/* The command leads a session of its own: by the rules of orphaned groups only SIGSTOP stops it. */
+	/* The command leads a session of its own: by the rules of orphaned groups only SIGSTOP
+	 * stops it. */
 	struct sudo_signal m = { .sig = si.ssi_signo == SIGTSTP ? SIGSTOP : si.ssi_signo };
 	fd_send(conn, &m, sizeof(m), NULL, 0);
 	/* The caller's shell waits for us to stop, too. */

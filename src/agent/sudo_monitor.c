@@ -7,10 +7,10 @@
  * belongs to the one who asked. It is not traceable by commands for the same reason as the agent
  * (caps.h).
  *
- * The command leads a session of its own without a controlling terminal, though its stdio may be the
- * caller's: reading, writing and the window size work, signals of the keyboard reach the caller's
- * group and are relayed by brig-sudo, job control inside the command does not work, and /dev/tty
- * cannot be opened.
+ * The command leads a session of its own without a controlling terminal, though its stdio may be
+ * the caller's: reading, writing and the window size work, signals of the keyboard reach the
+ * caller's group and are relayed by brig-sudo, job control inside the command does not work, and
+ * /dev/tty cannot be opened.
  */
 #include <errno.h>
 #include <poll.h>
@@ -109,7 +109,8 @@ static void signal_relay(int conn, pid_t group, bool *ret_gone)
 /* Until the command has ended; its wait status. */
 static int command_attend(int conn, int sigfd, pid_t pid)
 {
-	struct pollfd p[2] = { { .fd = conn, .events = POLLIN }, { .fd = sigfd, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = conn, .events = POLLIN },
+			       { .fd = sigfd, .events = POLLIN } };
 	struct signalfd_siginfo si;
 	int status;
 	for (;;) {

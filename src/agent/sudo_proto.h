@@ -2,14 +2,15 @@
 /*
  * sudo_proto.h: what brig-sudo, inside a sandbox, asks of the agent.
  *
- * A set-id sudo cannot work under no_new_privs, so root is not gained but asked for: the agent, which
- * is root of the sandbox, starts the command. One sequenced-packet connection to the abstract name
- * SUDO_SOCKET per command. The client's first packet is struct sudo_request and its strings with the
- * three stdio descriptors (SCM_RIGHTS). The answers are struct sudo_reply: REFUSED, or STARTED and at
- * the end EXITED. After STARTED the client may send struct sudo_signal. Who asks is what the kernel
- * says (SO_PEERCRED). The connection's end kills the command.
+ * A set-id sudo cannot work under no_new_privs, so root is not gained but asked for: the agent,
+ * which is root of the sandbox, starts the command. One sequenced-packet connection to the abstract
+ * name SUDO_SOCKET per command. The client's first packet is struct sudo_request and its strings
+ * with the three stdio descriptors (SCM_RIGHTS). The answers are struct sudo_reply: REFUSED, or
+ * STARTED and at the end EXITED. After STARTED the client may send struct sudo_signal. Who asks is
+ * what the kernel says (SO_PEERCRED). The connection's end kills the command.
  *
- * Allowed is root, a member of the group `sudo`, and who is named by a line of SUDO_USERS_FILE; as in
+ * Allowed is root, a member of the group `sudo`, and who is named by a line of SUDO_USERS_FILE; as
+ * in
  * "%sudo ALL=(ALL:ALL) NOPASSWD: ALL". There are no other rules.
  */
 #ifndef BRIG_AGENT_SUDO_PROTO_H
@@ -43,8 +44,8 @@ struct sudo_signal {
 enum sudo_answer { SUDO_REFUSED = 1, SUDO_STARTED = 2, SUDO_EXITED = 3 };
 struct sudo_reply {
 	uint32_t answer;
-	int32_t err;     /* REFUSED: errno; with step 0, EPERM = not allowed, EPROTO = malformed */
-	uint32_t step;   /* REFUSED: enum brig_exec_step */
+	int32_t err;	 /* REFUSED: errno; with step 0, EPERM = not allowed, EPROTO = malformed */
+	uint32_t step;	 /* REFUSED: enum brig_exec_step */
 	uint32_t status; /* EXITED: as from wait() */
 };
 _Static_assert(sizeof(struct sudo_reply) == 16, "wire");

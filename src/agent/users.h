@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * users.h: users and groups as the sandbox's own /etc/passwd and /etc/group name them. Both files
- * belong to the tenant: at most a bounded part of each is read, lines that are too long or malformed
- * are passed over, and nothing is cached.
+ * belong to the tenant: at most a bounded part of each is read, lines that are too long or
+ * malformed are passed over, and nothing is cached.
  */
 #ifndef BRIG_AGENT_USERS_H
 #define BRIG_AGENT_USERS_H
@@ -27,8 +27,8 @@ struct user {
 
 /*
  * spec is NAME, UID, NAME:GROUP or UID:GID; "" is uid 0. A name wins over a number of the same
- * spelling. A uid without an entry has gid 0, home "/" and shell /bin/sh, as in Docker. With a GROUP
- * there are no supplementary groups. 0, -ENOENT for an unknown user or group.
+ * spelling. A uid without an entry has gid 0, home "/" and shell /bin/sh, as in Docker. With a
+ * GROUP there are no supplementary groups. 0, -ENOENT for an unknown user or group.
  */
 int user_lookup(const char *spec, struct user *ret);
 

@@ -4,7 +4,8 @@
  * -------------------
  * Pure functions without state, used by the client on what a person typed and by whatever prints a
  * quantity. A number is read as digits[.digits] into an integer and a decimal fraction, and scaled
- * by its unit in 128-bit integers: floating point would turn "0.7t" into a size that nobody asked for.
+ * by its unit in 128-bit integers: floating point would turn "0.7t" into a size that nobody asked
+ * for.
  */
 #include "base/size.h"
 
@@ -23,7 +24,7 @@ __extension__ typedef unsigned __int128 u128;
 struct decimal {
 	uint64_t whole;
 	uint64_t part, ten; /* the fraction is part / ten */
-	bool too_large;     /* `whole` does not fit; the form is still checked to its end */
+	bool too_large;	    /* `whole` does not fit; the form is still checked to its end */
 };
 
 static bool is_digit(char c)
@@ -123,7 +124,7 @@ int size_parse_ms(const char *text, uint64_t *ret_ms)
 	const char *p = text;
 	uint64_t ms = 0;
 	size_t next = 0; /* units before this one are used up */
-	int bad = 0;     /* the first -ERANGE or -EDOM; a malformed text is reported before it */
+	int bad = 0;	 /* the first -ERANGE or -EDOM; a malformed text is reported before it */
 	if (!*p)
 		return -EINVAL;
 	while (*p) {

@@ -20,8 +20,8 @@
 /* "512m", "1.5GiB", "4096": a decimal number and one of b k m g t p, each but b optionally followed
  * by "b" or "ib", in any case. Every unit is a power of 1024, as with Docker. */
 int size_parse_bytes(const char *text, uint64_t *ret_bytes);
-/* "90s", "1m30s", "1.5h", "250ms", "2d": numbers with units, the larger unit first, each at most once;
- * a number alone is in seconds, as with timeout(1). */
+/* "90s", "1m30s", "1.5h", "250ms", "2d": numbers with units, the larger unit first, each at most
+ * once; a number alone is in seconds, as with timeout(1). */
 int size_parse_ms(const char *text, uint64_t *ret_ms);
 /* "1.5": CPUs with at most three decimals, in thousandths. */
 int size_parse_cpus(const char *text, uint64_t *ret_milli);

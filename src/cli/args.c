@@ -3,12 +3,12 @@
  * Theory of operation
  * -------------------
  * Reads one verb's arguments by its table of flags: --name value, --name=value, -n value, -nvalue,
- * -n=value, joined switches (-it), "--" before operands. A switch takes "=true" or "=false" and never
- * the next word. Long names are not abbreviated: a script written today must not change its meaning
- * when a flag is added tomorrow.
+ * -n=value, joined switches (-it), "--" before operands. A switch takes "=true" or "=false" and
+ * never the next word. Long names are not abbreviated: a script written today must not change its
+ * meaning when a flag is added tomorrow.
  *
- * Operands are moved to the front of argv in their order. Where `first_ends` is set the first operand
- * ends the flags, because what follows is somebody else's command line.
+ * Operands are moved to the front of argv in their order. Where `first_ends` is set the first
+ * operand ends the flags, because what follows is somebody else's command line.
  */
 #include <errno.h>
 #include <stdlib.h>

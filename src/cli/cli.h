@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cli.h: what a verb of the command line is. Each cmd_<verb>.c exports one const struct cmd; the
- * table in commands.c lists them. A verb declares its flags once, and parsing, --help, man pages and
- * shell completions are all made from that declaration.
+ * table in commands.c lists them. A verb declares its flags once, and parsing, --help, man pages
+ * and shell completions are all made from that declaration.
  *
  * A verb's options are a plain struct, zeroed before parsing; each flag says where its value goes.
  */
@@ -21,7 +21,7 @@
 /* One invocation. */
 struct cli {
 	const struct cmd *cmd; /* NULL before it is known */
-	bool json;             /* -o json */
+	bool json;	       /* -o json */
 	bool printed_error;    /* one error per invocation is enough */
 };
 
@@ -57,32 +57,37 @@ struct strlist {
 
 struct flag {
 	const char *name; /* without "--"; NULL ends a table */
-	char letter;      /* 0 = none */
+	char letter;	  /* 0 = none */
 	enum flag_kind kind;
-	size_t at;           /* offsetof in the options of the verb */
+	size_t at;	     /* offsetof in the options of the verb */
 	const char *arg;     /* name of the value in help; NULL for FLAG_BOOL and FLAG_TRI */
 	const char *help;    /* one sentence without full stop; FLAG_LIMIT adds default and range */
 	const char *choices; /* "table json": the only values accepted; NULL = any */
 	enum complete complete;
 	unsigned limit; /* FLAG_LIMIT: index into the table of limit.h */
-	bool hidden;    /* for brig itself: in no help */
+	bool hidden;	/* for brig itself: in no help */
 };
-#define FLAG_END { .name = NULL }
+#define FLAG_END             \
+	{                    \
+		.name = NULL \
+	}
 
-#define FLAG_OUTPUT_ROW                                                        \
-	{ .name = "output", .letter = 'o', .kind = FLAG_OUTPUT, .arg = "FORMAT", \
-	  .choices = "table json", .help = "print a table for people or JSON for programs" }
+#define FLAG_OUTPUT_ROW                                                                          \
+	{                                                                                        \
+		.name = "output", .letter = 'o', .kind = FLAG_OUTPUT, .arg = "FORMAT",           \
+		.choices = "table json", .help = "print a table for people or JSON for programs" \
+	}
 
 struct cmd {
 	const char *name, *alias; /* alias may be NULL */
-	const char *operands;     /* "SANDBOX...", "" = none */
-	const char *summary;      /* one line, imperative, without full stop */
-	const char *about;        /* paragraphs separated by an empty line; NULL = none */
+	const char *operands;	  /* "SANDBOX...", "" = none */
+	const char *summary;	  /* one line, imperative, without full stop */
+	const char *about;	  /* paragraphs separated by an empty line; NULL = none */
 	const struct flag *flags; /* NULL = none */
 	size_t opts_size;
 	int min_args, max_args; /* operands; max -1 = any number */
-	bool first_ends;        /* options end at the first operand: what follows is a command */
-	bool raw;               /* arguments are handed on untouched */
+	bool first_ends;	/* options end at the first operand: what follows is a command */
+	bool raw;		/* arguments are handed on untouched */
 	bool hidden;
 	enum complete complete; /* of the operands */
 	/* Returns the exit code of brig. */

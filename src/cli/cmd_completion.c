@@ -2,9 +2,10 @@
 /*
  * cmd_completion.c: `brig completion SHELL`: completion scripts from the table of verbs.
  *
- * Theory of operation: the scripts carry the verbs and flags as words; names of sandboxes and images are
- * asked for when they are needed, by `brig ls` and `brig image ls`. Whatever could mean something to a shell
- * is quoted here: the tables hold plain words and sentences, but sentences have apostrophes.
+ * Theory of operation: the scripts carry the verbs and flags as words; names of sandboxes and
+ * images are asked for when they are needed, by `brig ls` and `brig image ls`. Whatever could mean
+ * something to a shell is quoted here: the tables hold plain words and sentences, but sentences
+ * have apostrophes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,9 @@
 #include "cli/cli.h"
 #include "cli/limit.h"
 
-#define NAMES "command brig ls -o json 2>/dev/null | sed -n 's/^ *\"\\(id\\|name\\)\": \"\\(.*\\)\".*/\\2/p'"
+#define NAMES                                                                      \
+	"command brig ls -o json 2>/dev/null | sed -n 's/^ *\"\\(id\\|name\\)\": " \
+	"\"\\(.*\\)\".*/\\2/p'"
 #define IMAGES "command brig image ls 2>/dev/null | awk 'NR > 1 { print $1 }'"
 
 static bool takes_value(const struct flag *f)
@@ -179,7 +182,8 @@ static const char *zsh_action(enum complete complete)
 
 static void zsh_flag(const struct flag *f)
 {
-	const char *arg = f->kind == FLAG_LIMIT ? limit_arg_name(limit_get(f->limit)->kind) : f->arg;
+	const char *arg =
+		f->kind == FLAG_LIMIT ? limit_arg_name(limit_get(f->limit)->kind) : f->arg;
 	const char *repeat = f->kind == FLAG_LIST ? "*" : "";
 	const char *names[2] = { NULL, NULL };
 	char letter[3] = { '-', f->letter, 0 }, name[64];
@@ -246,7 +250,8 @@ static void complete_zsh(void)
 		if (!(*c)->hidden)
 			zsh_cmd(*c);
 	printf("\tesac\n}\n"
-	       "if [ \"$funcstack[1]\" = _brig ]; then _brig \"$@\"; else compdef _brig brig; fi\n");
+	       "if [ \"$funcstack[1]\" = _brig ]; then _brig \"$@\"; else compdef _brig brig; "
+	       "fi\n");
 }
 
 /* ---- fish ---- */

@@ -43,8 +43,8 @@ static const struct flag flags[] = {
 };
 
 /* One source, over a connection of its own. 0 or an exit code. */
-static int copy_one(struct cli *cli, const struct cp_opts *o, struct cp_job *j, const struct cp_place *src,
-		    const struct cp_place *dst)
+static int copy_one(struct cli *cli, const struct cp_opts *o, struct cp_job *j,
+		    const struct cp_place *src, const struct cp_place *dst)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct fsop fs = FSOP_NONE;
@@ -56,8 +56,8 @@ static int copy_one(struct cli *cli, const struct cp_opts *o, struct cp_job *j, 
 		if (!error)
 			conn_absent(id, &err);
 		code = error ? cli_fail_json(cli, error) : cli_fail(cli, &err);
-	} else if ((src->id[0] ? cp_out(j, src->path, dst->path, &err) :
-				 cp_in(j, src->path, dst->path, &err)) < 0) {
+	} else if ((src->id[0] ? cp_out(j, src->path, dst->path, &err)
+			       : cp_in(j, src->path, dst->path, &err)) < 0) {
 		brig_err_prefix(&err, "copy '%.100s'", src->path);
 		code = cli_fail(cli, &err);
 	}
@@ -83,11 +83,12 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		if (cp_place_parse(argv[i], &src, &err) < 0)
 			return cli_usage_err(cli, &err);
 		if (src.id[0] && dst.id[0])
-			return cli_usage(cli, "one of '%.80s' and '%.80s' must be on the host", argv[i],
-					 argv[argc - 1]);
-		if (!src.id[0] && !dst.id[0])
-			return cli_usage(cli, "neither '%.80s' nor '%.80s' is in a sandbox (SANDBOX:PATH)",
+			return cli_usage(cli, "one of '%.80s' and '%.80s' must be on the host",
 					 argv[i], argv[argc - 1]);
+		if (!src.id[0] && !dst.id[0])
+			return cli_usage(
+				cli, "neither '%.80s' nor '%.80s' is in a sandbox (SANDBOX:PATH)",
+				argv[i], argv[argc - 1]);
 	}
 	for (int i = 0; i < argc - 1 && code == 0; i++) {
 		(void)cp_place_parse(argv[i], &src, &err);
@@ -100,14 +101,18 @@ const struct cmd cmd_cp = {
 	.name = "cp",
 	.operands = "SOURCE... DESTINATION",
 	.summary = "copy files between the host and a sandbox",
-	.about = "A place in a sandbox is written SANDBOX:PATH; a relative PATH is below the home of its user. "
+	.about = "A place in a sandbox is written SANDBOX:PATH; a relative PATH is below the home "
+		 "of its user. "
 		 "A path of the host that has a colon is written with ./ before it.\n"
 		 "\n"
-		 "Directories are copied with all below them, permission bits and symbolic links as they are. "
-		 "If DESTINATION is a directory, SOURCE becomes an entry of it, or, written as SOURCE/., its "
+		 "Directories are copied with all below them, permission bits and symbolic links "
+		 "as they are. "
+		 "If DESTINATION is a directory, SOURCE becomes an entry of it, or, written as "
+		 "SOURCE/., its "
 		 "contents do. If it does not exist, it becomes the copy.\n"
 		 "\n"
-		 "What comes out of a sandbox is written below DESTINATION only, never through a symbolic "
+		 "What comes out of a sandbox is written below DESTINATION only, never through a "
+		 "symbolic "
 		 "link, and without set-user-id bits.",
 	.flags = flags,
 	.opts_size = sizeof(struct cp_opts),

@@ -24,8 +24,8 @@ static const struct flag flags[] = {
 	FLAG_END,
 };
 
-static int call(const json_t *req, const struct spec_built *spec, json_t **ret_ok, json_t **ret_error,
-		struct brig_err *err)
+static int call(const json_t *req, const struct spec_built *spec, json_t **ret_ok,
+		json_t **ret_error, struct brig_err *err)
 {
 	struct conn c = CONN_NONE;
 	struct frame f;
@@ -45,9 +45,8 @@ static int print(struct cli *cli, const struct create_opts *o, const json_t *ok)
 	json_t *list = json_object_get(ok, "warnings"), *v;
 	const char *id = json_string_value(json_object_get(ok, "id"));
 	size_t i;
-	json_array_foreach(list, i, v)
-		if (!o->quiet && json_is_string(v))
-			cli_note("warning: %s", json_string_value(v));
+	json_array_foreach(list, i, v) if (!o->quiet && json_is_string(v))
+		cli_note("warning: %s", json_string_value(v));
 	if (cli->json)
 		return cli_print_json(cli, ok);
 	printf("%s\n", id ? id : "");
@@ -66,8 +65,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (code)
 		return code;
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", spec.spec);
-	int r = req ? call(req, &spec, &ok, &error, &err) :
-		      brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	int r = req ? call(req, &spec, &ok, &error, &err)
+		    : brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0)
 		code = print(cli, o, ok);
 	else
@@ -83,7 +82,8 @@ const struct cmd cmd_create = {
 	.name = "create",
 	.operands = "",
 	.summary = "make a sandbox without a command, for exec and cp",
-	.about = "Prints the id. The sandbox stays until rm. Without a server a background one is started.",
+	.about = "Prints the id. The sandbox stays until rm. Without a server a background one is "
+		 "started.",
 	.flags = flags,
 	.opts_size = sizeof(struct create_opts),
 	.run = run,

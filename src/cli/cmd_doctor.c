@@ -2,10 +2,10 @@
 /*
  * cmd_doctor.c: `brig doctor`: what works on this host, and what to do about the rest.
  *
- * Theory of operation: brig-jaild --probe tries each thing that a sandbox is made of, with the rights that
- * it would have, and prints a JSON object a line. Added here is what concerns the installation: are all
- * programs there, can the data folder be used, is there an image, is a server running. Exit code 1: a
- * required thing of the default tier does not work.
+ * Theory of operation: brig-jaild --probe tries each thing that a sandbox is made of, with the
+ * rights that it would have, and prints a JSON object a line. Added here is what concerns the
+ * installation: are all programs there, can the data folder be used, is there an image, is a server
+ * running. Exit code 1: a required thing of the default tier does not work.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,10 +28,10 @@ struct doctor {
 static void add(struct doctor *d, const char *check, bool ok, bool required, const char *detail,
 		const char *remedy)
 {
-	json_array_append_new(d->rows,
-			      json_pack("{s:s,s:b,s:b,s:s,s:s,s:s}", "check", check, "ok", (int)ok,
-					"required", (int)required, "tier", required ? DEFAULT_TIER : "host",
-					"detail", detail, "remedy", ok ? "" : remedy));
+	json_array_append_new(d->rows, json_pack("{s:s,s:b,s:b,s:s,s:s,s:s}", "check", check, "ok",
+						 (int)ok, "required", (int)required, "tier",
+						 required ? DEFAULT_TIER : "host", "detail", detail,
+						 "remedy", ok ? "" : remedy));
 }
 
 static void check_programs(struct doctor *d)
@@ -51,7 +51,8 @@ static void check_programs(struct doctor *d)
 		char path[PATH_MAX], check[64];
 		bool ok = spawn_find(programs[i].name, path, &err) == 0;
 		snprintf(check, sizeof(check), "program %s", programs[i].name);
-		add(d, check, ok, programs[i].required, ok ? programs[i].purpose : err.msg, err.remedy);
+		add(d, check, ok, programs[i].required, ok ? programs[i].purpose : err.msg,
+		    err.remedy);
 	}
 }
 
@@ -106,13 +107,15 @@ static const char *text_of(const json_t *row, const char *key)
 	return s ? s : "";
 }
 
-/* Whether all that a tier requires works. A tier without a required row is judged by all of its rows. */
+/* Whether all that a tier requires works. A tier without a required row is judged by all of its
+ * rows. */
 static bool tier_works(const json_t *rows, const char *tier)
 {
 	json_t *v;
 	size_t i;
 	bool any = false, required = false, all = true, needed = true;
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+	{
 		if (strcmp(text_of(v, "tier"), tier) != 0)
 			continue;
 		any = true;
@@ -136,7 +139,8 @@ static int print_table(struct cli *cli, const json_t *rows)
 	json_t *v;
 	size_t i;
 	table_init(&t, head);
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+	{
 		table_add(&t, text_of(v, "tier"));
 		table_add(&t, text_of(v, "check"));
 		table_add(&t, flag_of(v, "ok") ? "ok" : flag_of(v, "required") ? "MISSING" : "no");
@@ -148,16 +152,19 @@ static int print_table(struct cli *cli, const json_t *rows)
 	}
 	putchar('\n');
 	for (i = 0; i < N_TIERS; i++)
-		printf("tier %-10s %s\n", tiers[i], tier_works(rows, tiers[i]) ? "works" : "does not work");
+		printf("tier %-10s %s\n", tiers[i],
+		       tier_works(rows, tiers[i]) ? "works" : "does not work");
 	bool first = true;
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+	{
 		if (flag_of(v, "ok") || !text_of(v, "remedy")[0])
 			continue;
 		if (first)
 			printf("\nWhat would help:\n");
 		first = false;
 		char line[1024];
-		snprintf(line, sizeof(line), "%.200s: %.700s", text_of(v, "check"), text_of(v, "remedy"));
+		snprintf(line, sizeof(line), "%.200s: %.700s", text_of(v, "check"),
+			 text_of(v, "remedy"));
 		text_make_safe(line);
 		printf("  %s\n", line);
 	}
@@ -169,8 +176,8 @@ static int print_json(struct cli *cli, json_t *rows)
 	json_t *works = json_object();
 	for (size_t i = 0; i < N_TIERS; i++)
 		json_object_set_new(works, tiers[i], json_boolean(tier_works(rows, tiers[i])));
-	json_t *o = json_pack("{s:b,s:o,s:O}", "ok", (int)tier_works(rows, DEFAULT_TIER), "tiers", works,
-			      "checks", rows);
+	json_t *o = json_pack("{s:b,s:o,s:O}", "ok", (int)tier_works(rows, DEFAULT_TIER), "tiers",
+			      works, "checks", rows);
 	int code = cli_print_json(cli, o);
 	json_decref(o);
 	return code;

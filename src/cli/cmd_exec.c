@@ -39,11 +39,11 @@ static int add_limit(json_t *req, const char *key, uint64_t v)
 }
 
 /* Steals env and cmd. NULL: out of memory, or err says what is not UTF-8. */
-static json_t *request(const struct command *c, const struct exec_opts *o, const char *id, json_t *cmd,
-		       json_t *env)
+static json_t *request(const struct command *c, const struct exec_opts *o, const char *id,
+		       json_t *cmd, json_t *env)
 {
-	json_t *req = json_pack("{s:s,s:s,s:o,s:o,s:s*,s:s*}", "op", "exec", "id", id, "cmd", cmd, "env",
-				env, "workdir", o->workdir, "user", o->user);
+	json_t *req = json_pack("{s:s,s:s,s:o,s:o,s:s*,s:s*}", "op", "exec", "id", id, "cmd", cmd,
+				"env", env, "workdir", o->workdir, "user", o->user);
 	int r = req ? command_add(c, req) : -1;
 	if (r == 0)
 		r = add_limit(req, "timeout_ms", o->timeout_ms) |

@@ -2,9 +2,10 @@
 /*
  * cmd_gc.c: `brig gc`: removes what dead servers and interrupted imports left behind.
  *
- * Theory of operation: the work is done by the two programs that made the things, brig-jaild (processes,
- * groups, mounts, id leases, run files) and brig-image (the image store); each prints a JSON object per
- * thing. Exit code 1: something is there that cannot be explained or could not be removed.
+ * Theory of operation: the work is done by the two programs that made the things, brig-jaild
+ * (processes, groups, mounts, id leases, run files) and brig-image (the image store); each prints a
+ * JSON object per thing. Exit code 1: something is there that cannot be explained or could not be
+ * removed.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "cli/lines.h"
 #include "cli/cli.h"
+#include "cli/lines.h"
 #include "cli/spawn.h"
 #include "cli/table.h"
 
@@ -46,8 +47,8 @@ static int collect(json_t *rows, const char *program, const char *const *argv, b
 	if (lines_run(program, argv, &lines, &status, err) < 0)
 		return -1;
 	bool said = false;
-	json_array_foreach(lines, i, v)
-		said = said || in_state(v, "stale") || in_state(v, "unexplained");
+	json_array_foreach(lines, i, v) said =
+		said || in_state(v, "stale") || in_state(v, "unexplained");
 	json_array_extend(rows, lines);
 	json_decref(lines);
 	if (said)
@@ -70,9 +71,9 @@ static int print_table(struct cli *cli, const json_t *rows)
 		return cli_flush(cli, 0);
 	}
 	table_init(&t, head);
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
-		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
-			table_add(&t, json_string_value(json_object_get(v, keys[k])));
+	json_array_foreach((json_t *)(uintptr_t)rows, i,
+			   v) for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
+		table_add(&t, json_string_value(json_object_get(v, keys[k])));
 	if (table_print(&t) < 0) {
 		brig_err_set(&err, BRIG_E_EXHAUSTED, ENOMEM, "print the table");
 		return cli_fail(cli, &err);
@@ -95,9 +96,9 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	/* An installation without brig-image has no images of its own. */
 	if (r == 0 && spawn_find("brig-image", path, NULL) == 0)
 		r = collect(rows, "brig-image", image, &bad, &err);
-	int code = r < 0     ? cli_fail(cli, &err) :
-		   cli->json ? cli_print_json(cli, rows) :
-			       print_table(cli, rows);
+	int code = r < 0       ? cli_fail(cli, &err)
+		   : cli->json ? cli_print_json(cli, rows)
+			       : print_table(cli, rows);
 	json_decref(rows);
 	return code ? code : bad;
 }
@@ -106,7 +107,8 @@ const struct cmd cmd_gc = {
 	.name = "gc",
 	.operands = "",
 	.summary = "remove what dead servers left behind",
-	.about = "Exits 1 if something is there that cannot be explained or removed. What a running server "
+	.about = "Exits 1 if something is there that cannot be explained or removed. What a "
+		 "running server "
 		 "owns is left alone.",
 	.flags = flags,
 	.opts_size = sizeof(struct gc_opts),

@@ -56,8 +56,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	(void)argc;
 	/* Both flags together are the default again. */
 	json_t *req = json_pack("{s:s,s:s,s:b,s:b,s:b}", "op", "logs", "id", argv[0], "follow",
-				(int)o->follow, "stdout", o->only_stdout || !o->only_stderr, "stderr",
-				o->only_stderr || !o->only_stdout);
+				(int)o->follow, "stdout", o->only_stdout || !o->only_stderr,
+				"stderr", o->only_stderr || !o->only_stdout);
 	int r = req ? 0 : brig_fail(&err, BRIG_E_INVALID, 0, "'%.64s' is no name", argv[0]);
 	if (r == 0)
 		r = conn_open(&c, CONN_EXISTING, &err);
@@ -78,7 +78,8 @@ const struct cmd cmd_logs = {
 	.name = "logs",
 	.operands = "SANDBOX",
 	.summary = "print what the command of a detached sandbox printed",
-	.about = "The newest MiB of each output is kept. Standard output and standard error come out as such.",
+	.about = "The newest MiB of each output is kept. Standard output and standard error come "
+		 "out as such.",
 	.flags = flags,
 	.opts_size = sizeof(struct logs_opts),
 	.min_args = 1,

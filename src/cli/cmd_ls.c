@@ -46,7 +46,8 @@ static void command_text(const json_t *cmd, char *ret, size_t cap)
 	json_t *v;
 	size_t i, at = 0;
 	ret[0] = '\0';
-	json_array_foreach((json_t *)(uintptr_t)cmd, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)cmd, i, v)
+	{
 		const char *s = json_string_value(v);
 		int n = snprintf(ret + at, cap - at, "%s%s", i ? " " : "", s ? s : "");
 		if (n < 0 || (size_t)n >= cap - at) {
@@ -68,7 +69,8 @@ static int print_table(struct cli *cli, const json_t *list, bool quiet)
 	size_t i;
 	if (!quiet)
 		table_init(&t, head);
-	json_array_foreach((json_t *)(uintptr_t)list, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)list, i, v)
+	{
 		char age[SIZE_TEXT_MAX], command[48];
 		if (quiet) {
 			const char *id = json_string_value(json_object_get(v, "id"));

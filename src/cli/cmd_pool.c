@@ -19,13 +19,15 @@ static void add_number(struct table *t, const json_t *row, const char *key)
 
 static int print_table(struct cli *cli, const json_t *list)
 {
-	static const char *const head[] = { "IMAGE", "SIZE", "READY", "HITS", "MISSES", "ERROR", NULL };
+	static const char *const head[] = { "IMAGE",  "SIZE",  "READY", "HITS",
+					    "MISSES", "ERROR", NULL };
 	struct brig_err err = BRIG_ERR_INIT;
 	struct table t;
 	json_t *v;
 	size_t i;
 	table_init(&t, head);
-	json_array_foreach((json_t *)(uintptr_t)list, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)list, i, v)
+	{
 		table_add(&t, json_string_value(json_object_get(v, "image")));
 		add_number(&t, v, "size");
 		add_number(&t, v, "ready");

@@ -19,7 +19,8 @@ static const struct flag flags[] = {
 	{ .name = "rm",
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct run_opts, rm),
-	  .help = "with --detach: remove the sandbox when its command ends (else that is always so)" },
+	  .help = "with --detach: remove the sandbox when its command ends (else that is always "
+		  "so)" },
 	FLAG_OUTPUT_ROW,
 	FLAG_END,
 };
@@ -54,8 +55,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (code == 0) {
 		json_t *req = request(&c, o, spec.spec, cmd);
 		if (req) {
-			code = command_run(&c, o->command.detach ? CONN_BACKGROUND : CONN_PRIVATE, req,
-					   spec.fds, spec.nfds);
+			code = command_run(&c, o->command.detach ? CONN_BACKGROUND : CONN_PRIVATE,
+					   req, spec.fds, spec.nfds);
 		} else {
 			brig_err_set(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 			code = command_fail(&c, &err);
@@ -72,19 +73,24 @@ const struct cmd cmd_run = {
 	.name = "run",
 	.operands = "COMMAND [ARG...]",
 	.summary = "run one command in a fresh sandbox and remove it",
-	.about = "Standard input, output and error of the command are brig's own. If input and output "
-		 "are a terminal, the command gets a terminal too. Flags end at COMMAND, or at --.\n"
-		 "\n"
-		 "Without a server (see serve) a private one is started for the lifetime of the "
-		 "command; with --detach a background server is started that stays as long as there is "
-		 "a sandbox.\n"
-		 "\n"
-		 "Signals that brig gets are passed on. A second SIGINT within a second kills the "
-		 "command, a third ends brig at once. If nobody reads the output any more, the command "
-		 "is killed.\n"
-		 "\n"
-		 "What the command printed comes through unchanged, and so does its exit code. A value "
-		 "that is malformed or out of range is refused, never adjusted.",
+	.about =
+		"Standard input, output and error of the command are brig's own. If input and "
+		"output "
+		"are a terminal, the command gets a terminal too. Flags end at COMMAND, or at --.\n"
+		"\n"
+		"Without a server (see serve) a private one is started for the lifetime of the "
+		"command; with --detach a background server is started that stays as long as there "
+		"is "
+		"a sandbox.\n"
+		"\n"
+		"Signals that brig gets are passed on. A second SIGINT within a second kills the "
+		"command, a third ends brig at once. If nobody reads the output any more, the "
+		"command "
+		"is killed.\n"
+		"\n"
+		"What the command printed comes through unchanged, and so does its exit code. A "
+		"value "
+		"that is malformed or out of range is refused, never adjusted.",
 	.flags = flags,
 	.opts_size = sizeof(struct run_opts),
 	.min_args = 1,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_serve.c: `brig serve`: a server in the foreground, or in the background for run -d and create. */
+/* cmd_serve.c: `brig serve`: a server in the foreground, or in the background for run -d and
+ * create. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -62,15 +63,17 @@ static int pool_check(const char *text, struct brig_err *err)
 	int n = digits >= 1 && digits <= 4 && !eq[1 + digits] ? atoi(eq + 1) : 0;
 	if (eq && eq != text && n >= 1 && n <= POOL_SIZE_MAX)
 		return 0;
-	return brig_fail(err, BRIG_E_INVALID, 0, "--pool '%.64s' is not IMAGE=N with N from 1 to %d",
-			 text, POOL_SIZE_MAX);
+	return brig_fail(err, BRIG_E_INVALID, 0,
+			 "--pool '%.64s' is not IMAGE=N with N from 1 to %d", text, POOL_SIZE_MAX);
 }
 
 static int serve(struct cli *cli, const struct serve_opts *o, const char *const *extra)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	char data[PATH_MAX];
-	struct supervisor_opts s = { .data = data, .extra = extra, .ready = o->background ? 3 : -1 };
+	struct supervisor_opts s = { .data = data,
+				     .extra = extra,
+				     .ready = o->background ? 3 : -1 };
 	if (server_socket_path(o->socket, s.socket, &err) < 0 ||
 	    server_data_dir(o->data, data, sizeof(data), &err) < 0)
 		return cli_usage_err(cli, &err);
@@ -124,8 +127,10 @@ const struct cmd cmd_serve = {
 	.name = "serve",
 	.operands = "",
 	.summary = "run a server in the foreground",
-	.about = "A server makes every run faster, keeps detached sandboxes, and can keep some ready in "
-		 "pools. It ends, with all its sandboxes, on SIGTERM, SIGINT and SIGHUP. If one of its "
+	.about = "A server makes every run faster, keeps detached sandboxes, and can keep some "
+		 "ready in "
+		 "pools. It ends, with all its sandboxes, on SIGTERM, SIGINT and SIGHUP. If one of "
+		 "its "
 		 "daemons dies, what it left is removed and it is started again.\n"
 		 "\n"
 		 "Only the user who started it and root can connect.",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_stats.c: `brig stats`: what sandboxes use. The server answers with counters since creation; CPU
- * load is the difference of two answers, so a table needs two of them and JSON one.
+ * cmd_stats.c: `brig stats`: what sandboxes use. The server answers with counters since creation;
+ * CPU load is the difference of two answers, so a table needs two of them and JSON one.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -58,7 +58,8 @@ static int sample(struct cli *cli, int argc, char **argv, json_t **ret)
 	}
 	json_t *rows = json_array();
 	for (int i = 0; i < argc; i++) {
-		int code = conn_call(cli, json_pack("{s:s,s:s}", "op", "stats", "id", argv[i]), &ok);
+		int code =
+			conn_call(cli, json_pack("{s:s,s:s}", "op", "stats", "id", argv[i]), &ok);
 		if (code) {
 			json_decref(rows);
 			return code;
@@ -74,7 +75,8 @@ static const json_t *row_of(const json_t *rows, const char *id)
 {
 	json_t *v;
 	size_t i;
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+	{
 		const char *other = json_string_value(json_object_get(v, "id"));
 		if (id && other && strcmp(id, other) == 0)
 			return v;
@@ -119,14 +121,15 @@ static void add_count(struct table *t, const json_t *row, const char *key)
 
 static int print_table(struct cli *cli, const json_t *rows, const json_t *before, uint64_t ns)
 {
-	static const char *const head[] = { "ID",   "NAME", "CPU",  "MEMORY", "LIMIT",
+	static const char *const head[] = { "ID",   "NAME", "CPU", "MEMORY", "LIMIT",
 					    "PEAK", "PIDS", "I/O", NULL };
 	struct brig_err err = BRIG_ERR_INIT;
 	struct table t;
 	json_t *v;
 	size_t i;
 	table_init(&t, head);
-	json_array_foreach((json_t *)(uintptr_t)rows, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+	{
 		const char *id = json_string_value(json_object_get(v, "id"));
 		table_add(&t, id);
 		table_add(&t, json_string_value(json_object_get(v, "name")));
@@ -195,15 +198,16 @@ static int stream_table(struct cli *cli, bool once, int argc, char **argv)
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct stats_opts *o = opts;
-	return cli->json ? stream_json(cli, o->no_stream, argc, argv) :
-			   stream_table(cli, o->no_stream, argc, argv);
+	return cli->json ? stream_json(cli, o->no_stream, argc, argv)
+			 : stream_table(cli, o->no_stream, argc, argv);
 }
 
 const struct cmd cmd_stats = {
 	.name = "stats",
 	.operands = "[SANDBOX...]",
 	.summary = "show what sandboxes use: CPU, memory, processes, I/O",
-	.about = "CPU is in parts of one CPU. With -o json the counters since creation are printed, one "
+	.about = "CPU is in parts of one CPU. With -o json the counters since creation are "
+		 "printed, one "
 		 "array a line, or one array with --no-stream.",
 	.flags = flags,
 	.opts_size = sizeof(struct stats_opts),

@@ -11,9 +11,8 @@ static void print_list(const char *name, const json_t *list)
 	json_t *v;
 	size_t i;
 	printf("  %-10s", name);
-	json_array_foreach((json_t *)(uintptr_t)list, i, v)
-		if (json_is_string(v))
-			printf("%s%s", i ? ", " : "", json_string_value(v));
+	json_array_foreach((json_t *)(uintptr_t)list, i, v) if (json_is_string(v))
+		printf("%s%s", i ? ", " : "", json_string_value(v));
 	putchar('\n');
 }
 
@@ -44,8 +43,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		return code;
 	}
 	if (cli->json) {
-		json_t *both = json_pack("{s:{s:s,s:i},s:O?}", "client", "version", BRIG_VERSION, "proto",
-					 (int)BRIG_CLIENT_PROTO_VERSION, "server", server);
+		json_t *both = json_pack("{s:{s:s,s:i},s:O?}", "client", "version", BRIG_VERSION,
+					 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "server", server);
 		code = cli_print_json(cli, both);
 		json_decref(both);
 	} else {

@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  * -------------------
- * Input is always passed on live, and a terminal is used when both input and output are one and brig is in
- * its foreground. In the background (`brig run make &`) neither is touched: reading a terminal there stops
- * a process. An input that is /dev/null, or was closed when brig started, needs no channel at all.
+ * Input is always passed on live, and a terminal is used when both input and output are one and
+ * brig is in its foreground. In the background (`brig run make &`) neither is touched: reading a
+ * terminal there stops a process. An input that is /dev/null, or was closed when brig started,
+ * needs no channel at all.
  *
- * How brig ends: with the command's own exit code, or 124, 126, 127, 128+n as in the STATUS; with 125 if
- * brig or its server failed; with 141 if nobody read the output any more (the command is killed then);
- * with 128+n if signal n came before the command ran, or came again and again.
+ * How brig ends: with the command's own exit code, or 124, 126, 127, 128+n as in the STATUS; with
+ * 125 if brig or its server failed; with 141 if nobody read the output any more (the command is
+ * killed then); with 128+n if signal n came before the command ran, or came again and again.
  */
 #include "cli/command.h"
 
@@ -63,16 +64,19 @@ static int decide_tty(struct command *c)
 int command_begin(struct command *c, struct cli *cli, const struct command_opts *o)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	*c = (struct command){ .cli = cli,
-			       .o = o,
-			       .stream = { .stdin_fd = -1, .signals = !o->detach, .detach = o->detach },
-			       .sink = -1 };
+	*c = (struct command){
+		.cli = cli,
+		.o = o,
+		.stream = { .stdin_fd = -1, .signals = !o->detach, .detach = o->detach },
+		.sink = -1
+	};
 	int r = decide_tty(c);
 	if (r)
 		return r;
 	if (o->status_json && o->detach)
-		return cli_usage(cli, "--status-json needs the command's end, which --detach does not "
-				      "wait for");
+		return cli_usage(cli,
+				 "--status-json needs the command's end, which --detach does not "
+				 "wait for");
 	if (o->status_json && status_sink_open(o->status_json, &c->sink, &err) < 0)
 		return cli_fail(cli, &err);
 	return 0;
@@ -119,9 +123,8 @@ static void tell_warnings(const struct command *c, const json_t *rep)
 {
 	json_t *list = json_object_get(rep, "warnings"), *v;
 	size_t i;
-	json_array_foreach(list, i, v)
-		if (!c->o->quiet && json_is_string(v))
-			cli_note("warning: %s", json_string_value(v));
+	json_array_foreach(list, i, v) if (!c->o->quiet && json_is_string(v))
+		cli_note("warning: %s", json_string_value(v));
 }
 
 static void tell_reason(const struct command *c, const json_t *status, int code)
@@ -151,7 +154,8 @@ static int finish_end(struct command *c, const json_t *end)
 		return cli_fail_json(c->cli, error);
 	}
 	if (code < 0) {
-		brig_err_set(&err, BRIG_E_PROTOCOL, 0, "the server did not say how the command ended");
+		brig_err_set(&err, BRIG_E_PROTOCOL, 0,
+			     "the server did not say how the command ended");
 		return command_fail(c, &err);
 	}
 	tell_reason(c, end, code);
@@ -181,7 +185,8 @@ static int finish(struct command *c, const struct stream_result *res)
 	if (res->rep)
 		tell_warnings(c, res->rep);
 	if (res->signal) {
-		brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "given up because of signal %d", res->signal);
+		brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "given up because of signal %d",
+			     res->signal);
 		json_t *error = err_to_json(&err);
 		write_failure(c, error);
 		json_decref(error);
@@ -199,7 +204,8 @@ static int finish(struct command *c, const struct stream_result *res)
 	if (res->out_error)
 		brig_err_set(&err, BRIG_E_EXHAUSTED, res->out_error, "write the command's output");
 	else
-		brig_err_set(&err, BRIG_E_PROTOCOL, 0, "the server did not say how the command ended");
+		brig_err_set(&err, BRIG_E_PROTOCOL, 0,
+			     "the server did not say how the command ended");
 	return res->end ? cli_fail(c->cli, &err) : command_fail(c, &err);
 }
 

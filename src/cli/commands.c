@@ -4,25 +4,25 @@
 
 #include "cli/cli.h"
 
-#define CLI_VERBS(X) \
-	X(run)       \
-	X(create)    \
-	X(exec)      \
-	X(ls)        \
-	X(inspect)   \
-	X(cp)        \
-	X(logs)      \
-	X(kill)      \
-	X(rm)        \
-	X(stats)     \
-	X(image)     \
-	X(serve)     \
-	X(pool)      \
-	X(doctor)    \
-	X(gc)        \
-	X(version)   \
+#define CLI_VERBS(X)  \
+	X(run)        \
+	X(create)     \
+	X(exec)       \
+	X(ls)         \
+	X(inspect)    \
+	X(cp)         \
+	X(logs)       \
+	X(kill)       \
+	X(rm)         \
+	X(stats)      \
+	X(image)      \
+	X(serve)      \
+	X(pool)       \
+	X(doctor)     \
+	X(gc)         \
+	X(version)    \
 	X(completion) \
-	X(help)      \
+	X(help)       \
 	X(man)
 
 #define X(name) extern const struct cmd cmd_##name;
@@ -33,13 +33,14 @@ const struct cmd *const cmd_table[] = {
 #define X(name) &cmd_##name,
 	CLI_VERBS(X)
 #undef X
-	NULL,
+		NULL,
 };
 
 const struct cmd *cmd_find(const char *name)
 {
 	for (const struct cmd *const *c = cmd_table; *c; c++)
-		if (strcmp((*c)->name, name) == 0 || ((*c)->alias && strcmp((*c)->alias, name) == 0))
+		if (strcmp((*c)->name, name) == 0 ||
+		    ((*c)->alias && strcmp((*c)->alias, name) == 0))
 			return *c;
 	return NULL;
 }

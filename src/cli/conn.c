@@ -5,9 +5,9 @@
  * Runs in `brig`, one connection for each operation. Simple operations wait here for their reply;
  * operations that stream use stream.c, which drives the same struct from its own loop.
  *
- * A request is queued and sent as far as the socket takes it without waiting: with a private server it
- * lies in the socket before the server runs its first instruction. What does not fit (a request is up
- * to 256 KiB) follows when there is room; the descriptors ride on the first byte in any case.
+ * A request is queued and sent as far as the socket takes it without waiting: with a private server
+ * it lies in the socket before the server runs its first instruction. What does not fit (a request
+ * is up to 256 KiB) follows when there is room; the descriptors ride on the first byte in any case.
  */
 #include "cli/conn.h"
 
@@ -25,8 +25,8 @@ int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err)
 {
 	int fd = server_connect(err);
 	if (fd < 0 && err->code == BRIG_E_NOT_FOUND && mode != CONN_EXISTING)
-		fd = mode == CONN_PRIVATE ? server_start_private(&c->server, err) :
-					    server_connect_background(err);
+		fd = mode == CONN_PRIVATE ? server_start_private(&c->server, err)
+					  : server_connect_background(err);
 	if (fd < 0)
 		return -1;
 	c->fd = fd;
@@ -50,15 +50,16 @@ int conn_lost(struct conn *c, struct brig_err *err)
 	bool said = server_last_words(&c->server, words, sizeof(words));
 	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the %sserver ended without an answer%s%s",
 		     own ? "private " : "", said ? ": " : "", said ? words : "");
-	return brig_fix(err, own ? "run `brig doctor`" :
-				   "see `brig ls` for what is left, and the server's log for the reason");
+	return brig_fix(
+		err, own ? "run `brig doctor`"
+			 : "see `brig ls` for what is left, and the server's log for the reason");
 }
 
 int conn_flush(struct conn *c, struct brig_err *err)
 {
 	while (buf_len(&c->tx)) {
-		ssize_t n = send(c->fd, buf_head(&c->tx), buf_len(&c->tx),
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+			send(c->fd, buf_head(&c->tx), buf_len(&c->tx), MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -75,8 +76,8 @@ int conn_flush(struct conn *c, struct brig_err *err)
 	return 0;
 }
 
-int conn_send(struct conn *c, uint16_t type, uint16_t flags, uint32_t stream, const void *p, size_t n,
-	      struct brig_err *err)
+int conn_send(struct conn *c, uint16_t type, uint16_t flags, uint32_t stream, const void *p,
+	      size_t n, struct brig_err *err)
 {
 	int r = frame_add(&c->tx, type, flags, stream, p, n, NULL, 0);
 	if (r < 0)
@@ -138,7 +139,8 @@ static int conn_read(struct conn *c, struct brig_err *err)
 		if (errno == EAGAIN)
 			return 0;
 		if (errno != EINTR)
-			return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "read the server's answer");
+			return brig_fail(err, BRIG_E_UNAVAILABLE, errno,
+					 "read the server's answer");
 	}
 }
 
@@ -157,7 +159,8 @@ static int wait_frame(struct conn *c, bool room, struct frame *ret, struct brig_
 		bool sending = buf_len(&c->tx) != 0;
 		if (room && !sending)
 			return 0;
-		struct pollfd p = { .fd = c->fd, .events = (short)(POLLIN | (sending ? POLLOUT : 0)) };
+		struct pollfd p = { .fd = c->fd,
+				    .events = (short)(POLLIN | (sending ? POLLOUT : 0)) };
 		if (poll(&p, 1, -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -214,7 +217,8 @@ int conn_reply(const struct frame *f, json_t **ret_ok, json_t **ret_error, struc
 			*ret_error = json_incref(error);
 		r = -1;
 	} else {
-		r = brig_fail(err, BRIG_E_PROTOCOL, 0, "the server's answer is neither ok nor error");
+		r = brig_fail(err, BRIG_E_PROTOCOL, 0,
+			      "the server's answer is neither ok nor error");
 	}
 	json_decref(rep);
 	return r;
@@ -233,8 +237,8 @@ static int call_on(struct conn *c, const json_t *req, json_t **ret_ok, json_t **
 int conn_try(json_t *req, json_t **ret_ok, json_t **ret_error, struct brig_err *err)
 {
 	struct conn c = CONN_NONE;
-	int r = req ? call_on(&c, req, ret_ok, ret_error, err) :
-		      brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	int r = req ? call_on(&c, req, ret_ok, ret_error, err)
+		    : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	json_decref(req);
 	conn_done(&c);
 	return r;
@@ -244,8 +248,8 @@ void conn_absent(const char *id, struct brig_err *err)
 {
 	if (err->code != BRIG_E_NOT_FOUND)
 		return;
-	brig_err_set(err, BRIG_E_NOT_FOUND, 0, "no server is running, so there is no sandbox '%.64s'",
-		     id);
+	brig_err_set(err, BRIG_E_NOT_FOUND, 0,
+		     "no server is running, so there is no sandbox '%.64s'", id);
 	brig_err_remedy(err, "see `brig ls`, and BRIG_SOCKET in brig(1)");
 }
 

@@ -3,9 +3,9 @@
  * conn.h: the client's end of one operation (client_proto.h): a request, its reply, and the frames
  * of operations that stream.
  *
- * The socket is never switched to nonblocking mode: every transfer says MSG_DONTWAIT and every wait is
- * a poll(). Bytes from the server are checked like anybody else's; a frame that breaks the rules is an
- * error of the operation.
+ * The socket is never switched to nonblocking mode: every transfer says MSG_DONTWAIT and every wait
+ * is a poll(). Bytes from the server are checked like anybody else's; a frame that breaks the rules
+ * is an error of the operation.
  */
 #ifndef BRIG_CLI_CONN_H
 #define BRIG_CLI_CONN_H
@@ -22,8 +22,8 @@
 #include "cli/server.h"
 
 enum conn_mode {
-	CONN_EXISTING,   /* a running server, or an error with code BRIG_E_NOT_FOUND */
-	CONN_PRIVATE,    /* a running server, else a private one */
+	CONN_EXISTING,	 /* a running server, or an error with code BRIG_E_NOT_FOUND */
+	CONN_PRIVATE,	 /* a running server, else a private one */
 	CONN_BACKGROUND, /* a running server, else one is started that stays */
 };
 
@@ -33,25 +33,29 @@ struct conn {
 	struct server server; /* of CONN_PRIVATE */
 	bool eof;
 };
-#define CONN_NONE { .fd = -1, .rx = BUF_INIT(CONN_RX_MAX), .tx = BUF_INIT(CONN_TX_MAX), \
-		    .server = SERVER_NONE }
+#define CONN_NONE                                                                   \
+	{                                                                           \
+		.fd = -1, .rx = BUF_INIT(CONN_RX_MAX), .tx = BUF_INIT(CONN_TX_MAX), \
+		.server = SERVER_NONE                                               \
+	}
 #define CONN_RX_MAX (sizeof(struct brig_frame_hdr) + BRIG_FRAME_MAX)
 #define CONN_TX_MAX (2u * 1024u * 1024u)
 
 int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err);
 void conn_done(struct conn *c);
 
-/* Queues REQ and sends what the socket takes at once; the descriptors go with the first byte and stay
- * the caller's. req is borrowed. */
+/* Queues REQ and sends what the socket takes at once; the descriptors go with the first byte and
+ * stay the caller's. req is borrowed. */
 int conn_request(struct conn *c, const json_t *req, const int *fds, unsigned nfds,
 		 struct brig_err *err);
 /* Queues a frame and sends what the socket takes. */
-int conn_send(struct conn *c, uint16_t type, uint16_t flags, uint32_t stream, const void *p, size_t n,
-	      struct brig_err *err);
+int conn_send(struct conn *c, uint16_t type, uint16_t flags, uint32_t stream, const void *p,
+	      size_t n, struct brig_err *err);
 /* Sends what is queued, as far as the socket takes it now. */
 int conn_flush(struct conn *c, struct brig_err *err);
 
-/* Waits for the next frame. The payload is valid until conn_consume(). -1 also if the server is gone. */
+/* Waits for the next frame. The payload is valid until conn_consume(). -1 also if the server is
+ * gone. */
 int conn_frame(struct conn *c, struct frame *ret, struct brig_err *err);
 /* The same, but returns 0 without a frame as soon as nothing is queued any more; 1 with a frame. */
 int conn_frame_or_room(struct conn *c, struct frame *ret, struct brig_err *err);
@@ -69,8 +73,8 @@ int conn_lost(struct conn *c, struct brig_err *err);
 void conn_absent(const char *id, struct brig_err *err);
 
 /*
- * A whole simple operation on an existing server: request, reply, end. Steals req (NULL: out of memory).
- * Returns 0 with a new reference in *ret_ok, or an exit code after the error was printed.
+ * A whole simple operation on an existing server: request, reply, end. Steals req (NULL: out of
+ * memory). Returns 0 with a new reference in *ret_ok, or an exit code after the error was printed.
  */
 int conn_call(struct cli *cli, json_t *req, json_t **ret_ok);
 /* The same without printing, for verbs that can do without a server. */

@@ -10,8 +10,8 @@
 
 struct cp_job {
 	struct fsop *fs;
-	bool follow;         /* a source that is a symbolic link: copy what it points to */
-	bool many;           /* one of several sources */
+	bool follow;	     /* a source that is a symbolic link: copy what it points to */
+	bool many;	     /* one of several sources */
 	uint64_t bytes_left; /* may still be copied */
 	uint64_t files_left;
 	unsigned skipped; /* things that are no file, directory or link; each was told */

@@ -2,13 +2,13 @@
 /*
  * Theory of operation
  * -------------------
- * Copies into a sandbox with the caller's rights on the host and the sandbox user's inside. Below the source
- * that the caller named nothing is followed: a link is copied as a link, so a tree never carries more than it
- * holds. Whatever the sandbox answers can at worst make the copy fail.
+ * Copies into a sandbox with the caller's rights on the host and the sandbox user's inside. Below
+ * the source that the caller named nothing is followed: a link is copied as a link, so a tree never
+ * carries more than it holds. Whatever the sandbox answers can at worst make the copy fail.
  *
- * Files keep their permission bits. Directories get u+rwx besides, for the entries must be written into them
- * and the protocol has no change of mode afterwards. A file that exists is overwritten in place and keeps its
- * mode, as with cp(1).
+ * Files keep their permission bits. Directories get u+rwx besides, for the entries must be written
+ * into them and the protocol has no change of mode afterwards. A file that exists is overwritten in
+ * place and keeps its mode, as with cp(1).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -27,13 +27,14 @@
 static int host_fail(const char *what, const char *name, struct brig_err *err)
 {
 	int sys = errno;
-	enum brig_code code = sys == ENOENT		     ? BRIG_E_NOT_FOUND :
-			      sys == EACCES || sys == EPERM ? BRIG_E_DENIED :
-							      BRIG_E_UNAVAILABLE;
+	enum brig_code code = sys == ENOENT		      ? BRIG_E_NOT_FOUND
+			      : sys == EACCES || sys == EPERM ? BRIG_E_DENIED
+							      : BRIG_E_UNAVAILABLE;
 	return brig_fail(err, code, sys, "%s '%.200s'", what, name);
 }
 
-static int in_link(struct cp_job *j, int at, const char *name, const char *dst, struct brig_err *err)
+static int in_link(struct cp_job *j, int at, const char *name, const char *dst,
+		   struct brig_err *err)
 {
 	char target[PATH_MAX];
 	ssize_t n = readlinkat(at, name, target, sizeof(target) - 1);
@@ -62,10 +63,10 @@ static int in_entries(struct cp_job *j, int dir, const char *shown, const char *
 	int r = 0;
 	DIR *d = depth < CP_DEPTH_MAX ? fdopendir(dir) : NULL;
 	if (!d) {
-		r = depth < CP_DEPTH_MAX ?
-			    host_fail("list", shown, err) :
-			    brig_fail(err, BRIG_E_LIMIT, 0, "directories nest more than %d deep",
-				      CP_DEPTH_MAX);
+		r = depth < CP_DEPTH_MAX
+			    ? host_fail("list", shown, err)
+			    : brig_fail(err, BRIG_E_LIMIT, 0, "directories nest more than %d deep",
+					CP_DEPTH_MAX);
 		close(dir);
 		return r;
 	}
@@ -142,8 +143,8 @@ int cp_in(struct cp_job *j, const char *src, const char *dst, struct brig_err *e
 	if (kind_inside(j, dst, &kind, err) < 0 ||
 	    cp_target_find(src, is_dir, dst, kind, j->many, &t, err) < 0)
 		return -1;
-	int r = t.into ? cp_join(dst, t.name, to, sizeof(to)) :
-			 (snprintf(to, sizeof(to), "%s", dst) >= (int)sizeof(to) ? -1 : 0);
+	int r = t.into ? cp_join(dst, t.name, to, sizeof(to))
+		       : (snprintf(to, sizeof(to), "%s", dst) >= (int)sizeof(to) ? -1 : 0);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INVALID, ENAMETOOLONG, "copy to '%.200s'", dst);
 	if (is_dir && kind == CP_DIR && !t.into) {

@@ -2,18 +2,20 @@
 /*
  * Theory of operation
  * -------------------
- * Copies out of a sandbox with the caller's rights, which makes this the place where a hostile sandbox could
- * write to the host. Therefore:
+ * Copies out of a sandbox with the caller's rights, which makes this the place where a hostile
+ * sandbox could write to the host. Therefore:
  *
- *   - The destination that the caller named is resolved as the caller wrote it, links included. Everything
- *     below it is opened relative to a descriptor of its directory, by one plain name (fsop.h refuses others),
- *     never through a symbolic link: not one that was there, and not one that this very copy made.
- *   - A file is written under a temporary name and renamed, so a link or file of that name is replaced and
- *     never written through, and a copy that fails leaves no half file behind.
- *   - Links are made as data and not looked at. Set-id bits are dropped: the files belong to the caller, and a
- *     setuid program of the caller's must not come out of a sandbox. Devices, pipes and sockets are skipped.
- *   - A file yields at most as many bytes as its entry announced; all of it is counted against the job's
- *     bounds, and directories nest at most CP_DEPTH_MAX deep.
+ *   - The destination that the caller named is resolved as the caller wrote it, links included.
+ *     Everything below it is opened relative to a descriptor of its directory, by one plain name
+ *     (fsop.h refuses others), never through a symbolic link: not one that was there, and not one
+ *     that this very copy made.
+ *   - A file is written under a temporary name and renamed, so a link or file of that name is
+ *     replaced and never written through, and a copy that fails leaves no half file behind.
+ *   - Links are made as data and not looked at. Set-id bits are dropped: the files belong to the
+ *     caller, and a setuid program of the caller's must not come out of a sandbox. Devices, pipes
+ *     and sockets are skipped.
+ *   - A file yields at most as many bytes as its entry announced; all of it is counted against the
+ *     job's bounds, and directories nest at most CP_DEPTH_MAX deep.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,8 +44,8 @@ int cp_count(struct cp_job *j, uint64_t bytes, struct brig_err *err)
 static int host_fail(const char *what, const char *name, struct brig_err *err)
 {
 	int sys = errno;
-	return brig_fail(err, sys == EACCES || sys == EPERM ? BRIG_E_DENIED : BRIG_E_UNAVAILABLE, sys,
-			 "%s '%.200s'", what, name);
+	return brig_fail(err, sys == EACCES || sys == EPERM ? BRIG_E_DENIED : BRIG_E_UNAVAILABLE,
+			 sys, "%s '%.200s'", what, name);
 }
 
 static void temp_name(char ret[32])
@@ -56,14 +58,15 @@ static void temp_name(char ret[32])
 
 static void set_times(int fd, const struct fs_node *n)
 {
-	/* The sandbox's word for its own files; a time that this file system cannot hold is no failure. */
+	/* The sandbox's word for its own files; a time that this file system cannot hold is no
+	 * failure. */
 	const struct timespec t[2] = { { .tv_nsec = UTIME_OMIT },
 				       { .tv_sec = n->mtime_sec, .tv_nsec = (long)n->mtime_nsec } };
 	(void)futimens(fd, t);
 }
 
-static int out_file(struct cp_job *j, const char *src, const struct fs_node *n, int at, const char *name,
-		    struct brig_err *err)
+static int out_file(struct cp_job *j, const char *src, const struct fs_node *n, int at,
+		    const char *name, struct brig_err *err)
 {
 	char temp[32];
 	AUTO_FD fd = -1;
@@ -95,8 +98,9 @@ static int out_link(const struct fs_node *n, int at, const char *name, struct br
 	if (symlinkat(n->target, at, name) == 0)
 		return 0;
 	/* Replace a file or link, as a file would; unlink never follows. */
-	if (errno == EEXIST && fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
-	    unlinkat(at, name, 0) == 0 && symlinkat(n->target, at, name) == 0)
+	if (errno == EEXIST && fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    !S_ISDIR(st.st_mode) && unlinkat(at, name, 0) == 0 &&
+	    symlinkat(n->target, at, name) == 0)
 		return 0;
 	return host_fail("make the link", name, err);
 }
@@ -104,7 +108,8 @@ static int out_link(const struct fs_node *n, int at, const char *name, struct br
 static int out_entry(struct cp_job *j, const char *src, const struct fs_node *n, int at,
 		     const char *name, unsigned depth, struct brig_err *err);
 
-static int out_entries(struct cp_job *j, const char *src, int dir, unsigned depth, struct brig_err *err)
+static int out_entries(struct cp_job *j, const char *src, int dir, unsigned depth,
+		       struct brig_err *err)
 {
 	struct fs_list l = { .v = NULL };
 	char path[FSOP_PATH_MAX + 1];
@@ -116,7 +121,8 @@ static int out_entries(struct cp_job *j, const char *src, int dir, unsigned dept
 	int r = 0;
 	for (size_t i = 0; i < l.n && r == 0; i++) {
 		if (cp_join(src, l.v[i].name, path, sizeof(path)) < 0)
-			r = brig_fail(err, BRIG_E_INVALID, ENAMETOOLONG, "'%.100s' in the sandbox", src);
+			r = brig_fail(err, BRIG_E_INVALID, ENAMETOOLONG, "'%.100s' in the sandbox",
+				      src);
 		else
 			r = out_entry(j, path, &l.v[i], dir, l.v[i].name, depth + 1, err);
 	}
@@ -124,8 +130,8 @@ static int out_entries(struct cp_job *j, const char *src, int dir, unsigned dept
 	return r;
 }
 
-static int out_dir(struct cp_job *j, const char *src, const struct fs_node *n, int at, const char *name,
-		   unsigned depth, struct brig_err *err)
+static int out_dir(struct cp_job *j, const char *src, const struct fs_node *n, int at,
+		   const char *name, unsigned depth, struct brig_err *err)
 {
 	/* Ours alone until it is complete. */
 	bool made = mkdirat(at, name, 0700) == 0;
@@ -163,14 +169,14 @@ static int out_entry(struct cp_job *j, const char *src, const struct fs_node *n,
 	}
 }
 
-/* A destination that exists and is no directory: the caller's own choice is written through, be it a link or
- * /dev/null. */
+/* A destination that exists and is no directory: the caller's own choice is written through, be it
+ * a link or /dev/null. */
 static int out_over(struct cp_job *j, const char *src, const struct fs_node *n, const char *dst,
 		    struct brig_err *err)
 {
 	if (!S_ISREG(n->mode))
-		return brig_fail(err, BRIG_E_INVALID, 0, "'%.200s' exists, and '%.200s' is no file", dst,
-				 src);
+		return brig_fail(err, BRIG_E_INVALID, 0, "'%.200s' exists, and '%.200s' is no file",
+				 dst, src);
 	AUTO_FD fd = open(dst, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return host_fail("write", dst, err);
@@ -185,8 +191,8 @@ static int out_to(struct cp_job *j, const char *src, const struct fs_node *n, co
 		AUTO_FD at = open(dst, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (at < 0)
 			return host_fail("use the directory", dst, err);
-		return t->into ? out_entry(j, src, n, at, t->name, 0, err) :
-				 out_entries(j, src, at, 0, err);
+		return t->into ? out_entry(j, src, n, at, t->name, 0, err)
+			       : out_entries(j, src, at, 0, err);
 	}
 	if (kind == CP_FILE)
 		return out_over(j, src, n, dst, err);

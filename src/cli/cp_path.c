@@ -16,11 +16,12 @@ int cp_place_parse(const char *text, struct cp_place *ret, struct brig_err *err)
 	if (memchr(text, '/', n))
 		return 0;
 	if (n >= sizeof(ret->id))
-		return brig_fail(err, BRIG_E_INVALID, 0, "'%.64s...' is too long for a sandbox's name",
-				 text);
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "'%.64s...' is too long for a sandbox's name", text);
 	if (!colon[1]) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "'%.140s' names no path in the sandbox", text);
-		return brig_fix(err, "give SANDBOX:PATH, or ./%.100s for a file of that name", text);
+		return brig_fix(err, "give SANDBOX:PATH, or ./%.100s for a file of that name",
+				text);
 	}
 	memcpy(ret->id, text, n);
 	ret->id[n] = '\0';
@@ -68,8 +69,8 @@ int cp_join(const char *dir, const char *name, char *ret, size_t cap)
 	return r < 0 || (size_t)r >= cap ? -1 : 0;
 }
 
-int cp_target_find(const char *src, bool src_is_dir, const char *dst, enum cp_kind dst_kind, bool many,
-		   struct cp_target *ret, struct brig_err *err)
+int cp_target_find(const char *src, bool src_is_dir, const char *dst, enum cp_kind dst_kind,
+		   bool many, struct cp_target *ret, struct brig_err *err)
 {
 	struct cp_target t = { .into = false };
 	size_t n, dst_len = strlen(dst);
@@ -79,12 +80,14 @@ int cp_target_find(const char *src, bool src_is_dir, const char *dst, enum cp_ki
 		/* "dir/." means what is in it, and "/" and ".." have no name of their own. */
 		if (n && !is_dots(last, n)) {
 			if (n >= sizeof(t.name))
-				return brig_fail(err, BRIG_E_INVALID, 0, "'%.64s...' is too long", last);
+				return brig_fail(err, BRIG_E_INVALID, 0, "'%.64s...' is too long",
+						 last);
 			memcpy(t.name, last, n);
 			t.name[n] = '\0';
 			t.into = true;
 		} else if (!src_is_dir) {
-			return brig_fail(err, BRIG_E_INVALID, 0, "'%.200s' is no name of a file", src);
+			return brig_fail(err, BRIG_E_INVALID, 0, "'%.200s' is no name of a file",
+					 src);
 		}
 	} else if (many) {
 		return brig_fail(err, BRIG_E_INVALID, 0,
@@ -92,7 +95,8 @@ int cp_target_find(const char *src, bool src_is_dir, const char *dst, enum cp_ki
 	} else if (dst_kind == CP_FILE && (src_is_dir || slash)) {
 		return brig_fail(err, BRIG_E_INVALID, 0, "'%.200s' is no directory", dst);
 	} else if (dst_kind == CP_NONE && slash && !src_is_dir) {
-		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "the directory '%.200s' does not exist", dst);
+		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "the directory '%.200s' does not exist",
+				 dst);
 	}
 	*ret = t;
 	return 0;

@@ -21,8 +21,8 @@ int each_sandbox(struct cli *cli, int argc, char **argv,
 		if (r < 0)
 			code = BRIG_EXIT_FAILED;
 		if (cli->json) {
-			json_array_append_new(rows, json_pack("{s:s,s:b,s:O?}", "sandbox", argv[i], "ok",
-							      r == 0, "error", error));
+			json_array_append_new(rows, json_pack("{s:s,s:b,s:O?}", "sandbox", argv[i],
+							      "ok", r == 0, "error", error));
 		} else if (r == 0) {
 			printf("%s\n", argv[i]);
 		} else {

@@ -5,8 +5,9 @@
 
 #include "cli/cli.h"
 
-/* Calls the server once per name with what make returns (NULL: out of memory); all are tried. Prints the
- * names that succeeded, or with -o json an array of {"sandbox","ok","error"}. Returns the exit code. */
+/* Calls the server once per name with what make returns (NULL: out of memory); all are tried.
+ * Prints the names that succeeded, or with -o json an array of {"sandbox","ok","error"}. Returns
+ * the exit code. */
 int each_sandbox(struct cli *cli, int argc, char **argv,
 		 json_t *(*make)(const void *opts, const char *id), const void *opts);
 

@@ -8,14 +8,16 @@
 
 #include "base/fd.h"
 
-static int append(json_t *array, const char *name, size_t n, const char *entry, struct brig_err *err)
+static int append(json_t *array, const char *name, size_t n, const char *entry,
+		  struct brig_err *err)
 {
 	json_t *v = json_string(entry), *old;
 	size_t i;
 	if (!v)
 		return brig_fail(err, BRIG_E_INVALID, 0, "variable '%.*s' is not valid UTF-8",
 				 (int)(n < 64 ? n : 64), name);
-	json_array_foreach(array, i, old) {
+	json_array_foreach(array, i, old)
+	{
 		const char *s = json_string_value(old);
 		if (strncmp(s, name, n) == 0 && s[n] == '=') {
 			json_array_set_new(array, i, v);
@@ -69,7 +71,8 @@ int env_add_text(json_t *array, const char *name, char *text, size_t n, struct b
 			size_t len = (size_t)(stop - p);
 			if (memchr(p, '\0', len))
 				return brig_fail(err, BRIG_E_INVALID, 0,
-						 "%.200s, line %u: contains a NUL byte", name, line);
+						 "%.200s, line %u: contains a NUL byte", name,
+						 line);
 			if (len > ENV_LINE_MAX)
 				return brig_fail(err, BRIG_E_INVALID, 0,
 						 "%.200s, line %u: longer than %u KiB", name, line,
@@ -96,10 +99,12 @@ int env_add_file(json_t *array, const char *path, struct brig_err *err)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read --env-file '%.256s'", path);
 	ssize_t n = fd_read_full(fd, text, ENV_FILE_MAX + 1);
 	if (n < 0)
-		return brig_fail(err, BRIG_E_UNAVAILABLE, (int)-n, "read --env-file '%.256s'", path);
+		return brig_fail(err, BRIG_E_UNAVAILABLE, (int)-n, "read --env-file '%.256s'",
+				 path);
 	if ((size_t)n > ENV_FILE_MAX)
-		return brig_fail(err, BRIG_E_INVALID, 0, "--env-file '%.256s' is larger than %u KiB",
-				 path, ENV_FILE_MAX / 1024);
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "--env-file '%.256s' is larger than %u KiB", path,
+				 ENV_FILE_MAX / 1024);
 	return env_add_text(array, path, text, (size_t)n, err);
 }
 

@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * Each operation is one stream: a request, what it answers (entries or data, as far as we gave credit), and
- * FS_DONE. Frames of a stream that is not the current one are a violation, for nothing else is open; so is
- * data that was not asked for, an entry whose strings are not terminated, a list that never ends.
+ * Each operation is one stream: a request, what it answers (entries or data, as far as we gave
+ * credit), and FS_DONE. Frames of a stream that is not the current one are a violation, for nothing
+ * else is open; so is data that was not asked for, an entry whose strings are not terminated, a
+ * list that never ends.
  */
 #include "cli/fsop.h"
 
@@ -111,9 +112,9 @@ static int request(struct fsop *f, const struct request *q, struct brig_err *err
 		r = buf_add_str(&payload, q->path2);
 	/* A new number each time: an answer to an older operation cannot be taken for ours. */
 	f->stream++;
-	r = r < 0 ? out_of_memory(err) :
-		    conn_send(&f->conn, q->type, 0, f->stream, buf_head(&payload), buf_len(&payload),
-			      err);
+	r = r < 0 ? out_of_memory(err)
+		  : conn_send(&f->conn, q->type, 0, f->stream, buf_head(&payload),
+			      buf_len(&payload), err);
 	buf_done(&payload);
 	return r;
 }
@@ -146,11 +147,11 @@ static int done_check(const struct frame *frame, const char *path, struct brig_e
 		return violation("malformed FS_DONE", err);
 	if (m.err == 0)
 		return 0;
-	enum brig_code code = m.err == ENOENT			? BRIG_E_NOT_FOUND :
-			      m.err == EACCES || m.err == EPERM ? BRIG_E_DENIED :
-			      m.err == EEXIST			? BRIG_E_EXISTS :
-			      m.err == ENOSPC || m.err == EDQUOT ? BRIG_E_EXHAUSTED :
-								  BRIG_E_INVALID;
+	enum brig_code code = m.err == ENOENT			   ? BRIG_E_NOT_FOUND
+			      : m.err == EACCES || m.err == EPERM  ? BRIG_E_DENIED
+			      : m.err == EEXIST			   ? BRIG_E_EXISTS
+			      : m.err == ENOSPC || m.err == EDQUOT ? BRIG_E_EXHAUSTED
+								   : BRIG_E_INVALID;
 	return brig_fail(err, code, m.err, "'%.256s' in the sandbox", path);
 }
 
@@ -194,7 +195,8 @@ static int node_parse(const struct frame *frame, struct fs_node *ret, struct bri
 	return 0;
 }
 
-int fsop_stat(struct fsop *f, const char *path, bool follow, struct fs_node *ret, struct brig_err *err)
+int fsop_stat(struct fsop *f, const char *path, bool follow, struct fs_node *ret,
+	      struct brig_err *err)
 {
 	const struct request q = { .type = BRIG_FS_STAT,
 				   .flags = follow ? 0 : BRIG_FS_NOFOLLOW,
@@ -254,11 +256,10 @@ static int list_add(struct fs_list *l, size_t max, const struct frame *frame, st
 	return 0;
 }
 
-int fsop_list(struct fsop *f, const char *path, size_t max, struct fs_list *ret, struct brig_err *err)
+int fsop_list(struct fsop *f, const char *path, size_t max, struct fs_list *ret,
+	      struct brig_err *err)
 {
-	const struct request q = {
-		.type = BRIG_FS_LIST, .credit = CREDIT, .arg = 1, .path = path
-	};
+	const struct request q = { .type = BRIG_FS_LIST, .credit = CREDIT, .arg = 1, .path = path };
 	struct fs_list l = { .v = NULL };
 	uint32_t used = 0;
 	int r = request(f, &q, err);
@@ -357,8 +358,10 @@ static int write_pieces(struct fsop *f, int fd, uint64_t *credit, bool *eof, str
 
 int fsop_write(struct fsop *f, const char *path, mode_t mode, int fd, struct brig_err *err)
 {
-	/* Mode 0 would stand for the default: a file that nobody may read stays as close as can be. */
-	const struct request q = { .type = BRIG_FS_WRITE, .mode = mode & 07777 ? mode : 0400,
+	/* Mode 0 would stand for the default: a file that nobody may read stays as close as can be.
+	 */
+	const struct request q = { .type = BRIG_FS_WRITE,
+				   .mode = mode & 07777 ? mode : 0400,
 				   .path = path };
 	uint64_t credit = 0;
 	bool eof = false;
@@ -369,8 +372,8 @@ int fsop_write(struct fsop *f, const char *path, mode_t mode, int fd, struct bri
 		struct brig_credit m;
 		if (write_pieces(f, fd, &credit, &eof, err) < 0)
 			return -1;
-		int r = eof || !credit ? conn_frame(&f->conn, &frame, err) :
-					 conn_frame_or_room(&f->conn, &frame, err);
+		int r = eof || !credit ? conn_frame(&f->conn, &frame, err)
+				       : conn_frame_or_room(&f->conn, &frame, err);
 		if (r < 0)
 			return -1;
 		if (r == 0 && !eof && credit)

@@ -8,7 +8,8 @@
 
 #define WIDTH 80
 
-/* Words of text, wrapped to WIDTH, each line indented; the first begins where the caller stopped. */
+/* Words of text, wrapped to WIDTH, each line indented; the first begins where the caller stopped.
+ */
 static void put_wrapped(const char *text, size_t n, unsigned indent, unsigned column)
 {
 	const char *p = text, *end = text + n;
@@ -50,9 +51,10 @@ void flag_help(const struct flag *f, char ret[FLAG_HELP_MAX])
 static void put_flag(const struct flag *f)
 {
 	char head[80], help[FLAG_HELP_MAX];
-	const char *arg = f->kind == FLAG_LIMIT ? limit_arg_name(limit_get(f->limit)->kind) : f->arg;
-	int n = f->letter ? snprintf(head, sizeof(head), "  -%c, --%s", f->letter, f->name) :
-			    snprintf(head, sizeof(head), "      --%s", f->name);
+	const char *arg =
+		f->kind == FLAG_LIMIT ? limit_arg_name(limit_get(f->limit)->kind) : f->arg;
+	int n = f->letter ? snprintf(head, sizeof(head), "  -%c, --%s", f->letter, f->name)
+			  : snprintf(head, sizeof(head), "      --%s", f->name);
 	if (arg)
 		n += snprintf(head + n, sizeof(head) - (size_t)n, " %s", arg);
 	flag_help(f, help);

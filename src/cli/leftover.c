@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a process is named by its number and the time at which it started, because numbers
- * are used again. A pidfd is opened before the time is compared, so the process that gets the signal is the
- * one that was compared.
+ * Theory of operation: a process is named by its number and the time at which it started, because
+ * numbers are used again. A pidfd is opened before the time is compared, so the process that gets
+ * the signal is the one that was compared.
  */
 #include "cli/leftover.h"
 
@@ -20,7 +20,8 @@
 
 #define TEXT_MAX 256
 
-/* Field 22 of /proc/PID/stat (proc(5)): start time in clock ticks since boot; 0 = no such process. */
+/* Field 22 of /proc/PID/stat (proc(5)): start time in clock ticks since boot; 0 = no such process.
+ */
 static unsigned long long start_time(pid_t pid)
 {
 	char path[64], text[1024];

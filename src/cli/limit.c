@@ -8,9 +8,15 @@
 #include "base/size.h"
 
 static const struct limit limits[] = {
-#define X(field_, flag_, kind_, def_, min_, max_, none_, what_)                                 \
-	{ .field = #field_, .flag = flag_, .what = what_, .kind = LIMIT_##kind_, .def = (def_), \
-	  .min = (min_), .max = (max_), .none = (none_) },
+#define X(field_, flag_, kind_, def_, min_, max_, none_, what_) \
+	{ .field = #field_,                                     \
+	  .flag = flag_,                                        \
+	  .what = what_,                                        \
+	  .kind = LIMIT_##kind_,                                \
+	  .def = (def_),                                        \
+	  .min = (min_),                                        \
+	  .max = (max_),                                        \
+	  .none = (none_) },
 	BRIG_LIMITS(X)
 #undef X
 };
@@ -91,10 +97,11 @@ int quantity_parse(enum limit_kind kind, const char *flag, const char *text, uin
 	case 0:
 		return 0;
 	case -ERANGE:
-		return brig_fail(err, BRIG_E_INVALID, 0, "--%s '%.64s' is far too large", flag, text);
+		return brig_fail(err, BRIG_E_INVALID, 0, "--%s '%.64s' is far too large", flag,
+				 text);
 	case -EDOM:
-		return brig_fail(err, BRIG_E_INVALID, 0, "--%s '%.64s' is finer than %s", flag, text,
-				 finest(kind));
+		return brig_fail(err, BRIG_E_INVALID, 0, "--%s '%.64s' is finer than %s", flag,
+				 text, finest(kind));
 	default:
 		return brig_fail(err, BRIG_E_INVALID, 0, "--%s '%.64s' is not %s", flag, text,
 				 kinds[kind].form);
@@ -118,7 +125,8 @@ int limit_parse(unsigned index, const char *text, uint64_t *ret, struct brig_err
 	if (v < l->min || v > l->max) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "--%s '%.64s' is out of range: %s", l->flag,
 			     text, range);
-		return v == 0 && l->none ? brig_fix(err, "give --%s none for no limit", l->flag) : -1;
+		return v == 0 && l->none ? brig_fix(err, "give --%s none for no limit", l->flag)
+					 : -1;
 	}
 	*ret = v;
 	return 0;
@@ -131,9 +139,9 @@ json_t *limits_to_json(const uint64_t values[LIMIT__N])
 	for (unsigned i = 0; o && i < LIMIT__N; i++)
 		if (values[i])
 			r |= json_object_set_new(o, limits[i].field,
-						 values[i] == LIMIT_NONE ?
-							 json_null() :
-							 json_integer((json_int_t)values[i]));
+						 values[i] == LIMIT_NONE
+							 ? json_null()
+							 : json_integer((json_int_t)values[i]));
 	if (r) {
 		json_decref(o);
 		return NULL;

@@ -18,7 +18,7 @@ enum limit_index {
 #define X(field, flag, kind, def, min, max, none, what) LIMIT_##field,
 	BRIG_LIMITS(X)
 #undef X
-	LIMIT__N
+		LIMIT__N
 };
 
 enum limit_kind { LIMIT_CPU, LIMIT_BYTES, LIMIT_COUNT, LIMIT_MS };
@@ -34,7 +34,8 @@ const struct limit *limit_get(unsigned index);
 /* "SIZE", "DURATION": what the value is called in help. */
 const char *limit_arg_name(enum limit_kind kind);
 
-/* The value of --FLAG; *ret is LIMIT_NONE for "none". The error names flag, value, form and range. */
+/* The value of --FLAG; *ret is LIMIT_NONE for "none". The error names flag, value, form and range.
+ */
 int limit_parse(unsigned index, const char *text, uint64_t *ret, struct brig_err *err);
 /* "512 MiB", "1m30s", "none". */
 #define LIMIT_TEXT_MAX 32

@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * `brig` is the client: it runs with the rights of whoever calls it and has none of its own. It reads the
- * command line, opens what the caller may open, and talks to brigd over a socket; it never makes a
- * namespace, a group or a mount. One verb runs in one process and ends; only `brig serve` stays.
+ * `brig` is the client: it runs with the rights of whoever calls it and has none of its own. It
+ * reads the command line, opens what the caller may open, and talks to brigd over a socket; it
+ * never makes a namespace, a group or a mount. One verb runs in one process and ends; only `brig
+ * serve` stays.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,8 +18,8 @@
 
 #include "cli/cli.h"
 
-/* Descriptors 0 to 2 that were closed at start become /dev/null: the next file opened must not turn into
- * somebody's standard output. */
+/* Descriptors 0 to 2 that were closed at start become /dev/null: the next file opened must not turn
+ * into somebody's standard output. */
 static int fill_standard_fds(void)
 {
 	for (int fd = 0; fd <= 2; fd++)
@@ -27,8 +28,8 @@ static int fill_standard_fds(void)
 	return 0;
 }
 
-/* jansson seeds its hash tables from /dev/urandom at the first object; the kernel has given us 16 random
- * bytes already. */
+/* jansson seeds its hash tables from /dev/urandom at the first object; the kernel has given us 16
+ * random bytes already. */
 static void seed_json(void)
 {
 	size_t seed = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * out.h: writing to an inherited descriptor without ever waiting in write(), and without switching it
- * to nonblocking mode: the flag belongs to the open file, which the shell and our neighbours in the
- * pipeline share.
+ * out.h: writing to an inherited descriptor without ever waiting in write(), and without switching
+ * it to nonblocking mode: the flag belongs to the open file, which the shell and our neighbours in
+ * the pipeline share.
  */
 #ifndef BRIG_CLI_OUT_H
 #define BRIG_CLI_OUT_H
@@ -23,9 +23,10 @@ enum out_way {
 struct out {
 	int fd;
 	enum out_way way;
-	int error;        /* errno that ended it, 0 = it works; what comes later is dropped */
+	int error;	  /* errno that ended it, 0 = it works; what comes later is dropped */
 	struct buf queue; /* what the descriptor did not take */
-	uint64_t written; /* bytes taken (or dropped after an error) since the last out_take_written() */
+	uint64_t written; /* bytes taken (or dropped after an error) since the last
+			     out_take_written() */
 };
 
 /* max: bytes that may have to wait. */

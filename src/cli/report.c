@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * The one place where brig speaks about itself. Errors go to standard error as two lines, message and
- * remedy, or with -o json to standard output as the error object of client_proto.h, so that a program
- * has one stream to read. Texts can come from a sandbox (a file name, a command): control characters
- * never reach the terminal.
+ * The one place where brig speaks about itself. Errors go to standard error as two lines, message
+ * and remedy, or with -o json to standard output as the error object of client_proto.h, so that a
+ * program has one stream to read. Texts can come from a sandbox (a file name, a command): control
+ * characters never reach the terminal.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -65,10 +65,10 @@ json_t *err_to_json(const struct brig_err *err)
 	/* Bytes of a file name that are not UTF-8 cannot be said in JSON. */
 	if (!text)
 		text = json_string("the message is not valid UTF-8");
-	return json_pack("{s:s,s:o,s:o,s:o?,s:{},s:b}", "code", brig_code_name(err->code), "message",
-			 text, "cause", err->sys ? json_string(strerror(err->sys)) : json_null(),
-			 "remediation", fix, "details", "retryable",
-			 brig_code_retryable(err->code));
+	return json_pack("{s:s,s:o,s:o,s:o?,s:{},s:b}", "code", brig_code_name(err->code),
+			 "message", text, "cause",
+			 err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
+			 fix, "details", "retryable", brig_code_retryable(err->code));
 }
 
 void err_from_json(const json_t *error, struct brig_err *err)

@@ -4,13 +4,13 @@
  * -------------------
  * Runs in `brig` and in `brig serve`. A server is two processes, brigd and brig-jaild, joined by a
  * socket pair that is made here; neither knows how it was started. They get their descriptors by
- * number (3: the link, 4: the client or the listening socket), /dev/null as standard input and output,
- * and a session of their own.
+ * number (3: the link, 4: the client or the listening socket), /dev/null as standard input and
+ * output, and a session of their own.
  *
  * A private server must be fast, because it is the price of every `brig run` on a machine without a
- * server: both programs are started before anything is waited for. Their standard error is a file in
- * memory: a pipe or the terminal would be held open by daemons that are still cleaning up after brig
- * has returned, and `out=$(brig run ...)` would wait for them.
+ * server: both programs are started before anything is waited for. Their standard error is a file
+ * in memory: a pipe or the terminal would be held open by daemons that are still cleaning up after
+ * brig has returned, and `out=$(brig run ...)` would wait for them.
  *
  * The folder of the socket is checked before anything is sent: in /tmp another user could have made
  * it first, and a request carries open descriptors and standard input.
@@ -70,13 +70,14 @@ int server_open_dir(const char *socket_path, bool make, struct brig_err *err)
 	}
 	AUTO_FD fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return brig_fail(err, errno == ENOENT ? BRIG_E_NOT_FOUND : BRIG_E_UNAVAILABLE, errno,
-				 "open the server's folder '%s'", dir);
+		return brig_fail(err, errno == ENOENT ? BRIG_E_NOT_FOUND : BRIG_E_UNAVAILABLE,
+				 errno, "open the server's folder '%s'", dir);
 	if ((st.st_uid != geteuid() && st.st_uid != 0) || (st.st_mode & 022)) {
 		brig_err_set(err, BRIG_E_DENIED, 0,
 			     "the server's folder '%s' can be changed by other users", dir);
-		return brig_fix(err, "give it to yourself with mode 0700, or name another socket in "
-				     "BRIG_SOCKET");
+		return brig_fix(err,
+				"give it to yourself with mode 0700, or name another socket in "
+				"BRIG_SOCKET");
 	}
 	return fd_steal(&fd);
 }
@@ -140,7 +141,9 @@ static int start_one(const char *dir, const char *program, const char **argv, ch
 	int n = snprintf(path, sizeof(path), "%s/%s", dir, program);
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return brig_fail(err, BRIG_E_INVALID, ENAMETOOLONG, "start '%s'", program);
-	struct spawn s = { .path = path, .argv = argv, .envp = envp, .nfds = nfds, .session = true };
+	struct spawn s = {
+		.path = path, .argv = argv, .envp = envp, .nfds = nfds, .session = true
+	};
 	memcpy(s.fds, fds, nfds * sizeof(*fds));
 	return spawn_start(&s, ret, err);
 }
@@ -184,7 +187,8 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 	int jaild_fds[] = { null, null, d->log, link_jaild };
 	if (start_one(dir, "brig-jaild", jaild_argv, envp, jaild_fds, 4, &s.jaild, err) < 0)
 		return -1;
-	int brigd_fds[] = { null, null, d->log, link_brigd, d->client >= 0 ? d->client : d->listen };
+	int brigd_fds[] = { null, null, d->log, link_brigd,
+			    d->client >= 0 ? d->client : d->listen };
 	/* If this fails the link is closed on return, and jaild ends by itself. */
 	if (start_one(dir, "brigd", brigd_argv, envp, brigd_fds, 5, &s.brigd, err) < 0)
 		return -1;
@@ -246,11 +250,12 @@ void server_done(struct server *s)
 	fd_close(&s->log);
 }
 
-/* `brig serve` in a session of its own, not a child of this process when it returns. *ret_ready is the
- * end of a pipe: a byte comes when it listens, end of file if it gave up. */
+/* `brig serve` in a session of its own, not a child of this process when it returns. *ret_ready is
+ * the end of a pipe: a byte comes when it listens, end of file if it gave up. */
 static int background_start(const char *path, int *ret_ready, struct brig_err *err)
 {
-	static const char *const argv[] = { "brig", "serve", "--background", "--idle-exit", "30s", NULL };
+	static const char *const argv[] = { "brig",	   "serve", "--background",
+					    "--idle-exit", "30s",   NULL };
 	char self[PATH_MAX];
 	int ends[2], status;
 	pid_t pid;
@@ -275,7 +280,8 @@ static int background_start(const char *path, int *ret_ready, struct brig_err *e
 		return -1;
 	/* It forks again and its first process ends at once, so that nobody has to wait for it. */
 	if (spawn_wait(pid, clock_now() + 5 * SEC_NS, &status) != 1)
-		return brig_fail(err, BRIG_E_UNAVAILABLE, 0, "the background server does not start");
+		return brig_fail(err, BRIG_E_UNAVAILABLE, 0,
+				 "the background server does not start");
 	*ret_ready = fd_steal(&in);
 	return 0;
 }
@@ -307,6 +313,7 @@ int server_connect_background(struct brig_err *err)
 			nap_ms(20);
 	}
 	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the background server does not come up");
-	return brig_fix(err, "read brigd.log in the folder of '%.96s', or run `brig serve` to see why",
+	return brig_fix(err,
+			"read brigd.log in the folder of '%.96s', or run `brig serve` to see why",
 			path);
 }

@@ -14,39 +14,43 @@
 
 #define SERVER_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path))
 
-/* The path of the socket (rule in client_proto.h). given: from --socket, or NULL. The error is for a
- * path that does not fit a socket address. */
+/* The path of the socket (rule in client_proto.h). given: from --socket, or NULL. The error is for
+ * a path that does not fit a socket address. */
 int server_socket_path(const char *given, char ret[SERVER_PATH_MAX], struct brig_err *err);
-/* Opens the folder of the socket; made (0700, or 0711 as root) if `make`. It must belong to this user
- * or root and be writable by nobody else, because whoever owns it sees every request. */
+/* Opens the folder of the socket; made (0700, or 0711 as root) if `make`. It must belong to this
+ * user or root and be writable by nobody else, because whoever owns it sees every request. */
 int server_open_dir(const char *socket_path, bool make, struct brig_err *err);
 /* Where sandboxes, images and records are kept: $BRIG_DATA, /var/lib/brig as root, else
  * ${XDG_DATA_HOME:-$HOME/.local/share}/brig. */
 int server_data_dir(const char *given, char *ret, size_t cap, struct brig_err *err);
 
-/* A connected stream socket; -1 with err, and err->code BRIG_E_NOT_FOUND if nobody listens. The peer
- * is this user or root. */
+/* A connected stream socket; -1 with err, and err->code BRIG_E_NOT_FOUND if nobody listens. The
+ * peer is this user or root. */
 int server_connect(struct brig_err *err);
 
 /* A private server. */
 struct server {
 	pid_t brigd, jaild; /* 0 = none */
-	int log;            /* what they wrote to standard error, in memory; -1 */
+	int log;	    /* what they wrote to standard error, in memory; -1 */
 };
-#define SERVER_NONE { .log = -1 }
-/* Starts brig-jaild and brigd, which serve the returned descriptor and end when it is closed. Returns
- * as soon as both are on their way; requests may be written at once. */
+#define SERVER_NONE       \
+	{                 \
+		.log = -1 \
+	}
+/* Starts brig-jaild and brigd, which serve the returned descriptor and end when it is closed.
+ * Returns as soon as both are on their way; requests may be written at once. */
 int server_start_private(struct server *ret, struct brig_err *err);
-/* The two programs that make a server, each with its end of the link between them. client and listen:
- * the one to be served, the other -1. log becomes their standard error. */
+/* The two programs that make a server, each with its end of the link between them. client and
+ * listen: the one to be served, the other -1. log becomes their standard error. */
 struct server_daemons {
 	const char *data;
 	const char *const *extra; /* further arguments of brigd; NULL-terminated; NULL = none */
 	int client, listen, log;
 };
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
-/* After the connection of a private server was lost, or one of its halves failed, and the connection is
- * closed: waits a moment for its processes and removes what they left. Nothing without one. */
+/* After the connection of a private server was lost, or one of its halves failed, and the
+ * connection is closed: waits a moment for its processes and removes what they left. Nothing
+ * without one. */
 void server_post_mortem(struct server *s);
 /* The last line of its log, which is the reason as far as there is one. 0 if it said nothing. */
 int server_last_words(const struct server *s, char *ret, size_t cap);

@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * Runs in the caller's own context and with no privilege of its own; the programs started are brig's
- * and decide for themselves what they drop. A child shares the address space until it has become its program:
- * a fork would copy page tables on the path of every `brig run`, and a failed exec could not be told.
+ * Runs in the caller's own context and with no privilege of its own; the programs started are
+ * brig's and decide for themselves what they drop. A child shares the address space until it has
+ * become its program: a fork would copy page tables on the path of every `brig run`, and a failed
+ * exec could not be told.
  */
 #include "cli/spawn.h"
 
@@ -114,8 +115,8 @@ char **spawn_environ(void)
 	return list;
 }
 
-/* dup2(fds[i], i) in order must not overwrite a descriptor that is still to be copied: such a one is
- * copied out of the way first. moved[] holds what is to be closed afterwards. */
+/* dup2(fds[i], i) in order must not overwrite a descriptor that is still to be copied: such a one
+ * is copied out of the way first. moved[] holds what is to be closed afterwards. */
 static int untangle(const struct spawn *s, int fds[SPAWN_FDS_MAX], int moved[SPAWN_FDS_MAX])
 {
 	for (unsigned i = 0; i < s->nfds; i++) {
@@ -140,8 +141,9 @@ struct child {
 	int error;
 };
 
-/* Runs in the parent's memory while the parent waits: nothing but system calls. The table of handlers is its
- * own (no CLONE_SIGHAND); ignored signals are what would be inherited, and brig itself ignores SIGPIPE only. */
+/* Runs in the parent's memory while the parent waits: nothing but system calls. The table of
+ * handlers is its own (no CLONE_SIGHAND); ignored signals are what would be inherited, and brig
+ * itself ignores SIGPIPE only. */
 static int child_main(void *arg)
 {
 	struct child *c = arg;
@@ -164,12 +166,12 @@ fail:
 	return 127; /* clone() makes this the exit code */
 }
 
-/* What glibc's posix_spawn() does at its core, without its 64 looks at signal handlers; measured, the caller is
- * held up a fifth less, twice for each private server. */
+/* What glibc's posix_spawn() does at its core, without its 64 looks at signal handlers; measured,
+ * the caller is held up a fifth less, twice for each private server. */
 static int spawn_call(const struct spawn *s, const int fds[SPAWN_FDS_MAX], pid_t *ret_pid)
 {
-	/* Not on our own stack: AddressSanitizer would keep the marks of frames that ended in execve(). The
-	 * parent waits, so there is one child at a time. */
+	/* Not on our own stack: AddressSanitizer would keep the marks of frames that ended in
+	 * execve(). The parent waits, so there is one child at a time. */
 	static char stack[16384] __attribute__((aligned(16)));
 	struct child c = { .s = s, .fds = fds, .envp = s->envp ? s->envp : environ };
 	sigset_t all, old;
@@ -198,8 +200,9 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, struct brig_err *err)
 	if (r < 0) {
 		brig_err_set(err, r == -ENOENT ? BRIG_E_NOT_FOUND : BRIG_E_UNAVAILABLE, -r,
 			     "start '%.256s'", s->path);
-		return brig_fix(err, "install brig completely, or set BRIG_LIBEXEC to the folder of "
-				     "brigd");
+		return brig_fix(err,
+				"install brig completely, or set BRIG_LIBEXEC to the folder of "
+				"brigd");
 	}
 	return 0;
 }
@@ -286,11 +289,9 @@ int spawn_capture(const char *program, const char *const *argv, size_t max, char
 	AUTO_FD out = ends[1];
 	if (spawn_find(program, path, err) < 0)
 		return -1;
-	struct spawn s = { .path = path,
-			   .argv = argv,
-			   .envp = envp,
-			   .fds = { null, out, 2 },
-			   .nfds = 3 };
+	struct spawn s = {
+		.path = path, .argv = argv, .envp = envp, .fds = { null, out, 2 }, .nfds = 3
+	};
 	if (spawn_start(&s, &pid, err) < 0)
 		return -1;
 	fd_close(&out);

@@ -2,10 +2,11 @@
 /*
  * Theory of operation
  * -------------------
- * Turns flags into the SPEC of client_proto.h. Nothing of the caller leaks into it: of the environment
- * only what --env names, of the file system only what --volume names. A volume is opened here, with the
- * caller's own rights and by the caller's own idea of the path, and travels as a descriptor, so that no
- * privileged process ever resolves a path of the host on somebody's behalf.
+ * Turns flags into the SPEC of client_proto.h. Nothing of the caller leaks into it: of the
+ * environment only what --env names, of the file system only what --volume names. A volume is
+ * opened here, with the caller's own rights and by the caller's own idea of the path, and travels
+ * as a descriptor, so that no privileged process ever resolves a path of the host on somebody's
+ * behalf.
  */
 #include "cli/spec.h"
 
@@ -23,14 +24,16 @@
 
 int name_check(const char *name, struct brig_err *err)
 {
-	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+	static const char set[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 	size_t n = strspn(name, set);
 	if (n >= 1 && n <= NAME_MAX_LEN && !name[n] && !strchr("_.-", name[0]))
 		return 0;
-	return brig_fail(err, BRIG_E_INVALID, 0,
-			 "--name '%.80s' is not 1 to %u of a-z A-Z 0-9 _ . - with a letter or digit "
-			 "first",
-			 name, NAME_MAX_LEN);
+	return brig_fail(
+		err, BRIG_E_INVALID, 0,
+		"--name '%.80s' is not 1 to %u of a-z A-Z 0-9 _ . - with a letter or digit "
+		"first",
+		name, NAME_MAX_LEN);
 }
 
 int workdir_check(const char *dir, struct brig_err *err)
@@ -51,7 +54,8 @@ int user_check(const char *user, struct brig_err *err)
 
 static int hostname_check(const char *name, struct brig_err *err)
 {
-	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
+	static const char set[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
 	size_t n = strspn(name, set);
 	if (n >= 1 && n <= 63 && !name[n] && !strchr(".-", name[0]) && !strchr(".-", name[n - 1]))
 		return 0;
@@ -68,8 +72,8 @@ json_t *command_json(int argc, char **argv, struct brig_err *err)
 		json_t *v = json_string(argv[i]);
 		if (!v) {
 			json_decref(a);
-			brig_err_set(err, BRIG_E_INVALID, 0, "argument %d of the command is not valid UTF-8",
-				     i);
+			brig_err_set(err, BRIG_E_INVALID, 0,
+				     "argument %d of the command is not valid UTF-8", i);
 			brig_err_remedy(err, "pass such bytes by standard input or in a file");
 			return NULL;
 		}
@@ -106,8 +110,8 @@ static const char *guest_fault(const char *s)
 	return NULL;
 }
 
-/* HOST may itself contain colons: GUEST begins at the last ":/", or, where there is none, behind the last
- * colon, so that a relative guest path is named as the mistake it is. */
+/* HOST may itself contain colons: GUEST begins at the last ":/", or, where there is none, behind
+ * the last colon, so that a relative guest path is named as the mistake it is. */
 int volume_parse(const char *text, struct volume *ret, struct brig_err *err)
 {
 	AUTO_FREE char *host = strdup(text);
@@ -123,15 +127,17 @@ int volume_parse(const char *text, struct volume *ret, struct brig_err *err)
 	for (char *p = host; (p = strstr(p, ":/")); p++)
 		colon = p;
 	if (!colon || colon == host || !colon[1]) {
-		brig_err_set(err, BRIG_E_INVALID, 0, "--volume '%.200s' is not HOST:GUEST[:ro]", text);
+		brig_err_set(err, BRIG_E_INVALID, 0, "--volume '%.200s' is not HOST:GUEST[:ro]",
+			     text);
 		return brig_fix(err, "for example --volume ./data:/data:ro");
 	}
 	*colon = '\0';
 	v.guest = colon + 1;
 	const char *fault = guest_fault(v.guest);
 	if (fault)
-		return brig_fail(err, BRIG_E_INVALID, 0, "--volume '%.200s': the path inside, '%.100s', %s",
-				 text, v.guest, fault);
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "--volume '%.200s': the path inside, '%.100s', %s", text, v.guest,
+				 fault);
 	v.host = host;
 	host = NULL;
 	*ret = v;
@@ -142,26 +148,30 @@ static int volume_open(const struct volume *v, int *ret, struct brig_err *err)
 {
 	/* O_PATH asks for no right on the object itself: ask for reading, as the sandbox will. */
 	AUTO_FD fd = open(v->host, O_PATH | O_CLOEXEC);
-	if (fd < 0 || faccessat(fd, "", v->readonly ? R_OK : R_OK | W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0) {
+	if (fd < 0 ||
+	    faccessat(fd, "", v->readonly ? R_OK : R_OK | W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0) {
 		int sys = errno;
-		brig_err_set(err, sys == ENOENT || sys == ENOTDIR ? BRIG_E_NOT_FOUND : BRIG_E_DENIED, sys,
-			     "volume '%.256s'", v->host);
+		brig_err_set(err,
+			     sys == ENOENT || sys == ENOTDIR ? BRIG_E_NOT_FOUND : BRIG_E_DENIED,
+			     sys, "volume '%.256s'", v->host);
 		if (sys == ENOENT)
 			return brig_fix(err, "make it first; brig does not create host paths");
 		if (fd >= 0 && !v->readonly)
-			return brig_fix(err, "give yourself read and write access, or add :ro if reading "
-					     "is enough");
+			return brig_fix(
+				err, "give yourself read and write access, or add :ro if reading "
+				     "is enough");
 		return brig_fix(err, "check the path and its permissions");
 	}
 	if (geteuid() != 0) {
 		*ret = fd_steal(&fd);
 		return 0;
 	}
-	/* As root the volume travels as a detached mount: brig-jaild takes nothing else, because only a
-	 * caller with CAP_SYS_ADMIN can make one, and brigd cannot. */
+	/* As root the volume travels as a detached mount: brig-jaild takes nothing else, because
+	 * only a caller with CAP_SYS_ADMIN can make one, and brigd cannot. */
 	int tree = mntfd_clone(fd, "", MNTFD_AT_EMPTY_PATH);
 	if (tree < 0) {
-		brig_err_set(err, BRIG_E_UNSUPPORTED, -tree, "clone the mount of volume '%.256s'", v->host);
+		brig_err_set(err, BRIG_E_UNSUPPORTED, -tree, "clone the mount of volume '%.256s'",
+			     v->host);
 		return brig_fix(err, "run as root of the host, on Linux 5.15 or newer");
 	}
 	*ret = tree;
@@ -178,10 +188,11 @@ static int labels_add(json_t *spec, const struct strlist *labels, struct brig_er
 		size_t n = eq ? (size_t)(eq - text) : strlen(text);
 		AUTO_FREE char *key = strndup(text, n);
 		if (n == 0)
-			return brig_fail(err, BRIG_E_INVALID, 0, "--label '%.64s' has no key", text);
-		if (!key || json_object_set_new(o, key, json_string(eq ? eq + 1 : "")) < 0)
-			return brig_fail(err, BRIG_E_INVALID, 0, "--label '%.64s' is not valid UTF-8",
+			return brig_fail(err, BRIG_E_INVALID, 0, "--label '%.64s' has no key",
 					 text);
+		if (!key || json_object_set_new(o, key, json_string(eq ? eq + 1 : "")) < 0)
+			return brig_fail(err, BRIG_E_INVALID, 0,
+					 "--label '%.64s' is not valid UTF-8", text);
 	}
 	return 0;
 }
@@ -207,8 +218,9 @@ static int accept_add(json_t *array, const char *source, const char *text, struc
 		if (!enforce_known(p, n)) {
 			brig_err_set(err, BRIG_E_INVALID, 0, "%s: unknown name '%.*s'", source,
 				     (int)(n < 64 ? n : 64), p);
-			return brig_fix(err, "names are memory, cpu, pids, swap, accounting, uidrange, "
-					     "idmap, timens and io");
+			return brig_fix(err,
+					"names are memory, cpu, pids, swap, accounting, uidrange, "
+					"idmap, timens and io");
 		}
 		if (json_array_append_new(array, json_stringn(p, n)) < 0)
 			return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
@@ -231,8 +243,8 @@ static int accepts_add(json_t *spec, const struct strlist *accept, struct brig_e
 	return 0;
 }
 
-/* Volumes are parsed together before the first is opened: a mistake in the command line is told before
- * a file that is missing. */
+/* Volumes are parsed together before the first is opened: a mistake in the command line is told
+ * before a file that is missing. */
 static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *ret_usage,
 		       struct brig_err *err)
 {
@@ -254,8 +266,8 @@ static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *
 		if (r < 0)
 			break;
 		b->nfds++;
-		json_t *o = json_pack("{s:i,s:s,s:b}", "fd", (int)i, "guest", v[i].guest, "readonly",
-				      (int)v[i].readonly);
+		json_t *o = json_pack("{s:i,s:s,s:b}", "fd", (int)i, "guest", v[i].guest,
+				      "readonly", (int)v[i].readonly);
 		if (!o)
 			r = brig_fail(err, BRIG_E_INVALID, 0, "--volume '%.64s' is not valid UTF-8",
 				      texts->v[i]);
@@ -325,8 +337,8 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r < 0) {
 		spec_built_done(&b);
-		return usage && err.code == BRIG_E_INVALID ? cli_usage_err(cli, &err) :
-							     cli_fail(cli, &err);
+		return usage && err.code == BRIG_E_INVALID ? cli_usage_err(cli, &err)
+							   : cli_fail(cli, &err);
 	}
 	*ret = b;
 	return 0;

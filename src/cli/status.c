@@ -64,12 +64,12 @@ int status_reason(const json_t *status, char *ret, size_t cap)
 			limit_text(status, limits[i].key, limits[i].format, text);
 		const char *mark = strstr(limits[i].text, "%s");
 		int head = mark ? (int)(mark - limits[i].text) : (int)strlen(limits[i].text);
-		snprintf(ret, cap, "%.*s%s%s (%s)", head, limits[i].text, text, mark ? mark + 2 : "",
-			 reason);
+		snprintf(ret, cap, "%.*s%s%s (%s)", head, limits[i].text, text,
+			 mark ? mark + 2 : "", reason);
 		return 1;
 	}
-	const char *by = json_string_value(
-		json_object_get(json_object_get(status, "evidence"), "by"));
+	const char *by =
+		json_string_value(json_object_get(json_object_get(status, "evidence"), "by"));
 	if (reason && strcmp(reason, "killed") == 0 && by && strcmp(by, "shutdown") == 0) {
 		snprintf(ret, cap, "the server shut down (killed)");
 		return 1;
@@ -82,7 +82,8 @@ int status_limits_hit(const json_t *status, char *ret, size_t cap)
 	const json_t *hits = json_object_get(status, "limits_hit"), *v;
 	size_t i, at = 0;
 	ret[0] = '\0';
-	json_array_foreach((json_t *)(uintptr_t)hits, i, v) {
+	json_array_foreach((json_t *)(uintptr_t)hits, i, v)
+	{
 		const char *name = json_string_value(v);
 		int n = snprintf(ret + at, cap - at, "%s%.40s", at ? ", " : "", name ? name : "?");
 		if (n < 0 || (size_t)n >= cap - at)
@@ -101,9 +102,11 @@ int status_sink_open(const char *where, int *ret_fd, struct brig_err *err)
 		if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
 			brig_err_set(err, BRIG_E_NOT_FOUND, flags < 0 ? errno : EBADF,
 				     "--status-json: descriptor %d cannot be written", fd);
-			return brig_fix(err, "open it in the shell (%d>file), or write ./%d for a file of "
-					     "that name",
-					fd, fd);
+			return brig_fix(
+				err,
+				"open it in the shell (%d>file), or write ./%d for a file of "
+				"that name",
+				fd, fd);
 		}
 		*ret_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	} else {
@@ -130,6 +133,7 @@ int status_sink_write(int fd, const json_t *status, struct brig_err *err)
 json_t *status_of_failure(const json_t *error)
 {
 	return json_pack("{s:n,s:n,s:i,s:n,s:s,s:{},s:n,s:[],s:b,s:O}", "id", "tier", "exit_code",
-			 BRIG_EXIT_FAILED, "signal", "stop_reason", "host_fault", "evidence", "usage",
-			 "limits_hit", "truncated", 0, "error", (json_t *)(uintptr_t)error);
+			 BRIG_EXIT_FAILED, "signal", "stop_reason", "host_fault", "evidence",
+			 "usage", "limits_hit", "truncated", 0, "error",
+			 (json_t *)(uintptr_t)error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * status.h: the STATUS object of client_proto.h: which exit code it means, how it is told to a person,
- * and where --status-json writes it.
+ * status.h: the STATUS object of client_proto.h: which exit code it means, how it is told to a
+ * person, and where --status-json writes it.
  */
 #ifndef BRIG_CLI_STATUS_H
 #define BRIG_CLI_STATUS_H
@@ -15,8 +15,8 @@
 /* 0 to 255, or -1 if the object has none that is usable. */
 int status_exit_code(const json_t *status);
 
-/* "memory limit 512 MiB met (out_of_memory)": why the command was stopped, in one line. 0 if it ended by
- * itself, in which case nothing is to be said. */
+/* "memory limit 512 MiB met (out_of_memory)": why the command was stopped, in one line. 0 if it
+ * ended by itself, in which case nothing is to be said. */
 int status_reason(const json_t *status, char *ret, size_t cap);
 /* "pids, disk": limits that were met on the way; 0 if none. */
 int status_limits_hit(const json_t *status, char *ret, size_t cap);

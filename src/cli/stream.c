@@ -2,21 +2,23 @@
 /*
  * Theory of operation
  * -------------------
- * One thread, one poll() loop between five descriptors: the server's socket, our three standard ones,
- * and a signalfd. (poll, not epoll: standard input may be a regular file, which epoll refuses.)
+ * One thread, one poll() loop between five descriptors: the server's socket, our three standard
+ * ones, and a signalfd. (poll, not epoll: standard input may be a regular file, which epoll
+ * refuses.)
  *
- * Output is written from the receive buffer itself. A frame's payload is passed on as it arrives, in
- * pieces, so that no frame has to be complete first. What a slow reader does not take is queued for each output
- * apart: a full stdout does not stop stderr. The queue is bounded by the credit that we gave, and credit
- * is given back only as bytes are written, so memory stays flat however much flows. Input is read only
- * as far as the command granted credit for it.
+ * Output is written from the receive buffer itself. A frame's payload is passed on as it arrives,
+ * in pieces, so that no frame has to be complete first. What a slow reader does not take is queued
+ * for each output apart: a full stdout does not stop stderr. The queue is bounded by the credit
+ * that we gave, and credit is given back only as bytes are written, so memory stays flat however
+ * much flows. Input is read only as far as the command granted credit for it.
  *
- * When an output cannot be written any more (its reader is gone, the disk is full) nobody wants what the
- * command still has to say: it is killed by CLOSE, and brig ends with 141 (128 + SIGPIPE) or 125.
+ * When an output cannot be written any more (its reader is gone, the disk is full) nobody wants
+ * what the command still has to say: it is killed by CLOSE, and brig ends with 141 (128 + SIGPIPE)
+ * or 125.
  *
- * Signals: with a terminal, keys travel as bytes and the PTY inside makes signals of them. Without one,
- * what brig gets is sent on. A second SIGINT within a second kills the command, a third makes brig give
- * up at once. A signal that was ignored when brig started (nohup) stays ignored.
+ * Signals: with a terminal, keys travel as bytes and the PTY inside makes signals of them. Without
+ * one, what brig gets is sent on. A second SIGINT within a second kills the command, a third makes
+ * brig give up at once. A signal that was ignored when brig started (nohup) stays ignored.
  */
 #include "cli/stream.h"
 
@@ -322,8 +324,9 @@ static int on_signal(struct stream *s)
 
 static int signals_open(struct stream *s)
 {
-	static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
-					 SIGUSR1, SIGUSR2, SIGALRM };
+	static const int forwarded[] = {
+		SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM
+	};
 	sigset_t set;
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
@@ -375,8 +378,9 @@ static int stream_round(struct stream *s)
 	p[P_ERR] = (struct pollfd){ out_waits(&s->out[1]) ? s->out[1].fd : -1, POLLOUT, 0 };
 	p[P_SIGNAL] = (struct pollfd){ s->sigfd, POLLIN, 0 };
 	if (poll(p, P__N, wait_ms(s)) < 0)
-		return errno == EINTR ? 0 :
-					brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
+		return errno == EINTR
+			       ? 0
+			       : brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 	if (p[P_SIGNAL].revents && on_signal(s) < 0)
 		return -1;
 	for (unsigned i = 0; i < 2; i++) {

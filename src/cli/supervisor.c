@@ -2,19 +2,20 @@
 /*
  * Theory of operation
  * -------------------
- * One process without privilege of its own making, between two things that must not share a fate: the
- * socket, which clients find by its name, and the daemons, which may die. It holds
+ * One process without privilege of its own making, between two things that must not share a fate:
+ * the socket, which clients find by its name, and the daemons, which may die. It holds
  *
- *   the lock     flock on server.lock for its whole life: one supervisor per folder. Whoever has it may
- *                remove a stale socket; nobody else touches its name. The file also says which daemons
- *                are ours, for the case that we are killed (leftover.h).
+ *   the lock     flock on server.lock for its whole life: one supervisor per folder. Whoever has
+ *                it may remove a stale socket; nobody else touches its name. The file also says
+ *                which daemons are ours, for the case that we are killed (leftover.h).
  *   the socket   stays open across restarts, so that clients that connect meanwhile wait, not fail.
- *   the daemons  when one dies the other ends by itself, because their link is gone, and is killed if it
- *                does not. What they left is removed by brig-jaild --gc, then both are started again, more
- *                slowly each time; five deaths within a minute are too many.
+ *   the daemons  when one dies the other ends by itself, because their link is gone, and is killed
+ *                if it does not. What they left is removed by brig-jaild --gc, then both are
+ *                started again, more slowly each time; five deaths within a minute are too many.
  *
- * brigd ends with 0 when it has been idle for long enough. A client may connect in that very moment: the
- * name is taken away first, and if somebody is waiting then it is put back and brigd started again.
+ * brigd ends with 0 when it has been idle for long enough. A client may connect in that very
+ * moment: the name is taken away first, and if somebody is waiting then it is put back and brigd
+ * started again.
  */
 #include "cli/supervisor.h"
 
@@ -40,7 +41,7 @@
 
 #define LOCK_NAME "server.lock"
 #define LOCK_WAIT_NS (3 * SEC_NS) /* the former holder may be about to end */
-#define DRAIN_NS (6 * SEC_NS)     /* brigd promises to end within 5 s of SIGTERM */
+#define DRAIN_NS (6 * SEC_NS)	  /* brigd promises to end within 5 s of SIGTERM */
 #define DIE_NS (3 * SEC_NS)
 #define DEATHS_MAX 5u
 #define DEATHS_NS (60 * SEC_NS)
@@ -60,8 +61,8 @@ static int lock_take(struct supervisor *s, int dir)
 	uint64_t deadline = clock_now() + LOCK_WAIT_NS;
 	s->lock = openat(dir, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock < 0)
-		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno, "open " LOCK_NAME " beside '%s'",
-				 s->o->socket);
+		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno,
+				 "open " LOCK_NAME " beside '%s'", s->o->socket);
 	while (flock(s->lock, LOCK_EX | LOCK_NB) < 0) {
 		struct timespec ts = { .tv_nsec = 20 * 1000000 };
 		if (errno != EWOULDBLOCK && errno != EINTR)
@@ -70,8 +71,9 @@ static int lock_take(struct supervisor *s, int dir)
 		if (clock_now() > deadline) {
 			brig_err_set(s->err, BRIG_E_EXISTS, 0,
 				     "a server runs in the folder of '%s' already", s->o->socket);
-			return brig_fix(s->err, "use it, end it, or name a socket in another folder with "
-						"--socket");
+			return brig_fix(s->err,
+					"use it, end it, or name a socket in another folder with "
+					"--socket");
 		}
 		nanosleep(&ts, NULL);
 	}
@@ -179,8 +181,8 @@ static void describe(int status, const char *name, char *ret, size_t cap)
 		snprintf(ret, cap, "%s ended with %d", name, WEXITSTATUS(status));
 }
 
-/* After an orderly end: is somebody waiting to be served? The name of the socket is gone afterwards, unless
- * so. */
+/* After an orderly end: is somebody waiting to be served? The name of the socket is gone
+ * afterwards, unless so. */
 static bool client_waits(struct supervisor *s)
 {
 	char aside[ASIDE_MAX];
@@ -233,10 +235,12 @@ static int serve_once(struct supervisor *s)
 	int jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
 	if (brigd_first && brigd == 0)
 		return client_waits(s) ? 1 : 0;
-	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what, sizeof(what));
+	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what,
+		 sizeof(what));
 	spawn_gc(5000);
 	if (!may_restart(s)) {
-		brig_err_set(s->err, BRIG_E_INTERNAL, 0, "%s, the sixth time within a minute", what);
+		brig_err_set(s->err, BRIG_E_INTERNAL, 0, "%s, the sixth time within a minute",
+			     what);
 		return brig_fix(s->err, "read the lines above, and run `brig doctor`");
 	}
 	cli_note("%s; its sandboxes were removed; starting again", what);
@@ -262,8 +266,9 @@ static int supervise(struct supervisor *s)
 
 int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 {
-	struct supervisor s = { .o = o, .err = err, .lock = -1, .listener = -1, .sigfd = -1,
-				.daemons = SERVER_NONE };
+	struct supervisor s = {
+		.o = o, .err = err, .lock = -1, .listener = -1, .sigfd = -1, .daemons = SERVER_NONE
+	};
 	AUTO_FD dir = server_open_dir(o->socket, true, err);
 	if (dir < 0)
 		return -1;

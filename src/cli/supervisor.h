@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * supervisor.h: what `brig serve` is: it owns the socket, starts brigd and brig-jaild, and starts them
- * again. It reads nothing that a client sends.
+ * supervisor.h: what `brig serve` is: it owns the socket, starts brigd and brig-jaild, and starts
+ * them again. It reads nothing that a client sends.
  */
 #ifndef BRIG_CLI_SUPERVISOR_H
 #define BRIG_CLI_SUPERVISOR_H
@@ -13,7 +13,7 @@ struct supervisor_opts {
 	char socket[SERVER_PATH_MAX];
 	const char *data;
 	const char *const *extra; /* further arguments of brigd, NULL-terminated */
-	int ready;                /* a byte is written here when it listens; -1 */
+	int ready;		  /* a byte is written here when it listens; -1 */
 };
 
 /* Serves until a signal or until brigd was idle for long enough. 0, or -1 with err. */

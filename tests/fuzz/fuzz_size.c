@@ -2,9 +2,9 @@
 /*
  * What somebody could type as a size, a duration, a number of CPUs, a count or a limit.
  *
- * Oracle: a parser either fails, with one of its errors, and leaves the result alone, or gives a number that is
- * never the one kept free for "none"; what size.h prints of it reads back as the same number; and a limit that
- * was accepted lies in its range.
+ * Oracle: a parser either fails, with one of its errors, and leaves the result alone, or gives a
+ * number that is never the one kept free for "none"; what size.h prints of it reads back as the
+ * same number; and a limit that was accepted lies in its range.
  */
 #include <errno.h>
 #include <stdint.h>

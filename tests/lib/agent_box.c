@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * Mount, PID, network and IPC namespaces; a tmpfs of a few MiB as root with the host's /usr bound in;
- * own /proc, devpts and /etc. All of it ends with the PID namespace. No user namespace: uid 0 is the
- * test's, with the capabilities of the agent only, which is what the agent sees in a sandbox.
+ * Mount, PID, network and IPC namespaces; a tmpfs of a few MiB as root with the host's /usr bound
+ * in; own /proc, devpts and /etc. All of it ends with the PID namespace. No user namespace: uid 0
+ * is the test's, with the capabilities of the agent only, which is what the agent sees in a
+ * sandbox.
  */
 #include "agent_box.h"
 
@@ -66,12 +67,13 @@ static int bind_file(const char *from, const char *to)
 
 static int root_build(const struct drv_options *o, const char *root)
 {
-	static const char *const dirs[] = { "usr", "proc", "dev", "dev/pts", "etc", "etc/brig", "tmp",
-					    "root", "home", "home/user", "opt" };
+	static const char *const dirs[] = { "usr", "proc", "dev",  "dev/pts",	"etc", "etc/brig",
+					    "tmp", "root", "home", "home/user", "opt" };
 	static const char *const links[] = { "bin", "sbin", "lib", "lib64" };
 	static const char *const nodes[] = { "null", "zero", "urandom", "tty" };
 	char size[64], path[256], from[64];
-	snprintf(size, sizeof(size), "size=%uk,mode=755,nr_inodes=2000", o->root_kib ? o->root_kib : 4096);
+	snprintf(size, sizeof(size), "size=%uk,mode=755,nr_inodes=2000",
+		 o->root_kib ? o->root_kib : 4096);
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("box", root, "tmpfs", 0, size) < 0 || chdir(root) < 0)
 		return -1;
@@ -130,7 +132,8 @@ static int box_init(const struct drv_options *o, const char *root, int chan)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	int fd = fcntl(chan, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0 || unshare(CLONE_NEWNS) < 0 || root_build(o, root) < 0 || root_enter() < 0 || caps_keep(BRIG_CAPS_AGENT) < 0) {
+	if (fd < 0 || unshare(CLONE_NEWNS) < 0 || root_build(o, root) < 0 || root_enter() < 0 ||
+	    caps_keep(BRIG_CAPS_AGENT) < 0) {
 		perror("box");
 		return 99;
 	}

@@ -8,8 +8,8 @@
 struct drv_options;
 
 bool box_possible(const char **ret_why);
-/* In a child of the test: becomes the parent of the agent, waits for it, returns its exit code; 99 if
- * the box could not be built. */
+/* In a child of the test: becomes the parent of the agent, waits for it, returns its exit code; 99
+ * if the box could not be built. */
 int box_run(const struct drv_options *o, int chan);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -391,13 +391,16 @@ const char *drv_err(struct drv_stream *s)
 	return text_of(&s->out[1]);
 }
 
-struct drv_stream *drv_fs(struct agent_driver *d, uint32_t id, uint16_t type, const struct drv_fs *q)
+struct drv_stream *drv_fs(struct agent_driver *d, uint32_t id, uint16_t type,
+			  const struct drv_fs *q)
 {
 	struct buf b = BUF_INIT(BRIG_FRAME_MAX);
 	struct brig_fs_req h = {
 		.flags = q->flags,
 		.mode = q->mode,
-		.credit = q->no_credit ? 0 : q->credit ? q->credit : 16u << 20,
+		.credit = q->no_credit ? 0
+			  : q->credit  ? q->credit
+				       : 16u << 20,
 		.arg = q->arg,
 		.arg2 = q->arg2,
 	};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * agent_driver.h: a host for one real agent, for tests. The agent runs in a process of its own at the
- * other end of a socket pair; the driver speaks the wire, collects what comes and checks every frame
- * against the contract (stream, credit, offset, order) as a host would.
+ * agent_driver.h: a host for one real agent, for tests. The agent runs in a process of its own at
+ * the other end of a socket pair; the driver speaks the wire, collects what comes and checks every
+ * frame against the contract (stream, credit, offset, order) as a host would.
  *
  * Plain: the agent is an ordinary process of whoever runs the test. Boxed: it is pid 1 of a small
  * root on a tmpfs, with namespaces, a devpts, its own /etc, the capabilities and no_new_privs that
@@ -28,8 +28,8 @@ struct drv_stream {
 	struct brig_exit exit;
 	struct brig_fs_done fs;
 	char fs_text[4096];
-	struct buf out[2];  /* what came on stdout, stderr; FS_DATA and FS_ENTRY, FS_EVENT payloads in
-			     * out[0], the latter two each preceded by a u32 length */
+	struct buf out[2];  /* what came on stdout, stderr; FS_DATA and FS_ENTRY, FS_EVENT payloads
+			     * in  out[0], the latter two each preceded by a u32 length */
 	uint64_t next[2];   /* offset that is due */
 	uint64_t total[2];  /* bytes that came */
 	uint64_t credit[3]; /* what the agent may still send */
@@ -54,8 +54,8 @@ struct drv_options {
 	bool boxed;
 	const char *program; /* not boxed: a brig-agent to exec; NULL = agent_main() in a fork */
 	const char *passwd, *group; /* boxed: contents; NULL = root and user (uid 1000) */
-	const char *sudo;           /* boxed: a program to appear as /usr/local/bin/sudo */
-	unsigned root_kib;          /* boxed: size of the root; 0 = 4096 */
+	const char *sudo;	    /* boxed: a program to appear as /usr/local/bin/sudo */
+	unsigned root_kib;	    /* boxed: size of the root; 0 = 4096 */
 };
 
 /* True if boxed agents can be had; else *ret_why says what is missing. */
@@ -81,7 +81,7 @@ void drv_sync(struct agent_driver *d);
 struct drv_exec {
 	const char *user, *cwd;
 	const char *const *argv; /* up to NULL */
-	const char *const *env;  /* NULL = PATH only */
+	const char *const *env;	 /* NULL = PATH only */
 	uint32_t flags, ring;
 	uint16_t rows, cols;
 	uint32_t credit[2];
@@ -89,7 +89,8 @@ struct drv_exec {
 };
 struct drv_stream *drv_exec(struct agent_driver *d, uint32_t id, const struct drv_exec *e);
 /* sh -c script, with plenty of credit, to its EXIT (or failed start). */
-struct drv_stream *drv_sh(struct agent_driver *d, uint32_t id, const char *user, const char *script);
+struct drv_stream *drv_sh(struct agent_driver *d, uint32_t id, const char *user,
+			  const char *script);
 void drv_stdin(struct agent_driver *d, uint32_t id, const void *p, size_t n, bool eof);
 void drv_credit(struct agent_driver *d, uint32_t id, uint32_t chan, uint32_t bytes);
 void drv_close(struct agent_driver *d, uint32_t id);
@@ -103,7 +104,8 @@ struct drv_fs {
 	bool no_credit, regrant;
 	uint64_t arg, arg2;
 };
-struct drv_stream *drv_fs(struct agent_driver *d, uint32_t id, uint16_t type, const struct drv_fs *q);
+struct drv_stream *drv_fs(struct agent_driver *d, uint32_t id, uint16_t type,
+			  const struct drv_fs *q);
 /* The same, to its FS_DONE; returns its errno. */
 int drv_fs_now(struct agent_driver *d, uint32_t id, uint16_t type, const struct drv_fs *q);
 /* A whole file written, or read back, by user; errno. */

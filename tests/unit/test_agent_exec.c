@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands: how they start, whose rights they have, how they end. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -18,12 +18,12 @@
 #include "base/clock.h"
 
 static const char *no_box;
-#define NEED_BOX()                                                  \
-	do {                                                        \
-		if (no_box) {                                       \
-			print_message("skipped: %s\n", no_box);     \
-			skip();                                     \
-		}                                                   \
+#define NEED_BOX()                                              \
+	do {                                                    \
+		if (no_box) {                                   \
+			print_message("skipped: %s\n", no_box); \
+			skip();                                 \
+		}                                               \
 	} while (0)
 
 static struct agent_driver *plain(void)
@@ -115,9 +115,7 @@ static void path_search_prefers_eacces_over_enoent(void **state)
 	fclose(f);
 	snprintf(path, sizeof(path), "PATH=/nonexistent:%s:/also-not", dir);
 	const char *const argv[] = { "tool", "arg", NULL }, *const env[] = { path, NULL };
-	struct drv_exec e = {
-		.user = me(), .argv = argv, .env = env, .credit = { 4096, 4096 }
-	};
+	struct drv_exec e = { .user = me(), .argv = argv, .env = env, .credit = { 4096, 4096 } };
 	struct drv_stream *s = drv_exec(d, 1, &e);
 	drv_until(d, &s->started);
 	assert_int_equal(s->start.err, EACCES);
@@ -208,7 +206,8 @@ static void environment_gets_what_it_lacks(void **state)
 	e.env = env;
 	struct drv_stream *s = drv_exec(d, 1, &e);
 	drv_until(d, &s->exited);
-	assert_string_equal(drv_out(s), "A=1\nHOME=/elsewhere\nUSER=user\nLOGNAME=user\nSHELL=/bin/sh\n");
+	assert_string_equal(drv_out(s),
+			    "A=1\nHOME=/elsewhere\nUSER=user\nLOGNAME=user\nSHELL=/bin/sh\n");
 	assert_int_equal(drv_stop(d), 0);
 }
 
@@ -258,7 +257,9 @@ static void cwd_falls_back_only_from_a_missing_home(void **state)
 	assert_int_equal(s->start.err, ENOENT);
 	assert_int_equal(s->start.step, BRIG_STEP_CWD);
 	/* The directory is entered with the user's rights, not the agent's. */
-	assert_int_equal(drv_fs_now(d, 4, BRIG_FS_MKDIR, &(struct drv_fs){ .path = "/tmp/p", .mode = 0700 }), 0);
+	assert_int_equal(
+		drv_fs_now(d, 4, BRIG_FS_MKDIR, &(struct drv_fs){ .path = "/tmp/p", .mode = 0700 }),
+		0);
 	e.cwd = "/tmp/p";
 	s = drv_exec(d, 5, &e);
 	drv_until(d, &s->started);
@@ -274,8 +275,9 @@ static void no_capability_is_left_to_a_user(void **state)
 	(void)state;
 	for (uint32_t id = 1; id < 3; id++) {
 		struct drv_stream *s = drv_sh(d, id, "user", script);
-		assert_string_equal(drv_out(s), "0000000000000000\n0000000000000000\n0000000000000000\n"
-						"0000000000000000\n0000000000000000\n1\n");
+		assert_string_equal(drv_out(s),
+				    "0000000000000000\n0000000000000000\n0000000000000000\n"
+				    "0000000000000000\n0000000000000000\n1\n");
 	}
 	/* Root: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SYS_CHROOT. */
 	struct drv_stream *s = drv_sh(d, 3, "", script);
@@ -290,18 +292,21 @@ static void hostile_passwd_and_group_do_no_harm(void **state)
 	static char passwd[200000], group[60000];
 	NEED_BOX();
 	(void)state;
-	int n = snprintf(passwd, sizeof(passwd), ":::::::\nx\n\nuser:x:-1:1000::/:/bin/sh\n"
-						 "user:x:99999999999:1::/:/bin/sh\nuser:x:0x0:0::/:\n");
+	int n = snprintf(passwd, sizeof(passwd),
+			 ":::::::\nx\n\nuser:x:-1:1000::/:/bin/sh\n"
+			 "user:x:99999999999:1::/:/bin/sh\nuser:x:0x0:0::/:\n");
 	memset(passwd + n, 'A', 100000);
 	n += 100000;
 	n += snprintf(passwd + n, sizeof(passwd) - (size_t)n,
-		      "\nuser:x:1000:1000:gecos:relative/home:relative/shell\nlast:x:1002:1002::/:/bin/sh");
+		      "\nuser:x:1000:1000:gecos:relative/home:relative/shell\nlast:x:1002:1002::/:/"
+		      "bin/sh");
 	n = snprintf(group, sizeof(group), "extra:x:nan:user\nlong:x:5000:");
 	memset(group + n, 'b', 20000);
 	n += 20000;
-	snprintf(group + n, sizeof(group) - (size_t)n, "\nextra:x:2000:userx,user\nbad\nuserx:x:7:user2");
-	struct agent_driver *d = drv_start(
-		&(struct drv_options){ .boxed = true, .passwd = passwd, .group = group, .root_kib = 8192 });
+	snprintf(group + n, sizeof(group) - (size_t)n,
+		 "\nextra:x:2000:userx,user\nbad\nuserx:x:7:user2");
+	struct agent_driver *d = drv_start(&(struct drv_options){
+		.boxed = true, .passwd = passwd, .group = group, .root_kib = 8192 });
 	struct drv_stream *s = drv_sh(d, 1, "user", "echo $(id -u) $(id -g) $(id -G) $HOME $SHELL");
 	assert_string_equal(drv_out(s), "1000 1000 1000 2000 / /bin/sh\n");
 	s = drv_sh(d, 2, "last", "id -u");
@@ -320,9 +325,10 @@ static void orphans_are_reaped(void **state)
 	(void)state;
 	drv_sh(d, 1, "", "for i in 1 2 3 4 5; do (setsid sh -c 'exit 0' &) ; done");
 	/* Zombies of pid 1 would show; the loop waits for those that are just dying. */
-	struct drv_stream *s = drv_sh(d, 2, "",
-				      "for i in $(seq 200); do z=$(cat /proc/[0-9]*/stat 2>/dev/null |"
-				      " grep -c ' Z '); [ $z = 0 ] && break; sleep 0.01; done; echo $z");
+	struct drv_stream *s =
+		drv_sh(d, 2, "",
+		       "for i in $(seq 200); do z=$(cat /proc/[0-9]*/stat 2>/dev/null |"
+		       " grep -c ' Z '); [ $z = 0 ] && break; sleep 0.01; done; echo $z");
 	assert_string_equal(drv_out(s), "0\n");
 	assert_int_equal(drv_stop(d), 0);
 }
@@ -364,8 +370,9 @@ static unsigned count_procs(struct agent_driver *d, uint32_t id, const char *wha
 
 static void lifeline_kills_what_is_left_behind(void **state)
 {
-	static const char script[] = "sleep 611 & setsid sleep 612 & (setsid sh -c 'sleep 613 &' &); "
-				     "(trap '' TERM HUP; sleep 614 &); sleep 0.1";
+	static const char script[] =
+		"sleep 611 & setsid sleep 612 & (setsid sh -c 'sleep 613 &' &); "
+		"(trap '' TERM HUP; sleep 614 &); sleep 0.1";
 	const char *const argv[] = { "/bin/sh", "-c", script, NULL };
 	const char *const other[] = { "/bin/sh", "-c", "sleep 711 & sleep 712", NULL };
 	NEED_BOX();
@@ -446,7 +453,8 @@ static void full_disk_and_inodes_are_reported(void **state)
 	struct drv_stream *s = drv_sh(d, 1, "", "true");
 	assert_int_equal(s->exit.flags, 0);
 	/* Full for a moment longer than a sample, and free again at the end. */
-	s = drv_sh(d, 2, "", "dd if=/dev/zero of=/tmp/f bs=64k count=99 2>/dev/null; sleep 0.6; rm /tmp/f");
+	s = drv_sh(d, 2, "",
+		   "dd if=/dev/zero of=/tmp/f bs=64k count=99 2>/dev/null; sleep 0.6; rm /tmp/f");
 	assert_int_equal(s->exit.flags, BRIG_EXIT_DISK_FULL);
 	s = drv_sh(d, 3, "", "i=0; while : >/tmp/i$i; do i=$((i+1)); done 2>/dev/null");
 	assert_true(s->exit.flags & BRIG_EXIT_INODES_FULL);
@@ -456,7 +464,7 @@ static void full_disk_and_inodes_are_reported(void **state)
 static void descriptor_limit_is_reported(void **state)
 {
 	/* 0 to 9 are open; the program that waits was loaded before. */
-#define TEN_OPEN(limit)                                                                    \
+#define TEN_OPEN(limit)                                                            \
 	"sleep 0.6 & for i in 3 4 5 6 7 8 9; do eval \"exec $i</dev/null\"; done;" \
 	"ulimit -Sn " limit "; wait"
 	static const char below[] = TEN_OPEN("11"), full[] = TEN_OPEN("10");

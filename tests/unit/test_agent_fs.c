@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* File operations: what they do, as whom, and what they refuse. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -103,7 +103,8 @@ static void empty_file_and_offset_beyond_the_end_read_as_nothing(void **state)
 	assert_string_equal(get(d, "user", "empty"), "");
 	assert_true(d->s[63].eof);
 	assert_int_equal(put(d, "user", "short", "abc"), 0);
-	assert_int_equal(now(d, BRIG_FS_READ, (struct drv_fs){ .path = "/home/user/short", .arg = 99 }), 0);
+	assert_int_equal(
+		now(d, BRIG_FS_READ, (struct drv_fs){ .path = "/home/user/short", .arg = 99 }), 0);
 	assert_int_equal(d->s[60].total[0], 0);
 	assert_true(d->s[60].eof);
 	/* No size, but contents. */
@@ -151,8 +152,8 @@ static void only_regular_files_are_opened(void **state)
 		const char *path;
 		int err;
 	} cases[] = {
-		{ "/tmp/fifo", ENXIO },	   { "/dev/null", ENXIO }, { "/dev/ptmx", ENXIO },
-		{ "/tmp", EISDIR },	   { "/tmp/link", ENXIO }, { "/tmp/loop", ELOOP },
+		{ "/tmp/fifo", ENXIO },	    { "/dev/null", ENXIO }, { "/dev/ptmx", ENXIO },
+		{ "/tmp", EISDIR },	    { "/tmp/link", ENXIO }, { "/tmp/loop", ELOOP },
 		{ "/tmp/fifo/x", ENOTDIR }, { "/tmp/sock", ENXIO },
 	};
 	struct agent_driver *d = agent(state);
@@ -168,37 +169,56 @@ static void user_sees_and_changes_only_what_is_theirs(void **state)
 {
 	struct agent_driver *d = agent(state);
 	assert_int_equal(put(d, "", "/root/secret", "s3cret"), 0);
-	sh(d, "chmod 700 /root; chmod 600 /root/secret; ln -s /root/secret /tmp/to-secret; ln -s /root /tmp/to-root;"
+	sh(d, "chmod 700 /root; chmod 600 /root/secret; ln -s /root/secret /tmp/to-secret; ln -s "
+	      "/root /tmp/to-root;"
 	      "echo group >/tmp/g; chgrp 2001 /tmp/g; chmod 640 /tmp/g");
-	static const char *const paths[] = { "/root/secret", "/tmp/to-secret", "/tmp/to-root/secret",
-					     "/proc/1/root/root/secret", "/proc/self/root/root/secret" };
+	static const char *const paths[] = { "/root/secret", "/tmp/to-secret",
+					     "/tmp/to-root/secret", "/proc/1/root/root/secret",
+					     "/proc/self/root/root/secret" };
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
 		assert_int_equal(drv_read(d, 1, "user", paths[i]), EACCES);
 		assert_int_equal(drv_write(d, 1, "user", paths[i], 0, 0, "x", 1), EACCES);
-		assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .user = "user", .path = paths[i] }), EACCES);
+		assert_int_equal(
+			now(d, BRIG_FS_STAT, (struct drv_fs){ .user = "user", .path = paths[i] }),
+			EACCES);
 	}
 	/* Nor the agent itself. */
 	assert_int_equal(drv_read(d, 1, "user", "/proc/1/environ"), EACCES);
 	assert_int_equal(drv_read(d, 1, "user", "/proc/self/mem"), EACCES);
 	assert_int_equal(drv_write(d, 1, "user", "/proc/1/oom_score_adj", 0, 0, "0", 1), EACCES);
-	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .user = "user", .path = "/root", .arg = 1 }), EACCES);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "/etc/x" }), EACCES);
-	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .user = "user", .path = "/etc/passwd" }), EACCES);
-	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .user = "user", .path = "/etc", .flags = BRIG_FS_RECURSIVE }), EACCES);
-	assert_int_equal(now(d, BRIG_FS_MOVE, (struct drv_fs){ .user = "user", .path = "/etc/passwd", .path2 = "/tmp/p" }), EACCES);
-	assert_int_equal(now(d, BRIG_FS_SYMLINK, (struct drv_fs){ .user = "user", .path = "x", .path2 = "/etc/x" }), EACCES);
+	assert_int_equal(
+		now(d, BRIG_FS_LIST, (struct drv_fs){ .user = "user", .path = "/root", .arg = 1 }),
+		EACCES);
+	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "/etc/x" }),
+			 EACCES);
+	assert_int_equal(
+		now(d, BRIG_FS_REMOVE, (struct drv_fs){ .user = "user", .path = "/etc/passwd" }),
+		EACCES);
+	assert_int_equal(
+		now(d, BRIG_FS_REMOVE,
+		    (struct drv_fs){ .user = "user", .path = "/etc", .flags = BRIG_FS_RECURSIVE }),
+		EACCES);
+	assert_int_equal(
+		now(d, BRIG_FS_MOVE,
+		    (struct drv_fs){ .user = "user", .path = "/etc/passwd", .path2 = "/tmp/p" }),
+		EACCES);
+	assert_int_equal(now(d, BRIG_FS_SYMLINK,
+			     (struct drv_fs){ .user = "user", .path = "x", .path2 = "/etc/x" }),
+			 EACCES);
 	/* A supplementary group counts, and the agent is itself again afterwards. */
 	assert_string_equal(get(d, "user", "/tmp/g"), "group\n");
 	assert_int_equal(drv_read(d, 1, "other", "/tmp/g"), EACCES);
 	assert_string_equal(get(d, "", "/root/secret"), "s3cret");
-	assert_string_equal(sh(d, "grep -E '^(Uid|Gid|CapEff|Groups)' /proc/1/status | tr -s ' \\t\\n' ' '"),
-			    "Uid: 0 0 0 0 Gid: 0 0 0 0 Groups: CapEff: 00000000000401fb ");
+	assert_string_equal(
+		sh(d, "grep -E '^(Uid|Gid|CapEff|Groups)' /proc/1/status | tr -s ' \\t\\n' ' '"),
+		"Uid: 0 0 0 0 Gid: 0 0 0 0 Groups: CapEff: 00000000000401fb ");
 }
 
 static void stat_follows_links_unless_told_not_to(void **state)
 {
 	struct agent_driver *d = agent(state);
-	sh(d, "echo hello >/tmp/file; ln -s file /tmp/link; chown 1000:2000 /tmp/file; ln /tmp/file /tmp/hard");
+	sh(d, "echo hello >/tmp/file; ln -s file /tmp/link; chown 1000:2000 /tmp/file; ln "
+	      "/tmp/file /tmp/hard");
 	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/tmp/link" }), 0);
 	const struct brig_fs_entry *e = drv_entry(&d->s[60], "/tmp/link");
 	assert_non_null(e);
@@ -209,11 +229,14 @@ static void stat_follows_links_unless_told_not_to(void **state)
 	/* path, target, owner, group */
 	static const char strings[] = "/tmp/link\0\0user\0extra";
 	assert_memory_equal(buf_head(&d->s[60].out[0]) + 4 + sizeof(*e), strings, sizeof(strings));
-	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/tmp/link", .flags = BRIG_FS_NOFOLLOW }), 0);
+	assert_int_equal(now(d, BRIG_FS_STAT,
+			     (struct drv_fs){ .path = "/tmp/link", .flags = BRIG_FS_NOFOLLOW }),
+			 0);
 	e = drv_entry(&d->s[60], "/tmp/link");
 	assert_true(S_ISLNK(e->mode));
 	static const char strings2[] = "/tmp/link\0file\0root\0root";
-	assert_memory_equal(buf_head(&d->s[60].out[0]) + 4 + sizeof(*e), strings2, sizeof(strings2));
+	assert_memory_equal(buf_head(&d->s[60].out[0]) + 4 + sizeof(*e), strings2,
+			    sizeof(strings2));
 	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/nope" }), ENOENT);
 	assert_string_equal(d->s[60].fs_text, "/nope");
 }
@@ -221,27 +244,51 @@ static void stat_follows_links_unless_told_not_to(void **state)
 static void mkdir_move_and_symlink_do_what_they_say(void **state)
 {
 	struct agent_driver *d = agent(state);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e" }), ENOENT);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e/", .flags = BRIG_FS_PARENTS, .mode = 02770 }), 0);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e" }), 0);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e", .flags = BRIG_FS_EXCL }), EEXIST);
+	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e" }),
+			 ENOENT);
+	assert_int_equal(now(d, BRIG_FS_MKDIR,
+			     (struct drv_fs){ .user = "user",
+					      .path = "d/e/",
+					      .flags = BRIG_FS_PARENTS,
+					      .mode = 02770 }),
+			 0);
+	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "d/e" }),
+			 0);
+	assert_int_equal(
+		now(d, BRIG_FS_MKDIR,
+		    (struct drv_fs){ .user = "user", .path = "d/e", .flags = BRIG_FS_EXCL }),
+		EEXIST);
 	assert_string_equal(sh(d, "stat -c '%a %U' /home/user/d/e"), "2770 user\n");
 	assert_int_equal(put(d, "user", "f", "text"), 0);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "f" }), EEXIST);
-	assert_int_equal(now(d, BRIG_FS_MOVE, (struct drv_fs){ .user = "user", .path = "f", .path2 = "g/h" }), ENOENT);
-	assert_int_equal(now(d, BRIG_FS_MOVE, (struct drv_fs){ .user = "user", .path = "f", .path2 = "g/h", .flags = BRIG_FS_PARENTS }), 0);
+	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .user = "user", .path = "f" }),
+			 EEXIST);
+	assert_int_equal(now(d, BRIG_FS_MOVE,
+			     (struct drv_fs){ .user = "user", .path = "f", .path2 = "g/h" }),
+			 ENOENT);
+	assert_int_equal(now(d, BRIG_FS_MOVE,
+			     (struct drv_fs){ .user = "user",
+					      .path = "f",
+					      .path2 = "g/h",
+					      .flags = BRIG_FS_PARENTS }),
+			 0);
 	assert_string_equal(get(d, "user", "g/h"), "text");
 	assert_string_equal(get(d, "user", "f"), "errno 2");
-	assert_int_equal(now(d, BRIG_FS_SYMLINK, (struct drv_fs){ .user = "user", .path = "../g/h", .path2 = "d/link" }), 0);
+	assert_int_equal(
+		now(d, BRIG_FS_SYMLINK,
+		    (struct drv_fs){ .user = "user", .path = "../g/h", .path2 = "d/link" }),
+		0);
 	assert_string_equal(get(d, "user", "d/link"), "text");
-	assert_int_equal(now(d, BRIG_FS_SYMLINK, (struct drv_fs){ .user = "user", .path = "x", .path2 = "d/link" }), EEXIST);
+	assert_int_equal(now(d, BRIG_FS_SYMLINK,
+			     (struct drv_fs){ .user = "user", .path = "x", .path2 = "d/link" }),
+			 EEXIST);
 }
 
 static void list_goes_as_deep_as_asked(void **state)
 {
 	struct agent_driver *d = agent(state);
-	sh(d, "mkdir -p /tmp/t/a/b/c; touch /tmp/t/1 /tmp/t/a/2 /tmp/t/a/b/3; ln -s /etc /tmp/t/out;"
-	      "ln -s a /tmp/t/in");
+	sh(d,
+	   "mkdir -p /tmp/t/a/b/c; touch /tmp/t/1 /tmp/t/a/2 /tmp/t/a/b/3; ln -s /etc /tmp/t/out;"
+	   "ln -s a /tmp/t/in");
 	struct drv_stream *s = &d->s[60];
 	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t", .arg = 1 }), 0);
 	assert_int_equal(s->events, 4);
@@ -254,16 +301,18 @@ static void list_goes_as_deep_as_asked(void **state)
 	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t", .arg = 99 }), 0);
 	assert_int_equal(s->events, 8); /* and nothing of /etc */
 	assert_non_null(drv_entry(s, "a/b/c"));
-	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t/1", .arg = 1 }), ENOTDIR);
-	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t", .arg = 0 }), EINVAL);
+	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t/1", .arg = 1 }),
+			 ENOTDIR);
+	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .path = "/tmp/t", .arg = 0 }),
+			 EINVAL);
 }
 
 static void list_of_a_large_tree_is_sliced_by_credit(void **state)
 {
 	struct agent_driver *d = agent(state);
 	sh(d, "mkdir /tmp/l; cd /tmp/l; seq 1500 | xargs touch");
-	struct drv_stream *s = drv_fs(d, 1, BRIG_FS_LIST,
-				      &(struct drv_fs){ .path = "/tmp/l", .arg = 1, .credit = 5000 });
+	struct drv_stream *s = drv_fs(
+		d, 1, BRIG_FS_LIST, &(struct drv_fs){ .path = "/tmp/l", .arg = 1, .credit = 5000 });
 	drv_sync(d);
 	/* The driver checks that no more than the credit comes. */
 	assert_in_range(s->events, 10, 100);
@@ -283,7 +332,9 @@ static void unreadable_directory_is_told_at_the_end(void **state)
 {
 	struct agent_driver *d = agent(state);
 	sh(d, "mkdir -p /tmp/u/no /tmp/u/yes; touch /tmp/u/yes/x; chmod 700 /tmp/u/no");
-	assert_int_equal(now(d, BRIG_FS_LIST, (struct drv_fs){ .user = "user", .path = "/tmp/u", .arg = 9 }), EACCES);
+	assert_int_equal(
+		now(d, BRIG_FS_LIST, (struct drv_fs){ .user = "user", .path = "/tmp/u", .arg = 9 }),
+		EACCES);
 	assert_string_equal(d->s[60].fs_text, "no");
 	assert_non_null(drv_entry(&d->s[60], "yes/x"));
 }
@@ -291,20 +342,31 @@ static void unreadable_directory_is_told_at_the_end(void **state)
 static void remove_takes_trees_and_leaves_what_links_point_at(void **state)
 {
 	struct agent_driver *d = agent(state);
-	sh(d, "mkdir -p /tmp/keep /tmp/r/a/b; touch /tmp/keep/x /tmp/r/a/b/y; ln -s /tmp/keep /tmp/r/a/link;"
+	sh(d, "mkdir -p /tmp/keep /tmp/r/a/b; touch /tmp/keep/x /tmp/r/a/b/y; ln -s /tmp/keep "
+	      "/tmp/r/a/link;"
 	      "mkfifo /tmp/r/fifo; ln -s /tmp/keep /tmp/top");
 	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = "/tmp/r" }), ENOTEMPTY);
-	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = "/tmp/r", .flags = BRIG_FS_RECURSIVE }), 0);
-	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = "/tmp/top", .flags = BRIG_FS_RECURSIVE }), 0);
+	assert_int_equal(now(d, BRIG_FS_REMOVE,
+			     (struct drv_fs){ .path = "/tmp/r", .flags = BRIG_FS_RECURSIVE }),
+			 0);
+	assert_int_equal(now(d, BRIG_FS_REMOVE,
+			     (struct drv_fs){ .path = "/tmp/top", .flags = BRIG_FS_RECURSIVE }),
+			 0);
 	assert_string_equal(sh(d, "ls /tmp; ls /tmp/keep"), "keep\nx\n");
 	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = "/tmp/r" }), ENOENT);
 	static const char *const roots[] = { "/", "/.", "//", "/tmp/..", "/tmp/." };
 	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++)
-		assert_int_not_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = roots[i], .flags = BRIG_FS_RECURSIVE }), 0);
+		assert_int_not_equal(
+			now(d, BRIG_FS_REMOVE,
+			    (struct drv_fs){ .path = roots[i], .flags = BRIG_FS_RECURSIVE }),
+			0);
 	assert_string_equal(sh(d, "ls /tmp"), "keep\n");
 	/* Deeper than there are descriptors. */
-	sh(d, "cd /tmp; for i in $(seq 1500); do mkdir d && cd -P d 2>/dev/null || exit; done; touch leaf");
-	assert_int_equal(now(d, BRIG_FS_REMOVE, (struct drv_fs){ .path = "/tmp/d", .flags = BRIG_FS_RECURSIVE }), 0);
+	sh(d, "cd /tmp; for i in $(seq 1500); do mkdir d && cd -P d 2>/dev/null || exit; done; "
+	      "touch leaf");
+	assert_int_equal(now(d, BRIG_FS_REMOVE,
+			     (struct drv_fs){ .path = "/tmp/d", .flags = BRIG_FS_RECURSIVE }),
+			 0);
 	assert_string_equal(sh(d, "ls /tmp"), "keep\n");
 }
 
@@ -345,16 +407,19 @@ static void recursive_watch_follows_new_directories(void **state)
 {
 	struct agent_driver *d = agent(state);
 	sh(d, "mkdir -p /tmp/w/a/b /tmp/away; ln -s /tmp/away /tmp/w/link");
-	struct drv_stream *s = drv_fs(
-		d, 1, BRIG_FS_WATCH, &(struct drv_fs){ .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE });
+	struct drv_stream *s =
+		drv_fs(d, 1, BRIG_FS_WATCH,
+		       &(struct drv_fs){ .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE });
 	drv_until(d, &s->done_open);
-	sh(d, "echo >/tmp/w/a/b/1; mkdir -p /tmp/w/n/m/o; echo >/tmp/w/n/m/o/2; touch /tmp/away/unseen");
+	sh(d, "echo >/tmp/w/a/b/1; mkdir -p /tmp/w/n/m/o; echo >/tmp/w/n/m/o/2; touch "
+	      "/tmp/away/unseen");
 	watch_events_come(d, s, BRIG_FS_EV_CREATE, "a/b/1");
 	watch_events_come(d, s, BRIG_FS_EV_CREATE, "n");
 	watch_events_come(d, s, BRIG_FS_EV_CREATE, "n/m");
 	watch_events_come(d, s, BRIG_FS_EV_CREATE, "n/m/o/2");
 	/* A directory that was moved out is not followed; one that was moved in is. */
-	sh(d, "mv /tmp/w/a /tmp/away/a; echo >/tmp/away/a/b/gone; mv /tmp/away/a /tmp/w/back; touch /tmp/w/back/b/3");
+	sh(d, "mv /tmp/w/a /tmp/away/a; echo >/tmp/away/a/b/gone; mv /tmp/away/a /tmp/w/back; "
+	      "touch /tmp/w/back/b/3");
 	watch_events_come(d, s, BRIG_FS_EV_RENAME, "a");
 	watch_events_come(d, s, BRIG_FS_EV_CREATE, "back/b/3");
 	assert_false(drv_event(s, BRIG_FS_EV_CREATE, "a/b/gone"));
@@ -367,9 +432,10 @@ static void watch_says_that_events_were_lost(void **state)
 {
 	struct agent_driver *d = agent(state);
 	sh(d, "mkdir /tmp/w");
-	struct drv_stream *s = drv_fs(d, 1, BRIG_FS_WATCH,
-				      &(struct drv_fs){ .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE,
-							.no_credit = true });
+	struct drv_stream *s =
+		drv_fs(d, 1, BRIG_FS_WATCH,
+		       &(struct drv_fs){
+			       .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE, .no_credit = true });
 	drv_until(d, &s->done_open);
 	/* More than the kernel's queue (max_queued_events) holds while nobody grants. */
 	sh(d, "cd /tmp/w; n=$(($(cat /proc/sys/fs/inotify/max_queued_events)/2+200));"
@@ -381,7 +447,8 @@ static void watch_says_that_events_were_lost(void **state)
 	/* And more directories than are watched. */
 	drv_close(d, 1);
 	sh(d, "cd /tmp/w; seq 1100 | xargs mkdir");
-	s = drv_fs(d, 2, BRIG_FS_WATCH, &(struct drv_fs){ .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE });
+	s = drv_fs(d, 2, BRIG_FS_WATCH,
+		   &(struct drv_fs){ .path = "/tmp/w", .flags = BRIG_FS_RECURSIVE });
 	watch_events_come(d, s, BRIG_FS_EV_OVERFLOW, "");
 }
 
@@ -400,12 +467,17 @@ static void write_that_fails_ends_only_its_stream(void **state)
 static void malformed_requests_are_answered(void **state)
 {
 	struct agent_driver *d = agent(state);
-	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .flags = 0x800 }), EINVAL);
-	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .path2 = "/" }), EINVAL);
+	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .flags = 0x800 }),
+			 EINVAL);
+	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .path2 = "/" }),
+			 EINVAL);
 	assert_int_equal(now(d, BRIG_FS_MOVE, (struct drv_fs){ .path = "/" }), EINVAL);
-	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .path = "/x", .mode = 0100644 }), EINVAL);
+	assert_int_equal(now(d, BRIG_FS_MKDIR, (struct drv_fs){ .path = "/x", .mode = 0100644 }),
+			 EINVAL);
 	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "" }), ENOENT);
-	assert_int_equal(now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .user = "nobody-here" }), EINVAL);
+	assert_int_equal(
+		now(d, BRIG_FS_STAT, (struct drv_fs){ .path = "/", .user = "nobody-here" }),
+		EINVAL);
 	char *deep = malloc(6000);
 	memset(deep, '/', 5999);
 	deep[5999] = '\0';

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The channel itself: order, broken frames, limits. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -84,8 +84,8 @@ static void frames_that_break_a_rule_end_the_agent(void **state)
 static struct drv_stream *start_cat(struct agent_driver *d, uint32_t id)
 {
 	const char *const argv[] = { "/bin/cat", NULL };
-	struct drv_stream *s =
-		drv_exec(d, id, &(struct drv_exec){ .user = me(), .argv = argv, .flags = BRIG_EXEC_STDIN });
+	struct drv_stream *s = drv_exec(
+		d, id, &(struct drv_exec){ .user = me(), .argv = argv, .flags = BRIG_EXEC_STDIN });
 	drv_until(d, &s->started);
 	assert_int_equal(s->start.err, 0);
 	return s;
@@ -177,9 +177,9 @@ static void malformed_exec_is_answered_with_a_step(void **state)
 		{ { .argc = 1, .reserved = 1 }, "\0/\0x\0", 5 },
 		{ { .argc = 1, .credit_stdout = UINT32_MAX }, "\0/\0x\0", 5 },
 		{ { .argc = 5000 }, "\0/\0x\0", 5 },
-		{ { .argc = 2 }, "\0/\0x\0", 5 },	     /* too few strings */
-		{ { .argc = 1 }, "\0/\0x", 4 },		     /* not terminated */
-		{ { .argc = 1 }, "\0/\0x\0y\0", 7 },	     /* too many */
+		{ { .argc = 2 }, "\0/\0x\0", 5 },    /* too few strings */
+		{ { .argc = 1 }, "\0/\0x", 4 },	     /* not terminated */
+		{ { .argc = 1 }, "\0/\0x\0y\0", 7 }, /* too many */
 		{ { .argc = 1, .envc = 1 }, "\0/\0x\0NOEQ\0", 10 },
 		{ { .argc = 1, .envc = UINT32_MAX }, "\0/\0x\0", 5 },
 	};
@@ -217,7 +217,8 @@ static void one_stream_too_many_is_refused(void **state)
 	for (uint32_t id = 1000; id < 1000 + BRIG_STREAMS_MAX; id++)
 		drv_send(d, BRIG_FS_READ, 0, id, &q, size);
 	drv_sync(d);
-	struct drv_stream *s = drv_fs(d, 1, BRIG_FS_STAT, &(struct drv_fs){ .user = me(), .path = "/" });
+	struct drv_stream *s =
+		drv_fs(d, 1, BRIG_FS_STAT, &(struct drv_fs){ .user = me(), .path = "/" });
 	drv_until(d, &s->done);
 	assert_int_equal(s->fs.err, EMFILE);
 	s = drv_sh(d, 2, me(), "true");
@@ -274,8 +275,8 @@ static void host_that_does_not_read_blocks_nobody_but_itself(void **state)
 							    .argv = argv,
 							    .credit = { 40u << 20, 1u << 20 },
 							    .discard = true });
-	/* PINGs whose answers nobody takes: the agent must not collect them without bound, and go on
-	 * when they are taken. */
+	/* PINGs whose answers nobody takes: the agent must not collect them without bound, and go
+	 * on when they are taken. */
 	struct brig_frame_hdr h = { .len = 64, .type = BRIG_PING };
 	uint8_t ping[sizeof(h) + 64] = { 0 };
 	memcpy(ping, &h, sizeof(h));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What flows through a command: stdin, outputs, rings, credit, terminals. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -85,9 +85,9 @@ static void stdin_is_granted_as_it_is_consumed(void **state)
 	static uint8_t data[BRIG_FRAME_MAX];
 	struct agent_driver *d = plain();
 	(void)state;
-	struct drv_stream *s = start_sh(d, 1, "read x; cat >/dev/null; echo done",
-					(struct drv_exec){ .flags = BRIG_EXEC_STDIN,
-							   .credit = { MIB, MIB } });
+	struct drv_stream *s =
+		start_sh(d, 1, "read x; cat >/dev/null; echo done",
+			 (struct drv_exec){ .flags = BRIG_EXEC_STDIN, .credit = { MIB, MIB } });
 	/* The shell takes nothing but a line that does not end: the pipe and the window fill up. */
 	kill((pid_t)s->start.pid, SIGSTOP);
 	uint64_t sent = 0;
@@ -116,9 +116,9 @@ static void stdin_nobody_reads_is_discarded(void **state)
 	static uint8_t data[65536];
 	struct agent_driver *d = plain();
 	(void)state;
-	struct drv_stream *s = start_sh(d, 1, "exec <&-; sleep 0.1; echo alive",
-					(struct drv_exec){ .flags = BRIG_EXEC_STDIN,
-							   .credit = { MIB, MIB } });
+	struct drv_stream *s =
+		start_sh(d, 1, "exec <&-; sleep 0.1; echo alive",
+			 (struct drv_exec){ .flags = BRIG_EXEC_STDIN, .credit = { MIB, MIB } });
 	for (int i = 0; i < 4; i++)
 		drv_stdin(d, 1, data, sizeof(data), i == 3);
 	drv_until(d, &s->exited);
@@ -134,9 +134,9 @@ static void lossless_output_waits_for_credit_and_loses_nothing(void **state)
 	struct agent_driver *d = plain();
 	(void)state;
 	/* The driver fails the test if a byte more than granted comes. */
-	struct drv_stream *s = start_sh(d, 1, "head -c 3000000 /dev/zero; echo end >&2",
-					(struct drv_exec){ .ring = 65536,
-							   .credit = { 1000, MIB } });
+	struct drv_stream *s =
+		start_sh(d, 1, "head -c 3000000 /dev/zero; echo end >&2",
+			 (struct drv_exec){ .ring = 65536, .credit = { 1000, MIB } });
 	drv_sync(d);
 	for (int i = 0; i < 20; i++)
 		drv_pump(d, 5);
@@ -183,7 +183,8 @@ static void dropped_output_keeps_the_last_ring(void **state)
 	struct agent_driver *d = plain();
 	(void)state;
 	struct drv_stream *s = start_sh(
-		d, 1, "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2",
+		d, 1,
+		"i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2",
 		(struct drv_exec){ .flags = BRIG_EXEC_DROP, .ring = 4096 });
 	drv_until(d, &s->exited);
 	uint64_t all = s->exit.stdout_bytes;
@@ -206,9 +207,9 @@ static void reattach_resends_from_the_offset(void **state)
 {
 	struct agent_driver *d = plain();
 	(void)state;
-	struct drv_stream *s = start_sh(d, 1, "printf 0123456789; read x; printf abcdef",
-					(struct drv_exec){ .flags = BRIG_EXEC_STDIN,
-							   .credit = { MIB, MIB } });
+	struct drv_stream *s =
+		start_sh(d, 1, "printf 0123456789; read x; printf abcdef",
+			 (struct drv_exec){ .flags = BRIG_EXEC_STDIN, .credit = { MIB, MIB } });
 	while (s->total[0] < 10)
 		assert_true(drv_pump(d, 1000));
 	drv_send(d, BRIG_DETACH, 0, 1, NULL, 0);
@@ -257,9 +258,9 @@ static void new_host_takes_over_by_reattach(void **state)
 {
 	struct agent_driver *d = plain();
 	(void)state;
-	struct drv_stream *s = start_sh(d, 1, "printf one; read x; printf $x",
-					(struct drv_exec){ .flags = BRIG_EXEC_STDIN,
-							   .credit = { MIB, MIB } });
+	struct drv_stream *s =
+		start_sh(d, 1, "printf one; read x; printf $x",
+			 (struct drv_exec){ .flags = BRIG_EXEC_STDIN, .credit = { MIB, MIB } });
 	while (s->total[0] < 3)
 		assert_true(drv_pump(d, 1000));
 	struct brig_attach at = { .magic = BRIG_ATTACH_MAGIC, .version = BRIG_AGENT_PROTO_VERSION };
@@ -286,10 +287,9 @@ static void throughput_is_not_paid_with_small_frames(void **state)
 {
 	struct agent_driver *d = plain();
 	(void)state;
-	struct drv_stream *s = start_sh(d, 1, "head -c 268435456 /dev/zero",
-					(struct drv_exec){ .credit = { 8 * MIB, MIB },
-							   .regrant = true,
-							   .discard = true });
+	struct drv_stream *s = start_sh(
+		d, 1, "head -c 268435456 /dev/zero",
+		(struct drv_exec){ .credit = { 8 * MIB, MIB }, .regrant = true, .discard = true });
 	uint64_t t = clock_now();
 	drv_until(d, &s->exited);
 	t = clock_now() - t;
@@ -302,11 +302,10 @@ static void throughput_is_not_paid_with_small_frames(void **state)
 
 static struct drv_stream *start_tty(struct agent_driver *d, uint32_t id, const char *script)
 {
-	return start_sh(d, id, script,
-			(struct drv_exec){ .flags = BRIG_EXEC_TTY,
-					   .rows = 33,
-					   .cols = 111,
-					   .credit = { MIB, MIB } });
+	return start_sh(
+		d, id, script,
+		(struct drv_exec){
+			.flags = BRIG_EXEC_TTY, .rows = 33, .cols = 111, .credit = { MIB, MIB } });
 }
 
 static void wait_text(struct agent_driver *d, struct drv_stream *s, const char *text)
@@ -324,12 +323,14 @@ static void terminal_has_size_owner_and_session(void **state)
 	struct agent_driver *d = plain();
 	(void)state;
 	for (uint32_t id = 1; id < 3; id++) {
-		struct drv_stream *s = start_tty(
-			d, id, "stty size; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all;"
-			       "echo > /dev/tty && echo controlling; stat -c %u $(tty)");
+		struct drv_stream *s =
+			start_tty(d, id,
+				  "stty size; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all;"
+				  "echo > /dev/tty && echo controlling; stat -c %u $(tty)");
 		drv_until(d, &s->exited);
 		char want[128];
-		snprintf(want, sizeof(want), "33 111\r\nall\r\n\r\ncontrolling\r\n%u\r\n", getuid());
+		snprintf(want, sizeof(want), "33 111\r\nall\r\n\r\ncontrolling\r\n%u\r\n",
+			 getuid());
 		assert_string_equal(drv_out(s), want);
 	}
 	assert_int_equal(drv_stop(d), 0);
@@ -340,8 +341,9 @@ static void resize_changes_the_size_and_signals(void **state)
 	struct agent_driver *d = plain();
 	uint16_t size[2] = { 50, 132 };
 	(void)state;
-	struct drv_stream *s = start_tty(d, 1, "trap 'stty size; exit 7' WINCH; echo ready;"
-					       "while :; do sleep 0.01; done");
+	struct drv_stream *s = start_tty(d, 1,
+					 "trap 'stty size; exit 7' WINCH; echo ready;"
+					 "while :; do sleep 0.01; done");
 	wait_text(d, s, "ready");
 	drv_send(d, BRIG_RESIZE, 0, 1, size, sizeof(size));
 	drv_until(d, &s->exited);
@@ -372,11 +374,13 @@ static void interrupt_goes_to_the_foreground_group(void **state)
 	uint32_t sig = SIGINT;
 	(void)state;
 	/* With job control the shell gives the terminal to the job's own group. */
-	const char *const argv[] = { "/bin/bash", "-mc",
-				     "trap 'echo shell' INT;"
-				     "sh -c 'trap \"exit 9\" INT; echo ready; while :; do sleep 0.01; done';"
-				     "echo job $?; exit 5",
-				     NULL };
+	const char *const argv[] = {
+		"/bin/bash", "-mc",
+		"trap 'echo shell' INT;"
+		"sh -c 'trap \"exit 9\" INT; echo ready; while :; do sleep 0.01; done';"
+		"echo job $?; exit 5",
+		NULL
+	};
 	struct drv_stream *s = drv_exec(d, 1,
 					&(struct drv_exec){ .user = me(),
 							    .argv = argv,

@@ -3,9 +3,9 @@
  * brig-sudo through the real agent, and the agent against clients of its socket that are not
  * brig-sudo. The program itself is named by the environment variable BRIG_SUDO.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -56,15 +56,17 @@ static struct drv_stream *run(struct agent_driver *d, const char *user, const ch
 static void command_runs_as_root_with_the_callers_stdio(void **state)
 {
 	struct agent_driver *d = agent(state);
-	struct drv_stream *s =
-		run(d, "user", "echo in | sudo sh -c 'id -u; id -G; cat; echo err >&2; pwd; exit 7'");
+	struct drv_stream *s = run(
+		d, "user", "echo in | sudo sh -c 'id -u; id -G; cat; echo err >&2; pwd; exit 7'");
 	assert_string_equal(drv_out(s), "0\n0\nin\n/\n");
 	assert_string_equal(drv_err(s), "err\n");
 	assert_int_equal(s->exit.code, 7);
-	s = run(d, "user", "sudo grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status | cut -f2");
+	s = run(d, "user",
+		"sudo grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status | cut -f2");
 	assert_string_equal(drv_out(s), "00000000000400fb\n00000000000400fb\n1\n");
 	/* What it was for: another user's files and processes. */
-	s = run(d, "user", "sudo touch /etc/made && sudo chown user /etc/made && stat -c %U /etc/made");
+	s = run(d, "user",
+		"sudo touch /etc/made && sudo chown user /etc/made && stat -c %U /etc/made");
 	assert_string_equal(drv_out(s), "user\n");
 }
 
@@ -148,24 +150,29 @@ static void signals_and_the_status_pass_both_ways(void **state)
 static void end_of_the_client_ends_the_command(void **state)
 {
 	struct agent_driver *d = agent(state);
-	struct drv_stream *s = run(d, "user",
-				   "mkfifo /tmp/g; /opt/sudo sh -c 'echo >/tmp/g; exec sleep 651' & read x </tmp/g;"
-				   "kill -9 $!; for i in $(seq 300); do pgrep -f '^sleep 651' >/dev/null ||"
-				   "{ echo ended; exit; }; sleep 0.01; done");
+	struct drv_stream *s = run(
+		d, "user",
+		"mkfifo /tmp/g; /opt/sudo sh -c 'echo >/tmp/g; exec sleep 651' & read x </tmp/g;"
+		"kill -9 $!; for i in $(seq 300); do pgrep -f '^sleep 651' >/dev/null ||"
+		"{ echo ended; exit; }; sleep 0.01; done");
 	assert_string_equal(drv_out(s), "ended\n");
 	/* And with LIFELINE the end of the command that called it. */
 	const char *const argv[] = { "/bin/sh", "-c", "/opt/sudo sleep 652 & sleep 0.2", NULL };
-	s = drv_exec(d, 3, &(struct drv_exec){ .user = "user", .argv = argv, .flags = BRIG_EXEC_LIFELINE });
+	s = drv_exec(
+		d, 3,
+		&(struct drv_exec){ .user = "user", .argv = argv, .flags = BRIG_EXEC_LIFELINE });
 	drv_until(d, &s->exited);
-	s = drv_sh(d, 4, "", "for i in $(seq 300); do pgrep -f '^sleep 652' >/dev/null ||"
-			     "{ echo ended; exit; }; sleep 0.01; done");
+	s = drv_sh(d, 4, "",
+		   "for i in $(seq 300); do pgrep -f '^sleep 652' >/dev/null ||"
+		   "{ echo ended; exit; }; sleep 0.01; done");
 	assert_string_equal(drv_out(s), "ended\n");
 }
 
 static void terminal_is_handed_on(void **state)
 {
 	struct agent_driver *d = agent(state);
-	const char *const argv[] = { "/opt/sudo", "sh", "-c", "stty size; read x; echo got $x", NULL };
+	const char *const argv[] = { "/opt/sudo", "sh", "-c", "stty size; read x; echo got $x",
+				     NULL };
 	struct drv_stream *s = drv_exec(d, 1,
 					&(struct drv_exec){ .user = "user",
 							    .argv = argv,
@@ -186,7 +193,8 @@ static const char hostile[] =
 	"def conn():\n"
 	"  s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
 	"  s.connect('\\0brig-sudo'); s.settimeout(8); return s\n"
-	"def req(magic=0x6f647573, flags=0, argc=1, envc=0, rest=b'\\0/\\0\\0/bin/id\\0', fds=(0,1,2)):\n"
+	"def req(magic=0x6f647573, flags=0, argc=1, envc=0, rest=b'\\0/\\0\\0/bin/id\\0', "
+	"fds=(0,1,2)):\n"
 	"  s = conn()\n"
 	"  a = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []\n"
 	"  s.sendmsg([struct.pack('<IIII', magic, flags, argc, envc) + rest], a); return s\n"
@@ -202,10 +210,8 @@ static struct drv_stream *python(struct agent_driver *d, const char *user, const
 	char text[8192];
 	snprintf(text, sizeof(text), "%s%s", hostile, script);
 	const char *const argv[] = { "/usr/bin/python3", "-c", text, NULL };
-	struct drv_stream *s = drv_exec(d, 5,
-					&(struct drv_exec){ .user = user,
-							    .argv = argv,
-							    .credit = { 65536, 65536 } });
+	struct drv_stream *s = drv_exec(
+		d, 5, &(struct drv_exec){ .user = user, .argv = argv, .credit = { 65536, 65536 } });
 	drv_until(d, &s->exited);
 	return s;
 }
@@ -214,18 +220,22 @@ static void malformed_requests_are_refused(void **state)
 {
 	struct agent_driver *d = agent(state);
 	struct drv_stream *s = python(d, "user",
-		"for kw in [dict(magic=1), dict(flags=2), dict(argc=0), dict(argc=2), dict(argc=5000),\n"
-		"  dict(envc=1), dict(envc=4294967295), dict(rest=b''), dict(rest=b'\\0/\\0\\0/bin/id'),\n"
-		"  dict(rest=b'\\0/\\0\\0/bin/id\\0x\\0'), dict(envc=1, rest=b'\\0/\\0\\0/bin/id\\0NOEQ\\0'),\n"
-		"  dict(fds=()), dict(fds=(0,1))]:\n"
-		"  a = answer(req(**kw))\n"
-		"  if a != (1, 71): print('answered', kw, a)\n"
-		"for kw in [dict(fds=(0,1,2,0)), dict(fds=tuple([0]*40)), dict(rest=b'\\0'*131072)]:\n"
-		"  a = answer(req(**kw))\n"
-		"  if a is not None: print('answered', kw.keys(), a)\n"
-		"s = conn(); s.send(b'x'); a = answer(s)\n"
-		"if a != (1, 71): print('short', a)\n"
-		"print('done')\n");
+				      "for kw in [dict(magic=1), dict(flags=2), dict(argc=0), "
+				      "dict(argc=2), dict(argc=5000),\n"
+				      "  dict(envc=1), dict(envc=4294967295), dict(rest=b''), "
+				      "dict(rest=b'\\0/\\0\\0/bin/id'),\n"
+				      "  dict(rest=b'\\0/\\0\\0/bin/id\\0x\\0'), dict(envc=1, "
+				      "rest=b'\\0/\\0\\0/bin/id\\0NOEQ\\0'),\n"
+				      "  dict(fds=()), dict(fds=(0,1))]:\n"
+				      "  a = answer(req(**kw))\n"
+				      "  if a != (1, 71): print('answered', kw, a)\n"
+				      "for kw in [dict(fds=(0,1,2,0)), dict(fds=tuple([0]*40)), "
+				      "dict(rest=b'\\0'*131072)]:\n"
+				      "  a = answer(req(**kw))\n"
+				      "  if a is not None: print('answered', kw.keys(), a)\n"
+				      "s = conn(); s.send(b'x'); a = answer(s)\n"
+				      "if a != (1, 71): print('short', a)\n"
+				      "print('done')\n");
 	assert_string_equal(drv_err(s), "");
 	assert_string_equal(drv_out(s), "done\n");
 	assert_int_equal(run(d, "user", "sudo -v")->exit.code, 0);
@@ -234,9 +244,10 @@ static void malformed_requests_are_refused(void **state)
 static void silent_connections_hold_it_for_seconds_only(void **state)
 {
 	struct agent_driver *d = agent(state);
-	/* All places are taken by connections that say nothing: one more is closed at once. Others of
-	 * the agent's work goes on, and the places come back. */
-	struct drv_stream *s = python(d, "user",
+	/* All places are taken by connections that say nothing: one more is closed at once. Others
+	 * of the agent's work goes on, and the places come back. */
+	struct drv_stream *s = python(
+		d, "user",
 		"held = [conn() for i in range(32)]\n"
 		"t = time.time()\n"
 		"more = conn()\n"
@@ -252,14 +263,15 @@ static void signals_after_the_start_are_checked(void **state)
 	struct agent_driver *d = agent(state);
 	/* A packet that is no signal ends the connection, and the command with it. */
 	struct drv_stream *s = python(d, "user",
-		"for bad in [b'', b'x', struct.pack('<I', 0), struct.pack('<I', 65), b'y' * 1000]:\n"
-		"  s = req(argc=2, rest=b'\\0/\\0\\0sleep\\000100\\0')\n"
-		"  assert answer(s)[0] == 2\n"
-		"  if bad: s.send(bad)\n"
-		"  else: s.shutdown(socket.SHUT_WR)\n"
-		"  m = struct.unpack('<IiII', s.recv(100))\n"
-		"  if m != (3, 0, 0, 9): print(bad, m)\n"
-		"print('done')\n");
+				      "for bad in [b'', b'x', struct.pack('<I', 0), "
+				      "struct.pack('<I', 65), b'y' * 1000]:\n"
+				      "  s = req(argc=2, rest=b'\\0/\\0\\0sleep\\000100\\0')\n"
+				      "  assert answer(s)[0] == 2\n"
+				      "  if bad: s.send(bad)\n"
+				      "  else: s.shutdown(socket.SHUT_WR)\n"
+				      "  m = struct.unpack('<IiII', s.recv(100))\n"
+				      "  if m != (3, 0, 0, 9): print(bad, m)\n"
+				      "print('done')\n");
 	assert_string_equal(drv_err(s), "");
 	assert_string_equal(drv_out(s), "done\n");
 }
@@ -267,8 +279,16 @@ static void signals_after_the_start_are_checked(void **state)
 /* ---- the command line ---- */
 
 /* Words as main() gets them. */
-#define WORDS(...) (char *[]){ __VA_ARGS__, NULL }
-#define W(text) (char[]){ text }
+#define WORDS(...)                \
+	(char *[])                \
+	{                         \
+		__VA_ARGS__, NULL \
+	}
+#define W(text)      \
+	(char[])     \
+	{            \
+		text \
+	}
 
 static void words_are_quoted_for_the_shell(void **state)
 {

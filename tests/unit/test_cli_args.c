@@ -20,33 +20,85 @@ struct opts {
 };
 
 static const struct flag flags[] = {
-	{ .name = "all", .letter = 'a', .kind = FLAG_BOOL, .at = offsetof(struct opts, all), .help = "x" },
-	{ .name = "quiet", .letter = 'q', .kind = FLAG_BOOL, .at = offsetof(struct opts, quiet), .help = "x" },
-	{ .name = "tty", .letter = 't', .kind = FLAG_TRI, .at = offsetof(struct opts, tty), .help = "x" },
-	{ .name = "name", .letter = 'n', .kind = FLAG_STR, .at = offsetof(struct opts, name), .arg = "N",
+	{ .name = "all",
+	  .letter = 'a',
+	  .kind = FLAG_BOOL,
+	  .at = offsetof(struct opts, all),
 	  .help = "x" },
-	{ .name = "mode", .kind = FLAG_STR, .at = offsetof(struct opts, name), .arg = "M", .help = "x",
+	{ .name = "quiet",
+	  .letter = 'q',
+	  .kind = FLAG_BOOL,
+	  .at = offsetof(struct opts, quiet),
+	  .help = "x" },
+	{ .name = "tty",
+	  .letter = 't',
+	  .kind = FLAG_TRI,
+	  .at = offsetof(struct opts, tty),
+	  .help = "x" },
+	{ .name = "name",
+	  .letter = 'n',
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct opts, name),
+	  .arg = "N",
+	  .help = "x" },
+	{ .name = "mode",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct opts, name),
+	  .arg = "M",
+	  .help = "x",
 	  .choices = "fast slow" },
-	{ .name = "env", .letter = 'e', .kind = FLAG_LIST, .at = offsetof(struct opts, env), .arg = "E",
+	{ .name = "env",
+	  .letter = 'e',
+	  .kind = FLAG_LIST,
+	  .at = offsetof(struct opts, env),
+	  .arg = "E",
 	  .help = "x" },
-	{ .name = "memory", .letter = 'm', .kind = FLAG_LIMIT, .limit = LIMIT_memory_bytes,
+	{ .name = "memory",
+	  .letter = 'm',
+	  .kind = FLAG_LIMIT,
+	  .limit = LIMIT_memory_bytes,
 	  .at = offsetof(struct opts, memory) },
-	{ .name = "timeout", .kind = FLAG_LIMIT, .limit = LIMIT_timeout_ms,
+	{ .name = "timeout",
+	  .kind = FLAG_LIMIT,
+	  .limit = LIMIT_timeout_ms,
 	  .at = offsetof(struct opts, timeout) },
-	{ .name = "size", .kind = FLAG_SIZE, .at = offsetof(struct opts, size), .arg = "S", .help = "x" },
-	{ .name = "time", .kind = FLAG_TIME, .at = offsetof(struct opts, time), .arg = "T", .help = "x" },
-	{ .name = "count", .kind = FLAG_COUNT, .at = offsetof(struct opts, count), .arg = "C", .help = "x" },
+	{ .name = "size",
+	  .kind = FLAG_SIZE,
+	  .at = offsetof(struct opts, size),
+	  .arg = "S",
+	  .help = "x" },
+	{ .name = "time",
+	  .kind = FLAG_TIME,
+	  .at = offsetof(struct opts, time),
+	  .arg = "T",
+	  .help = "x" },
+	{ .name = "count",
+	  .kind = FLAG_COUNT,
+	  .at = offsetof(struct opts, count),
+	  .arg = "C",
+	  .help = "x" },
 	FLAG_OUTPUT_ROW,
 	FLAG_END,
 };
 
-static const struct cmd cmd_plain = { .name = "plain", .operands = "X...", .flags = flags,
-				      .opts_size = sizeof(struct opts), .max_args = -1 };
-static const struct cmd cmd_first = { .name = "first", .operands = "CMD...", .flags = flags,
-				      .opts_size = sizeof(struct opts), .min_args = 1, .max_args = -1,
+static const struct cmd cmd_plain = { .name = "plain",
+				      .operands = "X...",
+				      .flags = flags,
+				      .opts_size = sizeof(struct opts),
+				      .max_args = -1 };
+static const struct cmd cmd_first = { .name = "first",
+				      .operands = "CMD...",
+				      .flags = flags,
+				      .opts_size = sizeof(struct opts),
+				      .min_args = 1,
+				      .max_args = -1,
 				      .first_ends = true };
-static const struct cmd cmd_one = { .name = "one", .operands = "X", .flags = flags,
-				    .opts_size = sizeof(struct opts), .min_args = 1, .max_args = 1 };
+static const struct cmd cmd_one = { .name = "one",
+				    .operands = "X",
+				    .flags = flags,
+				    .opts_size = sizeof(struct opts),
+				    .min_args = 1,
+				    .max_args = 1 };
 
 struct result {
 	struct cli cli;
@@ -80,8 +132,8 @@ static void done(struct result *r)
 
 static void test_values_in_every_spelling(void **state)
 {
-	static const char *const same[] = { "--name v", "--name=v", "-n v", "-nv", "-n=v", "-an v", "-anv",
-					    "--name x --name v" };
+	static const char *const same[] = { "--name v", "--name=v", "-n v", "-nv",
+					    "-n=v",	"-an v",    "-anv", "--name x --name v" };
 	struct result r;
 	(void)state;
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
@@ -124,7 +176,8 @@ static void test_lists_keep_their_order(void **state)
 	char line[400] = "";
 	(void)state;
 	for (int i = 0; i < 20; i++)
-		snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s-eV%d", i ? " " : "", i);
+		snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s-eV%d", i ? " " : "",
+			 i);
 	parse(&cmd_plain, line, &r);
 	assert_int_equal(r.n, 0);
 	assert_int_equal(r.o.env.n, 20);
@@ -239,7 +292,9 @@ static void test_bounds_of_every_limit(void **state)
 		uint64_t v = 0;
 		for (int k = 0; k < 2; k++) {
 			/* As the kind is written, in its smallest unit. */
-			const char *unit = l->kind == LIMIT_MS ? "ms" : l->kind == LIMIT_BYTES ? "b" : "";
+			const char *unit = l->kind == LIMIT_MS	    ? "ms"
+					   : l->kind == LIMIT_BYTES ? "b"
+								    : "";
 			int64_t step = k ? 1 : -1;
 			uint64_t beyond = ends[k] + (uint64_t)step;
 			if (l->kind == LIMIT_CPU) {
@@ -247,7 +302,8 @@ static void test_bounds_of_every_limit(void **state)
 					 (unsigned long long)(ends[k] / 1000),
 					 (unsigned long long)(ends[k] % 1000));
 			} else {
-				snprintf(text, sizeof(text), "%llu%s", (unsigned long long)ends[k], unit);
+				snprintf(text, sizeof(text), "%llu%s", (unsigned long long)ends[k],
+					 unit);
 			}
 			assert_int_equal(limit_parse(i, text, &v, &err), 0);
 			assert_true(v == ends[k]);
@@ -256,7 +312,8 @@ static void test_bounds_of_every_limit(void **state)
 					 (unsigned long long)(beyond / 1000),
 					 (unsigned long long)(beyond % 1000));
 			else
-				snprintf(text, sizeof(text), "%llu%s", (unsigned long long)beyond, unit);
+				snprintf(text, sizeof(text), "%llu%s", (unsigned long long)beyond,
+					 unit);
 			assert_int_equal(limit_parse(i, text, &v, &err), -1);
 			assert_non_null(strstr(err.msg, l->flag));
 		}
@@ -278,18 +335,21 @@ static void test_tables_are_sound(void **state)
 			char help[FLAG_HELP_MAX];
 			flag_help(f, help);
 			assert_true(strlen(help) > 3 && strlen(help) < FLAG_HELP_MAX - 1);
-			bool valued = f->kind != FLAG_BOOL && f->kind != FLAG_TRI && f->kind != FLAG_LIMIT;
+			bool valued = f->kind != FLAG_BOOL && f->kind != FLAG_TRI &&
+				      f->kind != FLAG_LIMIT;
 			if ((f->arg != NULL) != valued)
 				fail_msg("%s --%s: name of the value", cmd->name, f->name);
 			if (f->kind != FLAG_OUTPUT)
 				assert_true(f->at < cmd->opts_size);
 			assert_int_not_equal(f->letter, 'h');
 			for (const struct flag *g = f + 1; g->name; g++) {
-				if (strcmp(f->name, g->name) == 0 || (f->letter && f->letter == g->letter))
+				if (strcmp(f->name, g->name) == 0 ||
+				    (f->letter && f->letter == g->letter))
 					fail_msg("%s: --%s and --%s", cmd->name, f->name, g->name);
-				if (f->kind != FLAG_OUTPUT && g->kind != FLAG_OUTPUT && f->at == g->at)
-					fail_msg("%s: --%s and --%s share a place", cmd->name, f->name,
-						 g->name);
+				if (f->kind != FLAG_OUTPUT && g->kind != FLAG_OUTPUT &&
+				    f->at == g->at)
+					fail_msg("%s: --%s and --%s share a place", cmd->name,
+						 f->name, g->name);
 			}
 		}
 		for (const struct cmd *const *d = c + 1; *d; d++)

@@ -2,8 +2,8 @@
 /*
  * brig cp: where a source ends up, and what a hostile sandbox can do to the host.
  *
- * The sandbox's side is a script: all its frames are in the socket before the client asks, which is possible
- * because the client numbers its operations 1, 2, 3 ...
+ * The sandbox's side is a script: all its frames are in the socket before the client asks, which is
+ * possible because the client numbers its operations 1, 2, 3 ...
  */
 #include <dirent.h>
 #include <errno.h>
@@ -30,10 +30,10 @@ static void test_places(void **state)
 	static const struct {
 		const char *text, *id, *path; /* id NULL: refused */
 	} rows[] = {
-		{ "a:/x", "a", "/x" },	     { "a:x", "a", "x" },	 { "/a:b", "", "/a:b" },
-		{ "./a:b", "", "./a:b" },    { "../a:b", "", "../a:b" }, { "d/a:b", "", "d/a:b" },
-		{ "plain", "", "plain" },    { ":x", "", ":x" },	 { "a:b:c", "a", "b:c" },
-		{ "-", "", "-" },	     { "a:", NULL, NULL },	 { "", NULL, NULL },
+		{ "a:/x", "a", "/x" },	  { "a:x", "a", "x" },	      { "/a:b", "", "/a:b" },
+		{ "./a:b", "", "./a:b" }, { "../a:b", "", "../a:b" }, { "d/a:b", "", "d/a:b" },
+		{ "plain", "", "plain" }, { ":x", "", ":x" },	      { "a:b:c", "a", "b:c" },
+		{ "-", "", "-" },	  { "a:", NULL, NULL },	      { "", NULL, NULL },
 		{ "a:.", "a", "." },
 	};
 	(void)state;
@@ -84,8 +84,8 @@ static void test_targets(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct brig_err err = BRIG_ERR_INIT;
 		struct cp_target t;
-		int r = cp_target_find(rows[i].src, rows[i].is_dir, rows[i].dst, rows[i].kind, rows[i].many,
-				       &t, &err);
+		int r = cp_target_find(rows[i].src, rows[i].is_dir, rows[i].dst, rows[i].kind,
+				       rows[i].many, &t, &err);
 		if ((r == 0) != (rows[i].name != NULL))
 			fail_msg("%zu: '%s' to '%s' gave %d", i, rows[i].src, rows[i].dst, r);
 		if (r < 0)
@@ -110,7 +110,8 @@ static void test_split_and_join(void **state)
 	assert_int_equal(cp_split("x/..", dir, sizeof(dir), name), -1);
 	assert_int_equal(cp_split(".", dir, sizeof(dir), name), -1);
 	assert_int_equal(cp_split("", dir, sizeof(dir), name), -1);
-	assert_int_equal(cp_split("0123456789012345678901234567890123456789/x", dir, sizeof(dir), name), -1);
+	assert_int_equal(
+		cp_split("0123456789012345678901234567890123456789/x", dir, sizeof(dir), name), -1);
 	assert_int_equal(cp_join("/", "x", joined, sizeof(joined)), 0);
 	assert_string_equal(joined, "/x");
 	assert_int_equal(cp_join("/a", "x", joined, sizeof(joined)), 0);
@@ -186,7 +187,9 @@ static int teardown(void **state)
 
 static void put(struct script *s, uint16_t type, uint16_t flags, const void *p, size_t n)
 {
-	struct brig_frame_hdr h = { .len = (uint32_t)n, .type = type, .flags = flags, .stream = s->stream };
+	struct brig_frame_hdr h = {
+		.len = (uint32_t)n, .type = type, .flags = flags, .stream = s->stream
+	};
 	assert_int_equal(fd_write_full(s->sandbox, &h, sizeof(h)), 0);
 	assert_int_equal(fd_write_full(s->sandbox, p, n), 0);
 }
@@ -200,7 +203,8 @@ static void put_done(struct script *s, int err)
 	put(s, BRIG_FS_DONE, 0, &d, sizeof(d.m) + 1);
 }
 
-static void put_entry(struct script *s, const char *name, mode_t mode, uint64_t size, const char *target)
+static void put_entry(struct script *s, const char *name, mode_t mode, uint64_t size,
+		      const char *target)
 {
 	struct {
 		struct brig_fs_entry m;
@@ -488,14 +492,22 @@ static void test_malformed_answers(void **state)
 		uint32_t stream, len;
 		int32_t err;
 	} rows[] = {
-		{ BRIG_FS_ENTRY, 1, 0, 0 },	  { BRIG_FS_ENTRY, 1, 47, 0 },
-		{ BRIG_FS_ENTRY, 1, 48, 0 },	  { BRIG_FS_ENTRY, 1, 51, 0 },
-		{ BRIG_FS_ENTRY, 1, 53, 0 },	  { BRIG_FS_DONE, 1, 16, 0 },
-		{ BRIG_FS_DONE, 1, 15, 0 },	  { BRIG_FS_DONE, 1, 17, 0 }, /* success without an entry */
-		{ BRIG_FS_DONE, 1, 17, -5 },	  { BRIG_FS_DONE, 1, 17, 5000 },
-		{ BRIG_FS_DONE, 2, 17, 2 },	  { BRIG_FS_DATA, 1, 4, 0 },
-		{ BRIG_STDOUT, 1, 8, 0 },	  { BRIG_CL_END, 0, 4, 0 },
-		{ BRIG_CL_REP, 0, 17, 0 },	  { 999, 1, 0, 0 },
+		{ BRIG_FS_ENTRY, 1, 0, 0 },
+		{ BRIG_FS_ENTRY, 1, 47, 0 },
+		{ BRIG_FS_ENTRY, 1, 48, 0 },
+		{ BRIG_FS_ENTRY, 1, 51, 0 },
+		{ BRIG_FS_ENTRY, 1, 53, 0 },
+		{ BRIG_FS_DONE, 1, 16, 0 },
+		{ BRIG_FS_DONE, 1, 15, 0 },
+		{ BRIG_FS_DONE, 1, 17, 0 }, /* success without an entry */
+		{ BRIG_FS_DONE, 1, 17, -5 },
+		{ BRIG_FS_DONE, 1, 17, 5000 },
+		{ BRIG_FS_DONE, 2, 17, 2 },
+		{ BRIG_FS_DATA, 1, 4, 0 },
+		{ BRIG_STDOUT, 1, 8, 0 },
+		{ BRIG_CL_END, 0, 4, 0 },
+		{ BRIG_CL_REP, 0, 17, 0 },
+		{ 999, 1, 0, 0 },
 		{ BRIG_FS_ENTRY, 1, 300000, 0 },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -503,7 +515,8 @@ static void test_malformed_answers(void **state)
 		char payload[64] = { 0 };
 		assert_int_equal(setup(state), 0);
 		struct script *s = *state;
-		struct brig_frame_hdr h = { .len = rows[i].len, .type = rows[i].type,
+		struct brig_frame_hdr h = { .len = rows[i].len,
+					    .type = rows[i].type,
 					    .stream = rows[i].stream };
 		memcpy(payload, &rows[i].err, sizeof(rows[i].err));
 		assert_int_equal(fd_write_full(s->sandbox, &h, sizeof(h)), 0);

@@ -36,8 +36,10 @@ static void test_env_file(void **state)
 		      "EMPTY=\n"
 		      "A=2\n"
 		      "LAST=no newline";
-	static const char *const want[] = { "A=2", "B=two words  ", "C=\"quoted\" $HOME #kept",
-					    "FROM_CALLER=here", "EMPTY=", "LAST=no newline" };
+	static const char *const want[] = {
+		"A=2",	  "B=two words  ",  "C=\"quoted\" $HOME #kept", "FROM_CALLER=here",
+		"EMPTY=", "LAST=no newline"
+	};
 	struct brig_err err = BRIG_ERR_INIT;
 	json_t *array = json_array();
 	char *copy = malloc(sizeof(text)); /* one byte is free behind it, as promised */
@@ -135,20 +137,17 @@ static void test_volumes(void **state)
 		const char *text, *host, *guest;
 		int ro;
 	} good[] = {
-		{ "/a:/b", "/a", "/b", 0 },
-		{ "/a:/b:ro", "/a", "/b", 1 },
-		{ "/a:/b:rw", "/a", "/b", 0 },
-		{ "./a:/b/c", "./a", "/b/c", 0 },
-		{ "a:b:c:/d", "a:b:c", "/d", 0 },
-		{ "/x:/y:/z", "/x:/y", "/z", 0 },
-		{ "ro:/ro:ro", "ro", "/ro", 1 },
-		{ "/a:/..b", "/a", "/..b", 0 },
+		{ "/a:/b", "/a", "/b", 0 },	  { "/a:/b:ro", "/a", "/b", 1 },
+		{ "/a:/b:rw", "/a", "/b", 0 },	  { "./a:/b/c", "./a", "/b/c", 0 },
+		{ "a:b:c:/d", "a:b:c", "/d", 0 }, { "/x:/y:/z", "/x:/y", "/z", 0 },
+		{ "ro:/ro:ro", "ro", "/ro", 1 },  { "/a:/..b", "/a", "/..b", 0 },
 		{ "/a:/b:c", "/a", "/b:c", 0 },
 	};
-	static const char *const bad[] = { "",	    "/a",	 "/a:",	      ":/b",	 "/a:b",
-					   "/a:../b", "/a:/b/../c", "/a:/..",   "/a:/.",   "/a:/b/./c",
-					   "/a:/b//c", "/a://b",     "/a:/b/",   "/a:/",    "/a:/b/:ro",
-					   ":ro",     "/a:ro",	 "/a:/b\x01", "/a:/b\n" };
+	static const char *const bad[] = { "",	     "/a",	  "/a:",	":/b",
+					   "/a:b",   "/a:../b",	  "/a:/b/../c", "/a:/..",
+					   "/a:/.",  "/a:/b/./c", "/a:/b//c",	"/a://b",
+					   "/a:/b/", "/a:/",	  "/a:/b/:ro",	":ro",
+					   "/a:ro",  "/a:/b\x01", "/a:/b\n" };
 	struct brig_err err = BRIG_ERR_INIT;
 	struct volume v;
 	(void)state;
@@ -227,10 +226,11 @@ static void test_spec(void **state)
 	o.limits[LIMIT_pids] = 7;
 	o.limits[LIMIT_timeout_ms] = LIMIT_NONE;
 	char *text = spec_text(&o);
-	assert_string_equal(text, "{\"accept\":[\"memory\",\"cpu\",\"pids\"],\"env\":[],"
-				  "\"labels\":{\"bare\":\"\",\"k\":\"v=w\"},"
-				  "\"limits\":{\"pids\":7,\"timeout_ms\":null},\"tier\":\"container\","
-				  "\"volumes\":[{\"fd\":0,\"guest\":\"/host\",\"readonly\":true}]}");
+	assert_string_equal(text,
+			    "{\"accept\":[\"memory\",\"cpu\",\"pids\"],\"env\":[],"
+			    "\"labels\":{\"bare\":\"\",\"k\":\"v=w\"},"
+			    "\"limits\":{\"pids\":7,\"timeout_ms\":null},\"tier\":\"container\","
+			    "\"volumes\":[{\"fd\":0,\"guest\":\"/host\",\"readonly\":true}]}");
 	free(text);
 	accept[1] = "memry";
 	assert_null(spec_text(&o));
@@ -270,10 +270,10 @@ static void test_exit_codes(void **state)
 		const char *status;
 		int code;
 	} rows[] = {
-		{ "{\"exit_code\":0}", 0 },	 { "{\"exit_code\":255}", 255 },
-		{ "{\"exit_code\":256}", -1 },	 { "{\"exit_code\":-1}", -1 },
-		{ "{\"exit_code\":\"0\"}", -1 }, { "{\"exit_code\":0.0}", -1 },
-		{ "{\"exit_code\":null}", -1 },	 { "{}", -1 },
+		{ "{\"exit_code\":0}", 0 },	      { "{\"exit_code\":255}", 255 },
+		{ "{\"exit_code\":256}", -1 },	      { "{\"exit_code\":-1}", -1 },
+		{ "{\"exit_code\":\"0\"}", -1 },      { "{\"exit_code\":0.0}", -1 },
+		{ "{\"exit_code\":null}", -1 },	      { "{}", -1 },
 		{ "{\"exit_code\":4294967296}", -1 },
 	};
 	(void)state;
@@ -296,7 +296,8 @@ static void test_reasons(void **state)
 		{ "{\"stop_reason\":\"killed\",\"evidence\":{\"by\":\"request\"}}", NULL },
 		{ "{\"stop_reason\":\"killed\",\"evidence\":{\"by\":\"shutdown\"}}",
 		  "the server shut down (killed)" },
-		{ "{\"stop_reason\":\"out_of_memory\",\"evidence\":{\"memory_limit_bytes\":536870912}}",
+		{ "{\"stop_reason\":\"out_of_memory\",\"evidence\":{\"memory_limit_bytes\":"
+		  "536870912}}",
 		  "memory limit 512 MiB met (out_of_memory)" },
 		{ "{\"stop_reason\":\"wall_time\",\"evidence\":{\"limit_ms\":90000}}",
 		  "wall time limit 1m30s met (wall_time)" },
@@ -306,10 +307,12 @@ static void test_reasons(void **state)
 		  "output limit 1000 B met (output)" },
 		{ "{\"stop_reason\":\"output\",\"evidence\":{\"max_output_bytes\":-1}}",
 		  "output limit met (output)" },
-		{ "{\"stop_reason\":\"out_of_memory\",\"evidence\":{\"memory_limit_bytes\":\"%n%s\"}}",
+		{ "{\"stop_reason\":\"out_of_memory\",\"evidence\":{\"memory_limit_bytes\":\"%n%"
+		  "s\"}}",
 		  "memory limit met (out_of_memory)" },
 		{ "{\"stop_reason\":\"output\"}", "output limit met (output)" },
-		{ "{\"stop_reason\":\"syscall_denied\"}", "a forbidden system call (syscall_denied)" },
+		{ "{\"stop_reason\":\"syscall_denied\"}",
+		  "a forbidden system call (syscall_denied)" },
 		{ "{\"stop_reason\":7}", NULL },
 		{ "{}", NULL },
 	};

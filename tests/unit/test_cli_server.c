@@ -51,13 +51,14 @@ static void test_the_child_has_what_it_was_given(void **state)
 {
 	char text[256];
 	int low = temp_file("leak");
-	int leak = fcntl(low, F_DUPFD, 30); /* without CLOEXEC: as a careless parent would pass it on */
+	int leak = fcntl(low, F_DUPFD,
+			 30); /* without CLOEXEC: as a careless parent would pass it on */
 	int in = temp_file("in"), out = temp_file(""), three = temp_file("three");
 	const int fds[] = { in, out, 2, three };
 	(void)state;
 	assert_true(leak >= 30);
-	assert_int_equal(run_shell("cat; cat <&3; echo; ls /proc/$$/fd | tr '\\n' ' '",
-				   fds, 4, text, sizeof(text)),
+	assert_int_equal(run_shell("cat; cat <&3; echo; ls /proc/$$/fd | tr '\\n' ' '", fds, 4,
+				   text, sizeof(text)),
 			 0);
 	assert_non_null(strstr(text, "inthree"));
 	char path[64];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stream_run() against a server that this test plays: live output, input by credit, signals, and a server
- * that breaks the wire. The client runs in a child, whose standard streams are pipes of ours.
+ * stream_run() against a server that this test plays: live output, input by credit, signals, and a
+ * server that breaks the wire. The client runs in a child, whose standard streams are pipes of
+ * ours.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,8 @@ struct rig {
 static void client(const struct rig *g, int sock, int report)
 {
 	struct conn c = CONN_NONE;
-	const struct stream_opts o = { .stdin_fd = g->no_stdin ? -1 : 0, .signals = g->signals,
+	const struct stream_opts o = { .stdin_fd = g->no_stdin ? -1 : 0,
+				       .signals = g->signals,
 				       .gaps = g->gaps };
 	struct stream_result res = { .rep = NULL };
 	struct brig_err err = BRIG_ERR_INIT;
@@ -273,8 +275,10 @@ static void test_frames_that_break_the_protocol(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct rig g = { .stdin_fd = -1, .no_stdin = true };
-		struct brig_frame_hdr h = { .len = rows[i].len, .type = rows[i].type,
-					    .flags = rows[i].flags, .stream = rows[i].stream };
+		struct brig_frame_hdr h = { .len = rows[i].len,
+					    .type = rows[i].type,
+					    .flags = rows[i].flags,
+					    .stream = rows[i].stream };
 		start(&g);
 		if (rows[i].rep)
 			put_text(&g, BRIG_CL_REP, REP);
@@ -309,7 +313,8 @@ static void test_a_server_that_floods(void **state)
 	free(block);
 }
 
-/* stdout is full to the brim of its credit; stderr still gets through, and so does what was kept. */
+/* stdout is full to the brim of its credit; stderr still gets through, and so does what was kept.
+ */
 static void test_a_stalled_output_stops_only_itself(void **state)
 {
 	struct rig g = { .stdin_fd = -1, .no_stdin = true };

@@ -106,9 +106,9 @@ static const struct row times[] = {
 };
 
 static const struct row cpus[] = {
-	{ "1", 0, 1000 },	  { "1.5", 0, 1500 },	 { "0.001", 0, 1 },  { "2.000", 0, 2000 },
-	{ "0", 0, 0 },		  { "0.0001", -EDOM, 0 }, { "1.5c", -EINVAL, 0 }, { "", -EINVAL, 0 },
-	{ "18446744073709552", -ERANGE, 0 },
+	{ "1", 0, 1000 },	{ "1.5", 0, 1500 }, { "0.001", 0, 1 },
+	{ "2.000", 0, 2000 },	{ "0", 0, 0 },	    { "0.0001", -EDOM, 0 },
+	{ "1.5c", -EINVAL, 0 }, { "", -EINVAL, 0 }, { "18446744073709552", -ERANGE, 0 },
 };
 
 static const struct row counts[] = {
@@ -234,7 +234,7 @@ static void test_round_trip(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bytes),	cmocka_unit_test(test_times),
+		cmocka_unit_test(test_bytes),		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_cpus_and_counts), cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_round_trip),
 	};
