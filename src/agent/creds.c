@@ -39,9 +39,10 @@ void creds_of(const struct user *u, struct creds *ret)
 int creds_self_init(struct creds_self *self)
 {
 	int n = getgroups(USER_GROUPS_MAX, self->own.groups);
-	if (n < 0)
+	if (n < 0 && errno != EINVAL)
 		return -errno;
-	self->own.ngroups = (unsigned)n;
+	self->many_groups = n < 0;
+	self->own.ngroups = n < 0 ? 0 : (unsigned)n;
 	self->own.uid = geteuid();
 	self->own.gid = getegid();
 	self->dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
@@ -49,8 +50,7 @@ int creds_self_init(struct creds_self *self)
 	return 0;
 }
 
-/* setfsuid() and setfsgid() report no error: asking for an impossible id returns the one in force.
- */
+/* setfsuid() and setfsgid() report no error; asking for an impossible id answers the one in force. */
 static int fs_ids_set(const struct creds *c)
 {
 	setfsgid(c->gid);
@@ -74,6 +74,8 @@ int creds_enter(struct creds_self *self, const struct creds *c)
 	 * could give up. */
 	if (c->uid == self->own.uid && c->gid == self->own.gid)
 		return 0;
+	if (self->many_groups)
+		return -EPERM;
 	self->inside = true;
 	if (setgroups(c->ngroups, c->groups) < 0)
 		r = -errno;

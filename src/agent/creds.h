@@ -21,6 +21,9 @@ struct creds {
 /* What the agent itself is, between the switches. */
 struct creds_self {
 	bool inside;
+	/* More groups than are remembered, as an ordinary user's agent may have (rootless): they
+	 * could not be given back, so it acts for nobody else. */
+	bool many_groups;
 	int dumpable;
 	struct creds own;
 };

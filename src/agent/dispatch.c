@@ -64,8 +64,7 @@ int dispatch_header(struct agent *a, const struct brig_frame_hdr *h)
 		return -EPROTO;
 	if ((r->target == TO_CHANNEL) != (h->stream == 0))
 		return -EPROTO;
-	/* The nonce comes first, so that nothing is answered to a host that is not there any more.
-	 */
+	/* The nonce comes first: nothing is answered to a host that is not there any more. */
 	return a->attached || h->type == BRIG_ATTACH ? 0 : -EPROTO;
 }
 

@@ -257,8 +257,7 @@ static void exec_reaped(struct child *c, int status, const struct rusage *ru)
 		return;
 	}
 	input_done(&x->in);
-	/* Not started: its exec, or its end before that, is still to be read from the report pipe.
-	 */
+	/* Not started: its exec, or its end before that, still comes through the report pipe. */
 	if (x->started)
 		exec_ended(x);
 }

@@ -133,8 +133,7 @@ static int stdio_open_tty(struct stdio *io, const struct exec_request *q, uid_t 
 	if (r < 0)
 		return r;
 	io->own[1] = io->own[2] = io->own[0];
-	/* Epoll knows a registration by its descriptor: input and output wait for different things.
-	 */
+	/* One registration each: input and output wait for different things. */
 	io->in = fcntl(io->tty, F_DUPFD_CLOEXEC, 3);
 	io->out[0] = fcntl(io->tty, F_DUPFD_CLOEXEC, 3);
 	return io->in < 0 || io->out[0] < 0 ? -errno : 0;

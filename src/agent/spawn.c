@@ -127,8 +127,7 @@ static int exec_script(const struct spawn *s, const char *path)
 	argv[1] = script;
 	execve(shell, argv, s->args->envp);
 	argv[1] = first;
-	/* The caller asked for the script; that its interpreter is missing is the script's fault.
-	 */
+	/* The caller asked for the script; a missing interpreter is the script's fault. */
 	return -ENOEXEC;
 }
 

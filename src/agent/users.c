@@ -271,8 +271,7 @@ int user_lookup(const char *spec, struct user *ret)
 	return 0;
 }
 
-/* The name field of the first line whose third field is id; the layout is the same in both files.
- */
+/* The name field of the first line whose third field is id; both files begin alike. */
 static void name_of(const char *path, unsigned id, char *ret, size_t cap)
 {
 	struct lines l;

@@ -198,8 +198,9 @@ static int stream_table(struct cli *cli, bool once, int argc, char **argv)
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct stats_opts *o = opts;
-	return cli->json ? stream_json(cli, o->no_stream, argc, argv)
-			 : stream_table(cli, o->no_stream, argc, argv);
+	/* Without somebody who watches, once is what is wanted: a pipe or a script would never end. */
+	bool once = o->no_stream || !isatty(1);
+	return cli->json ? stream_json(cli, once, argc, argv) : stream_table(cli, once, argc, argv);
 }
 
 const struct cmd cmd_stats = {
@@ -208,7 +209,7 @@ const struct cmd cmd_stats = {
 	.summary = "show what sandboxes use: CPU, memory, processes, I/O",
 	.about = "CPU is in parts of one CPU. With -o json the counters since creation are "
 		 "printed, one "
-		 "array a line, or one array with --no-stream.",
+		 "array a line. Without a terminal, or with --no-stream, one sample is printed.",
 	.flags = flags,
 	.opts_size = sizeof(struct stats_opts),
 	.max_args = -1,

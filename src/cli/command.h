@@ -16,7 +16,8 @@ struct command_opts {
 	const char *status_json;
 };
 
-/* clang-format off: it takes every other row of such a table for something else. */
+/* By hand: the formatter takes every other row of such a table for something else. */
+/* clang-format off */
 #define COMMAND_ROWS(type, member)                                                                \
 	{ .name = "detach",                                                                       \
 	  .letter = 'd',                                                                          \

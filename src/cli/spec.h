@@ -19,7 +19,8 @@ struct spec_opts {
 	uint64_t limits[LIMIT__N];
 };
 
-/* clang-format off: it takes every other row of such a table for something else. */
+/* By hand: the formatter takes every other row of such a table for something else. */
+/* clang-format off */
 #define ENV_ROWS(type, env_, files_)                                                              \
 	{ .name = "env",                                                                          \
 	  .letter = 'e',                                                                          \

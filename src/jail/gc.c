@@ -237,12 +237,10 @@ static void prove_leases(struct gc *g)
 	AUTO_FD fd = openat(g->run, "leases", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	char name[32];
 	for (uint32_t n = 1; fd >= 0 && n < BRIG_ID_SLOTS; n++) {
-		struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = n,
-				   .l_len = BRIG_ID_SLOTS - n };
-		/* The first conflicting lock from n on; none: all the rest is free. */
+		struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = n, .l_len = 1 };
+		/* One by one: the kernel joins neighbouring locks of one holder into one. */
 		if (fcntl(fd, F_OFD_GETLK, &l) < 0 || l.l_type == F_UNLCK)
-			return;
-		n = (uint32_t)l.l_start;
+			continue;
 		snprintf(name, sizeof(name), "range %u", n);
 		say(g, "uid-lease", name, g->alive ? "live" : "unexplained",
 		    g->alive ? "held by a running instance" : "locked, but no instance runs");

@@ -16,11 +16,14 @@
 int instance_run_dir(char *ret_path, size_t cap, struct brig_err *err)
 {
 	const char *env = getenv("BRIG_RUN"), *xdg = getenv("XDG_RUNTIME_DIR");
+	const char *rootless = getenv(INSTANCE_ENV_ROOTLESS);
 	uid_t me = geteuid();
-	if (env && env[0] == '/')
-		snprintf(ret_path, cap, "%s", env);
+	if (rootless)
+		snprintf(ret_path, cap, "%s", rootless);
 	else if (me == 0)
 		snprintf(ret_path, cap, "/run/brig");
+	else if (env && env[0] == '/')
+		snprintf(ret_path, cap, "%s", env);
 	else if (xdg && xdg[0] == '/')
 		snprintf(ret_path, cap, "%s/brig", xdg);
 	else

@@ -14,14 +14,21 @@
 #define INSTANCE_PREFIX "inst-"
 #define INSTANCE_NAME_LEN 12
 
+/* Set by a rootless jaild for itself before it becomes uid 0 of its user namespace. */
+#define INSTANCE_ENV_ROOTLESS "BRIG_ROOTLESS_RUN"
+
 struct instance {
 	int run;  /* directory descriptor of the run directory */
 	int lock; /* held */
 	char name[INSTANCE_NAME_LEN + 1];
 };
 
-/* The run directory: $BRIG_RUN, else /run/brig as root, else $XDG_RUNTIME_DIR/brig or
- * /tmp/brig-<uid>. Made with mode 0711 (root) or 0700, checked to be ours. Descriptor or -1 with err. */
+/*
+ * Where instances and leases are recorded. As root always /run/brig: ids and cgroups are shared by
+ * the whole host, and so must be the record of who holds them ($BRIG_RUN moves only the server's
+ * socket and log). Otherwise $BRIG_RUN, $XDG_RUNTIME_DIR/brig or /tmp/brig-<uid>. Made with mode 0711
+ * (root) or 0700, checked to be ours. Descriptor or -1 with err.
+ */
 int instance_run_dir(char *ret_path, size_t cap, struct brig_err *err);
 int instance_begin(struct instance *in, struct brig_err *err);
 void instance_end(struct instance *in);

@@ -74,6 +74,11 @@ void answer_ok(struct serve *j, uint32_t seq, const char *id);
 void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err);
 void answer_stats(struct serve *j, uint32_t seq, const struct box *b);
 
+/* ---- serve.c ---- */
+
+/* Once a slot is ready: finds out whether mounts can be id-mapped. */
+void serve_learn_idmap(struct serve *j);
+
 /* ---- ops.c ---- */
 
 /* One message of brigd. */

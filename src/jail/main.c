@@ -93,6 +93,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "brig-jaild: descriptor %d is not open\n", o.broker);
 		return 2;
 	}
+	unsetenv(INSTANCE_ENV_ROOTLESS);
 	if (geteuid() != 0) {
 		char run[256];
 		int fd = instance_run_dir(run, sizeof(run), &err);
@@ -100,7 +101,7 @@ int main(int argc, char **argv)
 			return fail(&err);
 		close(fd);
 		/* Inside we are uid 0 and would look in root's place. */
-		setenv("BRIG_RUN", run, 1);
+		setenv(INSTANCE_ENV_ROOTLESS, run, 1);
 		o.rootless = 1;
 		if (rootless_enter(&o.sub_ids, &err) < 0)
 			return fail(&err);

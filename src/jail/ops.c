@@ -54,6 +54,10 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 			  r->m.hello.version, BRIG_JAIL_PROTO_VERSION);
 		return brig_fix(err, "install brigd and brig-jaild of the same version");
 	}
+	/* A private server's one request must not wait for a figure that nobody asks it for. */
+	if (!j->o->once)
+		slot_wait(&j->slots);
+	serve_learn_idmap(j);
 	struct jail_hello a = { .h = { JAIL_HELLO_OK, r->m.h.seq },
 				.version = BRIG_JAIL_PROTO_VERSION,
 				.enforced = j->facts.enforced,

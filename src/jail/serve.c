@@ -70,9 +70,8 @@ static int start_stage(struct serve *j)
 
 /* Can a detached copy of a mount be id-mapped? (That overlay accepts it, from Linux 5.19, is tried by
  * `brig doctor`.) It takes a user namespace with a map to find out: that of the first slot. */
-static void collect_slot(struct serve *j)
+void serve_learn_idmap(struct serve *j)
 {
-	slot_collect(&j->slots);
 	if (j->idmap_known || j->o->rootless || !j->slots.n_ready)
 		return;
 	AUTO_FD tree = mntfd_clone(AT_FDCWD, "/", 0);
@@ -217,7 +216,7 @@ int serve_run(const struct serve_options *o)
 			else if (kind == EV_STAGE)
 				box_on_stage(&j);
 			else if (kind == EV_MAKER)
-				collect_slot(&j);
+				slot_collect(&j.slots);
 			else if (j.box[at].pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}

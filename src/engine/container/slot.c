@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -370,6 +371,13 @@ void slot_collect(struct slot_host *h)
 	if (h->maker >= 0 && h->n_ready < SLOTS_READY_MAX &&
 	    receive_slot(h, MSG_DONTWAIT, &s, NULL) == 0)
 		h->ready[h->n_ready++] = s;
+}
+
+void slot_wait(struct slot_host *h)
+{
+	struct pollfd p = { .fd = h->maker, .events = POLLIN };
+	if (!h->n_ready && h->maker >= 0 && h->n_asked && poll(&p, 1, 1000) == 1)
+		slot_collect(h);
 }
 
 static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)

@@ -62,6 +62,8 @@ void slot_prefetch(struct slot_host *h, unsigned most);
 void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg);
 /* The maker's socket is readable: takes what it made. */
 void slot_collect(struct slot_host *h);
+/* Waits for the first slot that was asked for, at most a second. */
+void slot_wait(struct slot_host *h);
 /* A slot: a ready one, else the next one of the maker, else made here. */
 int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err);
 /* Gives everything back. NULL-safe for half-made slots (descriptors -1, lease 0). */
