@@ -4,9 +4,9 @@
  *
  * Theory of operation
  * -------------------
- * Runs at build time, for payload.seccomp of the container engine and for the daemons' own profiles.
- * Writes a C header with the finished program, so that nothing compiles a filter, and nothing links
- * libseccomp, where sandboxes start. The header holds, for a NAME of "payload":
+ * Runs at build time, for payload.seccomp of the container engine and for the daemons' own
+ * profiles. Writes a C header with the finished program, so that nothing compiles a filter, and
+ * nothing links libseccomp, where sandboxes start. The header holds, for a NAME of "payload":
  *     static const struct sock_filter payload_filter[]
  *     PAYLOAD_FILTER_LEN      instructions
  *     PAYLOAD_FILTER_ALLOWED  system calls that some rule allows
@@ -206,8 +206,10 @@ static int usage(FILE *out, int code)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "arch", required_argument, NULL, 'a' }, { "name", required_argument, NULL, 'n' },
-		{ "list", no_argument, NULL, 'l' },	  { "help", no_argument, NULL, 'h' },
+		{ "arch", required_argument, NULL, 'a' },
+		{ "name", required_argument, NULL, 'n' },
+		{ "list", no_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = { 0 };

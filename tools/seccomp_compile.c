@@ -2,20 +2,20 @@
 /*
  * Theory of operation
  * -------------------
- * A seccomp program is classic BPF: no loops, and a conditional jump reaches at most 255 instructions
- * ahead. The kernel runs it for each call that its cache does not know to be allowed, and when a filter
- * is installed it emulates it once for every system call number to fill that cache (prepare_seccomp in
- * kernel/seccomp.c). So a sandbox pays, at its start, for the sum of all paths: a list of 216 comparisons
- * cost 847 us where a tree of 256 cost 142 us.
+ * A seccomp program is classic BPF: no loops, and a conditional jump reaches at most 255
+ * instructions ahead. The kernel runs it for each call that its cache does not know to be allowed,
+ * and when a filter is installed it emulates it once for every system call number to fill that
+ * cache (prepare_seccomp in kernel/seccomp.c). So a sandbox pays, at its start, for the sum of all
+ * paths: a list of 216 comparisons cost 847 us where a tree of 256 cost 142 us.
  *
- * The numbers 0 to 2^32-1 are cut into ranges that share a verdict, and the ranges become the leaves of
- * the binary search tree with the smallest weighted path, found by dynamic programming. The weight of a
- * leaf is how many calls it stands for, and more where arguments are looked at, because the kernel
- * cannot cache those and walks the path on every call. Another ABI behind the same entry (x32) is just
- * one more range.
+ * The numbers 0 to 2^32-1 are cut into ranges that share a verdict, and the ranges become the
+ * leaves of the binary search tree with the smallest weighted path, found by dynamic programming.
+ * The weight of a leaf is how many calls it stands for, and more where arguments are looked at,
+ * because the kernel cannot cache those and walks the path on every call. Another ABI behind the
+ * same entry (x32) is just one more range.
  *
- * Code is written from its end to its beginning, so that the target of every jump is already there. A
- * verdict is one `ret`, shared by all jumps that reach it, and repeated where they do not.
+ * Code is written from its end to its beginning, so that the target of every jump is already there.
+ * A verdict is one `ret`, shared by all jumps that reach it, and repeated where they do not.
  *
  * Not done: equal subtrees are not merged, and a value that is already loaded is loaded again.
  */
@@ -68,7 +68,7 @@ struct emitter {
 	struct range ranges[RANGES_MAX];
 	unsigned n_ranges;
 	uint32_t *cost; /* [i * n_ranges + j]: of the best tree over the ranges i to j */
-	uint16_t *cut;  /* .. and where it splits: the first range of its right half */
+	uint16_t *cut;	/* .. and where it splits: the first range of its right half */
 };
 
 static struct target to_ret(uint32_t ret)
@@ -108,7 +108,8 @@ static unsigned put_ret(struct emitter *e, uint32_t ret)
 	return at;
 }
 
-/* An instruction that leads to t and that a jump can reach which is written after `slack` others. */
+/* An instruction that leads to t and that a jump can reach which is written after `slack` others.
+ */
 static unsigned nearby(struct emitter *e, struct target t, unsigned slack)
 {
 	if (!t.is_ret)
@@ -168,9 +169,9 @@ static bool is_hole(const struct emitter *e, unsigned i, unsigned j)
 }
 
 /*
- * Finds the best tree for all intervals, short ones first. The split of [i, j] is looked for between
- * those of [i, j-1] and [i+1, j] (Knuth 1971): that is where it is for plain trees, and next to it
- * with the holes, at n^2 instead of n^3 steps.
+ * Finds the best tree for all intervals, short ones first. The split of [i, j] is looked for
+ * between those of [i, j-1] and [i+1, j] (Knuth 1971): that is where it is for plain trees, and
+ * next to it with the holes, at n^2 instead of n^3 steps.
  */
 static int plan_tree(struct emitter *e)
 {

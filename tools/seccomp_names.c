@@ -2,9 +2,9 @@
 /*
  * Theory of operation
  * -------------------
- * Numbers of system calls come from libseccomp, which knows every architecture from every host. What
- * is younger than the library comes from a table here: from 424 on a number means the same call
- * everywhere, so one column is enough.
+ * Numbers of system calls come from libseccomp, which knows every architecture from every host.
+ * What is younger than the library comes from a table here: from 424 on a number means the same
+ * call everywhere, so one column is enough.
  *
  * Constants come from the kernel's and the C library's headers of the build host. Only those are
  * listed that have one value on all architectures that we build for: a profile may be compiled for
@@ -45,6 +45,7 @@ static const struct seccomp_arch arches[] = {
 	{ "aarch64", "__aarch64__", AUDIT_ARCH_AARCH64, SCMP_ARCH_AARCH64, 0 },
 };
 
+/* clang-format off */
 /* include/uapi/asm-generic/unistd.h of Linux 6.17: what libseccomp 2.5 may not know. */
 static const struct {
 	const char *name;
@@ -150,6 +151,7 @@ static const struct word constants[] = {
 	W(NETLINK_NO_ENOBUFS), W(NETLINK_CAP_ACK), W(NETLINK_EXT_ACK), W(NETLINK_GET_STRICT_CHK),
 };
 
+/* clang-format on */
 static int find_word(const struct word *words, size_t n, const char *name, uint32_t *ret)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 struct seccomp_arch {
-	const char *name;   /* as `uname -m` says it */
-	const char *macro;  /* what the compiler defines for it */
-	uint32_t audit;     /* AUDIT_ARCH_*: seccomp_data.arch */
-	uint32_t scmp;      /* SCMP_ARCH_*: the same for libseccomp */
-	uint32_t foreign;   /* numbers from here on, but the last, are another ABI's; 0 = none */
+	const char *name;  /* as `uname -m` says it */
+	const char *macro; /* what the compiler defines for it */
+	uint32_t audit;	   /* AUDIT_ARCH_*: seccomp_data.arch */
+	uint32_t scmp;	   /* SCMP_ARCH_*: the same for libseccomp */
+	uint32_t foreign;  /* numbers from here on, but the last, are another ABI's; 0 = none */
 };
 
 /*

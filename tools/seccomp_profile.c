@@ -295,8 +295,9 @@ static int check_order(const struct cursor *c, const struct profile *p, uint32_t
 		return 0;
 	const struct profile_rule *last = &p->rules[p->n_rules - 1];
 	if (last->nr == nr)
-		return last->n_conds ? 0 : fail_at(c, "never reached: line %u decides every '%s'",
-						   last->line, name);
+		return last->n_conds ? 0
+				     : fail_at(c, "never reached: line %u decides every '%s'",
+					       last->line, name);
 	for (unsigned i = 0; i < p->n_rules; i++)
 		if (p->rules[i].nr == nr)
 			return fail_at(c, "the rules of '%s' stand together: see line %u", name,

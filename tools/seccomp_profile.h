@@ -13,14 +13,15 @@
  *     socket arg0 in {AF_INET, AF_INET6}, arg1 masked 0xf != SOCK_RAW     # reason
  *     socket errno EAFNOSUPPORT                 # reason
  *
- * A rule is a name, an action (allow, errno NAME-or-number, kill; allow when left out) and conditions
- * that must all hold. The rules of one call stand together and are tried in order; the first that
- * holds decides, then the default. Every rule ends with its reason. A line may end where more must
- * follow: inside braces, and behind a comma or a bar. "masked ~A|B" is all bits but those of A and B.
+ * A rule is a name, an action (allow, errno NAME-or-number, kill; allow when left out) and
+ * conditions that must all hold. The rules of one call stand together and are tried in order; the
+ * first that holds decides, then the default. Every rule ends with its reason. A line may end where
+ * more must follow: inside braces, and behind a comma or a bar. "masked ~A|B" is all bits but those
+ * of A and B.
  *
- * A condition looks at the low 32 bits of an argument, because that is what the kernel looks at: each
- * argument that a profile checks is an int there. A comparison of all 64 bits would let a forbidden
- * value through with a bit set above them (CVE-2019-10063).
+ * A condition looks at the low 32 bits of an argument, because that is what the kernel looks at:
+ * each argument that a profile checks is an int there. A comparison of all 64 bits would let a
+ * forbidden value through with a bit set above them (CVE-2019-10063).
  *
  * Calls of another ABI (i386, x32) end the process whatever the profile says: their numbers mean
  * something else, and some of them take their arguments behind a pointer.
@@ -40,8 +41,8 @@
 #define PROFILE_VALUES_MAX 64
 
 struct profile_cond {
-	unsigned arg;   /* 0-5 */
-	bool negated;   /* != and not-in */
+	unsigned arg; /* 0-5 */
+	bool negated; /* != and not-in */
 	uint32_t mask;
 	unsigned n_values;
 	uint32_t values[PROFILE_VALUES_MAX]; /* ascending, no two alike */

@@ -35,7 +35,8 @@
 	X(ERROR, 65)    /* jail_error */                                                           \
 	X(HELLO_OK, 66) /* jail_hello */                                                           \
 	X(STATS_IS, 67) /* jail_stats */                                                           \
-	X(GONE, 68)     /* jail_gone; unasked with seq 0 when the first process ended by itself */
+	X(GONE, 68)     /* jail_gone; unasked with seq 0, behind a STATS_IS with seq 0, when the first  */ \
+	                /* process ended by itself */
 
 enum jail_verb {
 #define X(name, number) JAIL_##name = number,

@@ -50,7 +50,7 @@ int creds_self_init(struct creds_self *self)
 	return 0;
 }
 
-/* setfsuid() and setfsgid() report no error; asking for an impossible id answers the one in force. */
+/* setfsuid() and setfsgid() report no error; an impossible id answers the current one. */
 static int fs_ids_set(const struct creds *c)
 {
 	setfsgid(c->gid);

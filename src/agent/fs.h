@@ -88,7 +88,7 @@ size_t fs_entry_make(uint8_t *buf, const struct stat *st, const char *path, int 
 /* Makes the directories above path, mode 0755. 0 or -errno. */
 int fs_make_parents(const char *path);
 
-/* Start of the operations that go on; each switches to the user's credentials and answers itself. */
+/* Start of the operations that go on; each switches credentials and answers by itself. */
 void fs_read_open(struct agent *a, const struct fs_request *q);
 void fs_write_open(struct agent *a, const struct fs_request *q);
 void fs_list_open(struct agent *a, const struct fs_request *q);

@@ -147,6 +147,9 @@ void box_refuse(struct serve *j, struct box *b, const struct brig_err *err)
 void box_undo(struct serve *j, struct box *b, int status)
 {
 	(void)FAILPOINT("jail.undo");
+	/* It ended by itself: the figures say why (an out-of-memory kill), and are gone with the group. */
+	if (b->known && !b->destroy_seq && !b->removing)
+		answer_stats(j, 0, b);
 	int r = cgroup_remove(&j->cg, b->id);
 	if (r == -EBUSY) {
 		cgroup_kill(&j->cg, b->id);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The text of a system call filter. Input: one byte (architecture), then the profile. Oracle: a refusal
- * has a message that names the line; what is accepted compiles to a program that the kernel would take,
- * or is too long, and that program decides as the profile does, for each of its calls and others.
+ * The text of a system call filter. Input: one byte (architecture), then the profile. Oracle: a
+ * refusal has a message that names the line; what is accepted compiles to a program that the kernel
+ * would take, or is too long, and that program decides as the profile does, for each of its calls
+ * and others.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static void must(int ok)
 		abort();
 }
 
-static void decides_as(const struct profile *p, const struct filter *f, struct samples *s, uint32_t nr)
+static void decides_as(const struct profile *p, const struct filter *f, struct samples *s,
+		       uint32_t nr)
 {
 	struct seccomp_data d = { .nr = (int)nr, .arch = p->arch->audit };
 	uint64_t args[6];

@@ -29,6 +29,35 @@ bool drv_can_box(const char **ret_why)
 	return box_possible(ret_why);
 }
 
+const char *drv_program(const char *name, const char *variable)
+{
+	static char path[4096];
+	const char *named = getenv(variable);
+	if (named)
+		return named;
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	if (n <= 0)
+		return NULL;
+	path[n] = '\0';
+	char *slash = strrchr(path, '/');
+	size_t room = sizeof(path) - (size_t)(slash - path);
+	if ((size_t)snprintf(slash, room, "/../../%s", name) >= room)
+		return NULL;
+	return access(path, X_OK) == 0 ? path : NULL;
+}
+
+bool drv_is_sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+	return true;
+#endif
+#endif
+	return false;
+}
+
 static struct agent_driver *driver_new(int fd, pid_t pid)
 {
 	struct agent_driver *d = calloc(1, sizeof(*d));

@@ -60,6 +60,11 @@ struct drv_options {
 
 /* True if boxed agents can be had; else *ret_why says what is missing. */
 bool drv_can_box(const char **ret_why);
+/* A program of this build: named by the environment variable, or found above the test's own folder
+ * (build/tests/unit); NULL if it is not there. */
+const char *drv_program(const char *name, const char *variable);
+/* This build carries AddressSanitizer: its memory and its speed are not the product's. */
+bool drv_is_sanitized(void);
 /* Fails the test that calls it if the agent cannot be started. */
 struct agent_driver *drv_start(const struct drv_options *o);
 /* Without ATTACH. */

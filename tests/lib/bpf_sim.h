@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bpf_sim.h: what the kernel would do with a seccomp program. Knows the instructions that the kernel
- * accepts in one, and checks them as it does before the first run (seccomp_check_filter).
+ * bpf_sim.h: what the kernel would do with a seccomp program. Knows the instructions that the
+ * kernel accepts in one, and checks them as it does before the first run (seccomp_check_filter).
  */
 #ifndef BRIG_TESTS_BPF_SIM_H
 #define BRIG_TESTS_BPF_SIM_H

@@ -298,18 +298,16 @@ static void host_that_does_not_read_blocks_nobody_but_itself(void **state)
 	assert_int_equal(drv_stop(d), 0);
 }
 
-/* The program as it is installed, named by the environment variable BRIG_AGENT. */
+/* The program as it is installed, not this test's copy of its code. */
 static void idle_agent_stays_below_a_mebibyte(void **state)
 {
-	const char *program = getenv("BRIG_AGENT");
+	const char *program = drv_program("brig-agent", "BRIG_AGENT");
 	char path[64], line[256];
 	long kib = 0;
 	(void)state;
-#if defined(__SANITIZE_ADDRESS__)
-	program = NULL;
-#endif
-	if (!program) {
-		print_message("skipped: BRIG_AGENT names no program, or it carries a sanitizer\n");
+	if (!program || drv_is_sanitized()) {
+		print_message("skipped: %s\n", program ? "a sanitizer's memory is not the agent's"
+						       : "brig-agent is not built");
 		skip();
 	}
 	struct agent_driver *d = drv_start(&(struct drv_options){ .program = program });

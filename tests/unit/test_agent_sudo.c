@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * brig-sudo through the real agent, and the agent against clients of its socket that are not
- * brig-sudo. The program itself is named by the environment variable BRIG_SUDO.
+ * brig-sudo.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,8 +26,8 @@ static int boxed(void **state)
 {
 	*state = NULL;
 	if (!missing)
-		*state = drv_start(
-			&(struct drv_options){ .boxed = true, .sudo = getenv("BRIG_SUDO") });
+		*state = drv_start(&(struct drv_options){
+			.boxed = true, .sudo = drv_program("brig-sudo", "BRIG_SUDO") });
 	return 0;
 }
 
@@ -334,7 +334,7 @@ int main(void)
 		cmocka_unit_test(command_line_is_parsed_like_sudos),
 	};
 	drv_can_box(&missing);
-	if (!missing && !getenv("BRIG_SUDO"))
-		missing = "BRIG_SUDO does not name the program";
+	if (!missing && !drv_program("brig-sudo", "BRIG_SUDO"))
+		missing = "brig-sudo is not built";
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

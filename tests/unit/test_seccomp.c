@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The filters of a container in a real kernel. Every call is made twice, in a child with the filter and
- * in one without: what the profile allows must end the same in both, what it refuses must end as the
- * profile says, and, where the other child shows a different end, it was the filter that refused.
- * Arguments are chosen so that a call has no effect when it gets through.
+ * The filters of a container in a real kernel. Every call is made twice, in a child with the filter
+ * and in one without: what the profile allows must end the same in both, what it refuses must end
+ * as the profile says, and, where the other child shows a different end, it was the filter that
+ * refused. Arguments are chosen so that a call has no effect when it gets through.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +75,8 @@ static void load(const char *path, struct profile *p)
 static int setup(void **state)
 {
 	(void)state;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	if (shared == MAP_FAILED)
 		return -1;
 	load(PAYLOAD, &payload);
@@ -93,8 +94,9 @@ static int teardown(void **state)
 
 static bool become_nobody(void)
 {
-	return geteuid() != 0 || (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
-				  setresuid(NOBODY, NOBODY, NOBODY) == 0);
+	return geteuid() != 0 ||
+	       (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
+		setresuid(NOBODY, NOBODY, NOBODY) == 0);
 }
 
 static bool confine(enum filter_kind kind)
@@ -187,8 +189,8 @@ static int check(const struct call *c, enum filter_kind kind)
 		return 0;
 	}
 	if (!is_end_of(with, want))
-		fail_msg("call %u ends with signal %d errno %d, not by verdict %x", c->nr, with.signal,
-			 with.error, want);
+		fail_msg("call %u ends with signal %d errno %d, not by verdict %x", c->nr,
+			 with.signal, with.error, want);
 	return !same_end(with, without);
 }
 
@@ -227,24 +229,26 @@ static void test_every_plain_rule_holds_in_the_kernel(void **state)
 		unsigned first = profile_rules_of(&payload, nr, &n);
 		if (has_effect(nr) || (n && payload.rules[first].n_conds))
 			continue;
-		const struct call c = {
-			.nr = nr, .a = { -1ull, -1ull, -1ull, -1ull, -1ull, -1ull }, .as_nobody = true
-		};
+		const struct call c = { .nr = nr,
+					.a = { -1ull, -1ull, -1ull, -1ull, -1ull, -1ull },
+					.as_nobody = true };
 		made++;
 		refused += verdict(&c, PAYLOAD_ONLY) != SECCOMP_RET_ALLOW;
 		shown += check(&c, PAYLOAD_ONLY);
 	}
 	printf("%u calls made, %u refused, %u of them would have ended otherwise\n", made, refused,
 	       shown);
-	/* Mount, io_uring, keys, bpf, handles, time, swap, ..: most of what is refused is reachable by
-	 * anybody without the filter, or this test shows little. */
+	/* Mount, io_uring, keys, bpf, handles, time, swap, ..: most of what is refused is reachable
+	 * by anybody without the filter, or this test shows little. */
 	assert_true(shown > 50);
 }
 
 /* ---- every rule with conditions ---- */
 
 #define ALLOWED 0
+/* clang-format off */
 #define C(name, want, ...) { SYS_##name, want, { __VA_ARGS__ } }
+/* clang-format on */
 
 struct row {
 	uint32_t nr;
@@ -419,20 +423,24 @@ static const struct row *rows_missed(const struct row *rows, size_t n, const str
 	return NULL;
 }
 
-static void check_rows(const struct row *rows, size_t n, enum filter_kind kind, unsigned expect_shown)
+static void check_rows(const struct row *rows, size_t n, enum filter_kind kind,
+		       unsigned expect_shown)
 {
 	unsigned shown = 0, refused = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct call c = { .nr = rows[i].nr };
 		memcpy(c.a, rows[i].a, sizeof(c.a));
-		uint32_t want = rows[i].want == ALLOWED ? SECCOMP_RET_ALLOW
-							: SECCOMP_RET_ERRNO | (uint32_t)rows[i].want;
+		uint32_t want = rows[i].want == ALLOWED
+					? SECCOMP_RET_ALLOW
+					: SECCOMP_RET_ERRNO | (uint32_t)rows[i].want;
 		if (verdict(&c, kind) != want)
-			fail_msg("row %zu (call %u): the profile says %x", i, c.nr, verdict(&c, kind));
+			fail_msg("row %zu (call %u): the profile says %x", i, c.nr,
+				 verdict(&c, kind));
 		refused += want != SECCOMP_RET_ALLOW;
 		shown += check(&c, kind);
 	}
-	printf("%zu calls made, %u refused, %u of them would have ended otherwise\n", n, refused, shown);
+	printf("%zu calls made, %u refused, %u of them would have ended otherwise\n", n, refused,
+	       shown);
 	assert_true(shown >= expect_shown);
 }
 
@@ -449,7 +457,8 @@ static void test_the_second_filter_refuses_the_set_id_bits(void **state)
 	check_rows(suid_rows, N(suid_rows), WITH_SUID, 10);
 }
 
-/* The tables above are complete: each rule with a condition is met by a row, and passed by another. */
+/* The tables above are complete: each rule with a condition is met by a row, and passed by another.
+ */
 static void test_every_condition_has_a_row_that_meets_it_and_one_that_does_not(void **state)
 {
 	(void)state;
@@ -471,7 +480,8 @@ static void test_every_condition_has_a_row_that_meets_it_and_one_that_does_not(v
 			if (!rows_hit(both[b].rows, both[b].n, both[b].p, r))
 				fail_msg("%s:%u: no row meets this rule", both[b].name, r->line);
 			if (!rows_missed(both[b].rows, both[b].n, both[b].p, r))
-				fail_msg("%s:%u: no row passes this rule by", both[b].name, r->line);
+				fail_msg("%s:%u: no row passes this rule by", both[b].name,
+					 r->line);
 		}
 	}
 }
@@ -584,7 +594,8 @@ static void test_the_digest_is_of_the_program(void **state)
 	unsigned char md[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 	char hex[65] = "";
-	/* The layout of struct sock_filter on little-endian machines is what the generator hashes. */
+	/* The layout of struct sock_filter on little-endian machines is what the generator hashes.
+	 */
 	assert_int_equal(
 		EVP_Digest(payload_filter, sizeof(payload_filter), md, &n, EVP_sha256(), NULL), 1);
 	for (unsigned i = 0; i < n && i < 32; i++)
@@ -603,7 +614,8 @@ static void test_installing_succeeds_every_time_and_its_cost_is_printed(void **s
 {
 	(void)state;
 	uint64_t ns[51];
-	uint64_t *at = mmap(NULL, sizeof(*at), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t *at =
+		mmap(NULL, sizeof(*at), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(at != MAP_FAILED);
 	for (size_t i = 0; i < N(ns); i++) {
 		int st;
@@ -634,7 +646,8 @@ int main(void)
 		cmocka_unit_test(test_every_plain_rule_holds_in_the_kernel),
 		cmocka_unit_test(test_every_condition_holds_in_the_kernel),
 		cmocka_unit_test(test_the_second_filter_refuses_the_set_id_bits),
-		cmocka_unit_test(test_every_condition_has_a_row_that_meets_it_and_one_that_does_not),
+		cmocka_unit_test(
+			test_every_condition_has_a_row_that_meets_it_and_one_that_does_not),
 		cmocka_unit_test(test_threads_and_programs_run),
 		cmocka_unit_test(test_the_filter_stays_on),
 		cmocka_unit_test(test_installing_needs_no_new_privs),

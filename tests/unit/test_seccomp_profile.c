@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Filters before they meet a kernel: that a profile says what it means and refuses what it cannot, that
- * the compiled program decides as the profile does, and that libseccomp, asked rule by rule, agrees.
- * Programs run in tests/lib/bpf_sim.c.
+ * Filters before they meet a kernel: that a profile says what it means and refuses what it cannot,
+ * that the compiled program decides as the profile does, and that libseccomp, asked rule by rule,
+ * agrees. Programs run in tests/lib/bpf_sim.c.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -106,7 +106,8 @@ static void test_bad_lines_are_named_with_the_reason(void **state)
 		{ D "read arg0 like 3 # r\n", "not 'like'" },
 		{ D "read arg0 == # r\n", "t:2: a value expected" },
 		{ D "read arg0 == AF_WHAT # r\n", "t:2: unknown constant 'AF_WHAT'" },
-		{ D "read arg0 == 0x100000000 # r\n", "t:2: '0x100000000' is no number of 32 bits" },
+		{ D "read arg0 == 0x100000000 # r\n",
+		  "t:2: '0x100000000' is no number of 32 bits" },
 		{ D "read arg0 == 08 # r\n", "t:2: '08' is no number" },
 		{ D "read arg0 masked 0 == 0 # r\n", "t:2: a mask of 0" },
 		{ D "read arg0 masked 0xf == 0x10 # r\n", "t:2: 0x10 has bits outside the mask" },
@@ -116,7 +117,8 @@ static void test_bad_lines_are_named_with_the_reason(void **state)
 		{ D "read arg0 in {1, 2, 1} # r\n", "t:2: 0x1 is listed twice" },
 		{ D "read arg0 == 1, # r\n", "t:2: a condition expected" },
 		{ D "read arg0 == 1 arg1 == 2 # r\n", "t:2: '#' and a reason expected, not 'a'" },
-		{ D "read arg0==1,arg1==1,arg2==1,arg3==1,arg4==1 # r\n", "more than 4 conditions" },
+		{ D "read arg0==1,arg1==1,arg2==1,arg3==1,arg4==1 # r\n",
+		  "more than 4 conditions" },
 		{ D "read # r\nread errno ENOSYS # again\n", "t:3: never reached: line 2 decides" },
 		{ D "read # r\nwrite # w\nread # r\n", "t:4: the rules of 'read' stand together" },
 		{ D "write # w\nread errno EPERM # r\n", "t:3: no effect: this is the default" },
@@ -165,9 +167,9 @@ static void test_rules_are_tried_in_order(void **state)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct profile p;
 	AUTO_FREE struct filter *f = malloc(sizeof(*f));
-	assert_int_equal(profile_parse("t", text, sizeof(text) - 1, seccomp_arch_find("x86_64"), &p,
-				       &err),
-			 0);
+	assert_int_equal(
+		profile_parse("t", text, sizeof(text) - 1, seccomp_arch_find("x86_64"), &p, &err),
+		0);
 	assert_int_equal(filter_compile(&p, f, &err), 0);
 	assert_int_equal(profile_allowed(&p), 2);
 	for (size_t i = 0; i < N(cases); i++) {
@@ -196,8 +198,8 @@ static void test_long_programs_are_still_right(void **state)
 	for (int nr = 0; nr < 300; nr++) {
 		AUTO_FREE char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, nr);
 		if (name)
-			len += (size_t)sprintf(text + len, "%s errno %d arg%d in {%d, %d} # r\n", name,
-					       2 + nr % 40, nr % 6, nr, 3 * nr + 2);
+			len += (size_t)sprintf(text + len, "%s errno %d arg%d in {%d, %d} # r\n",
+					       name, 2 + nr % 40, nr % 6, nr, 3 * nr + 2);
 	}
 	assert_int_equal(profile_parse("t", text, len, seccomp_arch_find("x86_64"), &p, &err), 0);
 	assert_int_equal(filter_compile(&p, f, &err), 0);
@@ -259,9 +261,9 @@ static void test_programs_decide_as_their_profiles(void **state)
 				uint32_t want = profile_decide(&p, p.arch->audit, nr, args);
 				uint32_t got = run(f, p.arch->audit, nr, args);
 				if (got != want)
-					fail_msg("%s on %s: call %u (%lx %lx %lx): %x, not %x", path,
-						 p.arch->name, nr, (long)args[0], (long)args[1],
-						 (long)args[2], got, want);
+					fail_msg("%s on %s: call %u (%lx %lx %lx): %x, not %x",
+						 path, p.arch->name, nr, (long)args[0],
+						 (long)args[1], (long)args[2], got, want);
 				assert_int_equal(run(f, AUDIT_ARCH_I386, nr, args),
 						 SECCOMP_RET_KILL_PROCESS);
 				assert_int_equal(run(f, AUDIT_ARCH_ARM, nr, args),
@@ -297,12 +299,12 @@ static scmp_filter_ctx oracle_start(uint32_t default_ret)
 {
 	scmp_filter_ctx ctx = seccomp_init(default_ret);
 	assert_non_null(ctx);
-	assert_int_equal(
-		seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS), 0);
+	assert_int_equal(seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS), 0);
 	return ctx;
 }
 
-/* libseccomp's program that allows call nr exactly where the condition, read without "not", holds. */
+/* libseccomp's program that allows call nr exactly where the condition, read without "not", holds.
+ */
 static void oracle_cond(uint32_t nr, const struct profile_cond *c, struct oracle *o)
 {
 	scmp_filter_ctx ctx = oracle_start(SCMP_ACT_ERRNO(1));
@@ -405,8 +407,9 @@ static void test_every_rule_makes_a_difference(void **state)
 		for (unsigned r = 0; r < p.n_rules; r++) {
 			/* Made to match nothing, a rule is as good as removed. */
 			struct profile_rule *rule = &p.rules[r], saved = *rule;
-			struct profile_cond never = { .negated = true, .mask = 1, .n_values = 2,
-						      .values = { 0, 1 } };
+			struct profile_cond never = {
+				.negated = true, .mask = 1, .n_values = 2, .values = { 0, 1 }
+			};
 			bool matters = false;
 			for (int k = 0; k < 20000 && !matters; k++) {
 				uint64_t args[6];
@@ -443,16 +446,60 @@ static void test_the_payload_never_allows_these(void **state)
 {
 	(void)state;
 	static const char *const never[] = {
-		"mount", "umount2", "fsopen", "fsconfig", "fsmount", "fspick", "open_tree",
-		"move_mount", "mount_setattr", "open_tree_attr", "pivot_root", "unshare", "setns",
-		"clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "bpf",
-		"userfaultfd", "perf_event_open", "add_key", "request_key", "keyctl",
-		"open_by_handle_at", "name_to_handle_at", "fanotify_init", "init_module",
-		"finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon",
-		"swapoff", "acct", "syslog", "settimeofday", "clock_settime", "adjtimex",
-		"clock_adjtime", "sethostname", "setdomainname", "quotactl", "quotactl_fd",
-		"pidfd_getfd", "move_pages", "migrate_pages", "mbind", "set_mempolicy",
-		"lookup_dcookie", "io_setup", "io_submit", "sync", "vhangup",
+		"mount",
+		"umount2",
+		"fsopen",
+		"fsconfig",
+		"fsmount",
+		"fspick",
+		"open_tree",
+		"move_mount",
+		"mount_setattr",
+		"open_tree_attr",
+		"pivot_root",
+		"unshare",
+		"setns",
+		"clone3",
+		"io_uring_setup",
+		"io_uring_enter",
+		"io_uring_register",
+		"bpf",
+		"userfaultfd",
+		"perf_event_open",
+		"add_key",
+		"request_key",
+		"keyctl",
+		"open_by_handle_at",
+		"name_to_handle_at",
+		"fanotify_init",
+		"init_module",
+		"finit_module",
+		"delete_module",
+		"kexec_load",
+		"kexec_file_load",
+		"reboot",
+		"swapon",
+		"swapoff",
+		"acct",
+		"syslog",
+		"settimeofday",
+		"clock_settime",
+		"adjtimex",
+		"clock_adjtime",
+		"sethostname",
+		"setdomainname",
+		"quotactl",
+		"quotactl_fd",
+		"pidfd_getfd",
+		"move_pages",
+		"migrate_pages",
+		"mbind",
+		"set_mempolicy",
+		"lookup_dcookie",
+		"io_setup",
+		"io_submit",
+		"sync",
+		"vhangup",
 	};
 	AUTO_FREE struct filter *f = malloc(sizeof(*f));
 	for (size_t a = 0; a < N(arches); a++) {

@@ -3,9 +3,9 @@
  * Theory of operation
  * -------------------
  * The last step of confinement, in the child that becomes the agent. The programs are constants of
- * this binary: nothing is allocated or compiled here but what the kernel does for itself. It emulates
- * a new filter for every system call number, to remember those that are always allowed, so the cost
- * of installing one is the sum of its paths; tools/seccomp_compile.c keeps that small.
+ * this binary: nothing is allocated or compiled here but what the kernel does for itself. It
+ * emulates a new filter for every system call number, to remember those that are always allowed, so
+ * the cost of installing one is the sum of its paths; tools/seccomp_compile.c keeps that small.
  */
 #include "engine/container/seccomp.h"
 

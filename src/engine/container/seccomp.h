@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * seccomp.h: the system call filters of everything that runs inside a container. Their text, and the
- * reason for each line, is in payload.seccomp and suid.seccomp; tools/gen_seccomp compiles them at
- * build time.
+ * seccomp.h: the system call filters of everything that runs inside a container. Their text, and
+ * the reason for each line, is in payload.seccomp and suid.seccomp; tools/gen_seccomp compiles them
+ * at build time.
  */
 #ifndef BRIG_CONTAINER_SECCOMP_H
 #define BRIG_CONTAINER_SECCOMP_H
@@ -10,10 +10,11 @@
 #include <stdbool.h>
 
 /*
- * Installs the payload filter on the calling thread, and with deny_suid also the one that refuses to
- * make set-user-ID and set-group-ID files. Both are inherited by every child and can never be taken
- * off. Needs no_new_privs. 0 or -errno: -EACCES without no_new_privs, -EINVAL on a kernel without
- * filters, -ENOMEM. After an error with deny_suid one of the two may be in place: end the process.
+ * Installs the payload filter on the calling thread, and with deny_suid also the one that refuses
+ * to make set-user-ID and set-group-ID files. Both are inherited by every child and can never be
+ * taken off. Needs no_new_privs. 0 or -errno: -EACCES without no_new_privs, -EINVAL on a kernel
+ * without filters, -ENOMEM. After an error with deny_suid one of the two may be in place: end the
+ * process.
  */
 int seccomp_install_payload(bool deny_suid);
 

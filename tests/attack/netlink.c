@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opens netlink sockets of every protocol but routing: netfilter, audit, IPsec policies, device
+ * events.
+ *
+ * CONTROL: outside-root
+ */
+#define ATTACK "netlink"
+#include "attack.h"
+
+#include <sys/socket.h>
+
+int main(void)
+{
+	for (int protocol = 1; protocol < 32; protocol++)
+		if (socket(AF_NETLINK, SOCK_RAW, protocol) >= 0 ||
+		    socket(AF_NETLINK, SOCK_DGRAM, protocol) >= 0)
+			broken("a netlink socket of protocol %d", protocol);
+	held("%s", strerror(errno));
+}
