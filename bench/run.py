@@ -171,20 +171,20 @@ class Bench:
         if self.have_brig:
             self.server("pool")
             lines[1:1] = [self.brig_line("brig run (private server)", "/bin/hi"),
-                          self.request_line("brigd, no pool", "plain", self.run_request("/bin/hi")),
-                          self.request_line("brigd, pool", "pool", self.run_request("/bin/hi"))]
+                          self.request_line("brigd no pool", "plain", self.run_request("/bin/hi")),
+                          self.request_line("brigd pool", "pool", self.run_request("/bin/hi"))]
         samples, _ = self.measure("latency", "-n", self.size["rounds"], "-w", self.size["warm"],
                                   self.plan(lines))
         self.part("First byte of a static program", report.latency_table(samples, "first_us"))
         self.part("Whole run", report.latency_table(samples, "done_us"))
         if self.have_brig:
             exec_ms = report.p(samples, "bare", "first_us", 50) or 0
-            for form, limit, percent in (("brigd, no pool", 1.5, 50), ("brigd, no pool", 4.0, 99)):
+            for form, limit, percent in (("brigd no pool", 1.5, 50), ("brigd no pool", 4.0, 99)):
                 self.promise(f"{form}: request to first byte, p{percent}", limit, "ms",
                              report.p(samples, form, "first_us", percent))
             self.promise("brigd, pool: request to first byte, p50 (0.3 ms and the exec)",
                          round(0.3 + exec_ms, 2), "ms",
-                         report.p(samples, "brigd, pool", "first_us", 50))
+                         report.p(samples, "brigd pool", "first_us", 50))
             bwrap = report.p(samples, "bwrap", "done_us", 50)
             if bwrap:
                 self.promise("brig run, private server, whole process, p50 (below bwrap)",
@@ -196,9 +196,9 @@ class Bench:
                  if not p.broken and p.name in ("bare", "bwrap", "crun", "runc")]
         forms = [line.split("\t")[0] for line in lines]
         if self.have_brig:
-            lines += [self.request_line("brigd, no pool", "plain", self.run_request("/bin/true")),
-                      self.request_line("brigd, pool", "pool", self.run_request("/bin/true"))]
-            forms += ["brigd, no pool", "brigd, pool"]
+            lines += [self.request_line("brigd no pool", "plain", self.run_request("/bin/true")),
+                      self.request_line("brigd pool", "pool", self.run_request("/bin/true"))]
+            forms += ["brigd no pool", "brigd pool"]
         plan, rows, best = self.plan(lines), [], None
         for inflight in (1, 2, 4):
             for form in forms:
@@ -209,7 +209,7 @@ class Bench:
                 f = report.figures([s.done_us / 1000 for s in good])
                 rows.append([form, inflight, f"{per_s:.0f}", f"{f.get('p50', 0):.2f}",
                              f"{f.get('p99', 0):.2f}", len(samples) - len(good)])
-                if form == "brigd, no pool":
+                if form == "brigd no pool":
                     best = max(best or 0, per_s)
         self.part("Create, run, destroy: cycles a second",
                   report.table(["form", "in flight", "cycles/s", "p50 ms", "p99 ms", "failed"], rows))

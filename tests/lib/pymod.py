@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -27,11 +28,16 @@ class OverTime(Exception):
     pass
 
 
+def short_stem(stem):
+    """Of a module's name: run_attacks is attacks."""
+    return re.sub(r"^(test|run|check)_", "", stem)
+
+
 def test_name(suite, test):
     """SUITE/module.Class.property, without the prefixes that Python asks for."""
     if isinstance(test, unittest.TestCase):
         cls, method = type(test), test._testMethodName
-        return f"{suite}/{cls.__module__.removeprefix('test_')}.{cls.__name__}." \
+        return f"{suite}/{short_stem(cls.__module__)}.{cls.__name__}." \
                f"{method.removeprefix('test_')}"
     # An error of setUpClass or setUpModule: "setUpClass (test_x.Class)".
     return f"{suite}/{str(test).replace('test_', '', 1)}"
@@ -141,11 +147,11 @@ def main():
             try:
                 module = load(path)
             except unittest.SkipTest as e:
-                result.emit(name=f"{suite_name}/{path.stem.removeprefix('test_')}", result="skip",
+                result.emit(name=f"{suite_name}/{short_stem(path.stem)}", result="skip",
                             detail=str(e), ms=0)
                 continue
             except Exception:
-                result.emit(name=f"{suite_name}/{path.stem.removeprefix('test_')}", result="fail",
+                result.emit(name=f"{suite_name}/{short_stem(path.stem)}", result="fail",
                             detail=traceback.format_exc(), ms=0)
                 continue
             tests = unittest.TestSuite(

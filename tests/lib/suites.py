@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from programs import SOURCE, Programs
+from pymod import short_stem
 
 TESTS = SOURCE / "tests"
 # The longest that one test, and one kind of tests, may take. Factors for slow builds apply.
@@ -154,7 +155,7 @@ def run_modules(ctx, suite, paths):
         p = ctx.programs.start(argv, stdout=log, stderr=log, env=ctx.environ(), cwd=SOURCE,
                                pass_fds=(write_fd,))
         os.close(write_fd)
-        running, name = None, f"{ctx.prefix}{suite}/{path.stem.removeprefix('test_')}"
+        running, name = None, f"{ctx.prefix}{suite}/{short_stem(path.stem)}"
         hung = False
         for line in ctx.programs.lines(p, read_fd, QUIET_S * ctx.slow, SUITE_S * ctx.slow):
             if line is None:
@@ -182,7 +183,7 @@ def run_modules(ctx, suite, paths):
 def run_integration(ctx, subset=None):
     paths = sorted((TESTS / "integration").glob("test_*.py"))
     if subset:
-        paths = [p for p in paths if p.stem.removeprefix("test_") in subset]
+        paths = [p for p in paths if short_stem(p.stem) in subset]
     run_modules(ctx, "integration", paths)
 
 
