@@ -122,7 +122,7 @@ class Bench:
 
     @staticmethod
     def run_request(*command):
-        return {"op": "run", "spec": {"image": "bench", "user": "0", "limits": LIMITS},
+        return {"op": "run", "spec": {"image": "bench"},
                 "cmd": list(command)}
 
     def plan(self, lines):

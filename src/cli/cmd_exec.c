@@ -67,7 +67,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if ((o->workdir && workdir_check(o->workdir, &err) < 0) ||
 	    (o->user && user_check(o->user, &err) < 0))
 		goto out;
-	/* `exec ID -- CMD` reads like `run -- CMD`; a program called "--" can still be run by its path. */
+	/* `exec ID -- CMD` reads like `run -- CMD`; a program called "--" can still be run by its
+	 * path. */
 	int skip = argc > 2 && strcmp(argv[1], "--") == 0 ? 2 : 1;
 	cmd = command_json(argc - skip, argv + skip, &err);
 	if (!cmd || env_build(&o->env_files, &o->env, c.tty, &env, &usage, &err) < 0) {

@@ -198,7 +198,8 @@ static int stream_table(struct cli *cli, bool once, int argc, char **argv)
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct stats_opts *o = opts;
-	/* Without somebody who watches, once is what is wanted: a pipe or a script would never end. */
+	/* Without somebody who watches, once is what is wanted: a pipe or a script would never end.
+	 */
 	bool once = o->no_stream || !isatty(1);
 	return cli->json ? stream_json(cli, once, argc, argv) : stream_table(cli, once, argc, argv);
 }

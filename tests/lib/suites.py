@@ -195,7 +195,7 @@ def run_fault(ctx):
     run_modules(ctx, "fault", sorted((TESTS / "fault").glob("test_*.py")))
 
 
-def run_checks(ctx):
+def run_check(ctx):
     run_modules(ctx, "check", sorted((TESTS / "lib").glob("check_*.py")))
 
 

@@ -173,8 +173,8 @@ int stage_main(int jaild, int rootless)
 		return 1;
 	/* Dies with jaild even if the socket is still held by somebody. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGPIPE, SIG_IGN);
+	/* Dispositions stay as agent_prepare() left them: what is ignored here would be ignored by every
+	 * command. Keyboard signals do not come here, jaild's session has no terminal. */
 	clearenv();
 	umask(0); /* modes in rootfs.c are meant as written; the agent sets its own */
 	leave_keyring();
