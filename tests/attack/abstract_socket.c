@@ -14,7 +14,7 @@
 int main(void)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	const char *name = canary("BRIG_CANARY_UNIX");
+	const char *name = canary("BRIG_CANARY_ABSTRACT");
 	size_t n = strlen(name);
 	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (s < 0 || n + 1 > sizeof(a.sun_path))

@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attack.h: what the programs of this folder share. Each is one static program without arguments
- * that tries one thing from inside a sandbox, and prints one line: HELD name detail     exit 0: it
- * failed, as it must BROKEN name detail   exit 1: it worked ERROR name detail    exit 2: it could
- * not be tried; neither shown nor refuted A line "CONTROL: outside-root" in a program says that the
- * same program, run as root outside of any sandbox, prints BROKEN and harms nothing: it stops at
- * its first success and undoes it. A line "CONTROL: none(reason)" says why there can be no such
- * run.
- *
- * What the runner prepares, on the host, and tells by these variables, inside and outside alike:
- *     BRIG_CANARY_FILES   paths, with ':' between, of files of the host that nobody inside may read
- *     BRIG_CANARY_TCP     port of a listener on the host's loopback addresses
- *     BRIG_CANARY_UNIX    abstract name, without the NUL, of a listening stream socket of the host
- *     BRIG_CANARY_SHM     key of a System V shared memory segment of the host
- *     BRIG_CANARY_LOCK    file below /usr of the host on which the runner holds an exclusive flock
- *     BRIG_CANARY_NS      the host's namespaces as /proc/self/ns names them: "pid:[4026531836]
- * net:[.." BRIG_CANARY_HOST    the host's name BRIG_CANARY_UPTIME  whole seconds since the host's
- * boot, when the sandbox was started BRIG_CANARY_VOLUME  where the runner has attached a volume,
- * with these programs; may be unset BRIG_CANARY_INIT    for a control: a sleeping process that
- * stands for the agent; 1 when unset A control also runs with descriptor 9 open on "/", and with
- * BRIG_LEAK=1 in its environment.
+ * attack.h: what the programs of this folder share. Each is one static program that tries one thing
+ * from inside a sandbox, stops at the first success, and prints one line:
+ *     HELD name detail     exit 0: it failed, as it must
+ *     BROKEN name detail   exit 1: it worked
+ *     ERROR name detail    exit 2: it could not be tried; neither shown nor refuted
+ * The line "CONTROL: outside-root" in a program says that the same program, run as root outside of
+ * any sandbox, prints BROKEN and harms nothing: it undoes what worked. "CONTROL: none(reason)" says
+ * why there can be no such run. run_attacks.py runs both, and says what of the host a program is
+ * told.
  */
 #ifndef BRIG_ATTACK_H
 #define BRIG_ATTACK_H

@@ -51,18 +51,16 @@ static void try_process(const char *pid, const char *file)
 
 int main(void)
 {
-	char list[4096];
-	unsigned files = 0;
-	snprintf(list, sizeof(list), "%s", canary("BRIG_CANARY_FILES"));
-	for (char *at = list, *file; (file = strtok_r(at, ":", &at)); files++) {
-		try_path(file);
-		try_from("/proc/self/root", file);
-		DIR *d = opendir("/proc");
-		for (struct dirent *e; d && (e = readdir(d));)
-			if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
-				try_process(e->d_name, file);
-		if (d)
-			closedir(d);
+	const char *file = canary("BRIG_CANARY_FILE");
+	unsigned processes = 0;
+	try_path(file);
+	try_from("/proc/self/root", file);
+	DIR *d = opendir("/proc");
+	for (struct dirent *e; d && (e = readdir(d));) {
+		if (e->d_name[0] < '1' || e->d_name[0] > '9')
+			continue;
+		try_process(e->d_name, file);
+		processes++;
 	}
-	held("%u files, through every process", files);
+	held("%s, through %u processes", file, processes);
 }

@@ -18,7 +18,7 @@ int main(void)
 	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	static const char *const addresses[] = { "127.0.0.1", "127.0.0.2", "0.0.0.0",
 						 "169.254.169.254" };
-	a6.sin6_port = a4.sin_port = htons((uint16_t)atoi(canary("BRIG_CANARY_TCP")));
+	a6.sin6_port = a4.sin_port = htons((uint16_t)atoi(canary("BRIG_CANARY_PORT")));
 	for (size_t i = 0; i < N(addresses); i++) {
 		int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		struct timeval patience = { .tv_sec = 2 };

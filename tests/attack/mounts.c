@@ -12,7 +12,7 @@
 
 /* id parent dev ROOT POINT options .. - TYPE SOURCE super-options (Documentation/filesystems/proc)
  */
-static void check_line(char *line)
+static void check_line(char *line, const char *own)
 {
 	static const char *const types[] = { "overlay", "tmpfs", "proc", "devpts" };
 	char *field[32] = { NULL }, *save = NULL;
@@ -25,9 +25,9 @@ static void check_line(char *line)
 	}
 	if (dash < 6 || dash + 3 >= n)
 		untried("cannot read the mount table");
-	const char *own = getenv("BRIG_CANARY_VOLUME"), *point = field[4];
-	/* A volume is the host's by its owner's wish. */
-	if (own && strcmp(point, own) == 0)
+	const char *point = field[4];
+	/* The volume with this program is the host's by its owner's wish. */
+	if (strcmp(point, own) == 0)
 		return;
 	const char *type = field[dash + 1], *source = field[dash + 2];
 	bool known = false;
@@ -48,15 +48,17 @@ static void check_line(char *line)
 
 int main(void)
 {
-	char *line = NULL;
+	char *line = NULL, own[512];
 	size_t cap = 0;
 	unsigned count = 0;
 	FILE *f = fopen("/proc/self/mountinfo", "re");
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	own[n < 0 ? 0 : n] = '\0';
 	if (!f)
 		untried("mountinfo: %s", strerror(errno));
 	for (; getline(&line, &cap, f) > 0; count++) {
 		line[strcspn(line, "\n")] = '\0';
-		check_line(line);
+		check_line(line, own);
 	}
 	held("%u mounts, none of the host", count);
 }

@@ -29,12 +29,13 @@ RUN_FILES_KEPT = {"leases", "server.lock", "brigd.log", "brigd.sock"}
 
 
 def run_dir():
-    """Where the instances of this user are recorded (src/jail/instance.c)."""
+    """Where the instances of this user are recorded (src/jail/instance.c); for root there is one place
+    on a host, because leases and groups are the host's."""
+    if os.geteuid() == 0:
+        return pathlib.Path("/run/brig")
     env = os.environ.get("BRIG_RUN", "")
     if env.startswith("/"):
         return pathlib.Path(env)
-    if os.geteuid() == 0:
-        return pathlib.Path("/run/brig")
     xdg = os.environ.get("XDG_RUNTIME_DIR", "")
     return pathlib.Path(xdg, "brig") if xdg.startswith("/") else \
         pathlib.Path(f"/tmp/brig-{os.geteuid()}")
@@ -98,7 +99,8 @@ def instance_holders():
 
 
 class Foreign:
-    """Which living instances belong to somebody else, here or under another BRIG_RUN."""
+    """Which living instances belong to somebody else: by the records, and by what each brig-jaild of an
+    ordinary user holds."""
 
     def __init__(self):
         self.instances = {name for name, pid in instance_holders().items()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every step that changes something outside of a process, and at each: the process is killed there, the
+step fails there, the process stalls there. (Failpoints: src/base/failpoint.h; the list is taken from the
+sources, so a new one is tested without a change here.)"""
+
+import os
+import shutil
+import signal
+import time
+
+import brigtest
+import hoststate
+from brigtest import Brig, Server
+from faults import Fault, failpoints
+
+POINTS = failpoints()
+# Passed by brig-image, which is another program with its own way to fail.
+IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
+RUN_POINTS = [p for p in POINTS if not p[1].startswith("src/image/")]
+
+
+def tree_make(path):
+    """A root file system to import: one static program."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        raise brigtest.unittest.SkipTest("'busybox' is not installed (package busybox-static)")
+    for d in ("bin", "etc", "tmp", "proc", "sys", "dev", "run"):
+        (path / d).mkdir(parents=True)
+    shutil.copy(busybox, path / "bin" / "busybox")
+    for name in ("sh", "echo"):
+        (path / "bin" / name).symlink_to("busybox")
+
+
+class WithImage(Fault):
+    """Images other than the built-in one take one step more."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data = brigtest.SCRATCH / "fault-data"
+        cls.tree = brigtest.SCRATCH / "fault-tree"
+        if not cls.tree.exists():
+            tree_make(cls.tree)
+            done = Brig(data=cls.data).call("image", "import", "small", cls.tree)
+            if done.code:
+                raise AssertionError(str(done))
+
+
+class Run(WithImage):
+    """A private server: create, one command, delete."""
+
+    def kill(self, name):
+        brig = Brig(data=self.data, image="small")
+        done = brig.run("--", "sh", "-c", "echo out; echo x >/tmp/f", timeout=30,
+                        env={"BRIG_FAILPOINT": name})
+        self.assertIn(done.code, (0, 125), str(done))
+        if done.code == 125:
+            self.assertTrue(done.errors.startswith("brig: "), str(done))
+        else:
+            # It happened after the command had ended: the result was right, and a daemon died.
+            self.assertEqual(done.out, b"out\n", str(done))
+            dead = self.victims(2.0)
+            self.assertTrue(dead, f"nobody was killed: '{name}' is not passed by a run")
+        self.recovered()
+
+    def error(self, name):
+        brig = Brig(data=self.data, image="small")
+        done = brig.run("--", "echo", "out", timeout=30, env={"BRIG_FAILPOINT": f"{name}=error"})
+        self.assertCode(done, 125)
+        self.assertEqual(done.out, b"", str(done))
+        self.assertRegex(done.errors, r"^brig: .*[Ii]nput/output error", str(done))
+        self.recovered()
+
+    def stall(self, name):
+        brig = Brig(data=self.data, image="small")
+        start = time.monotonic()
+        p = brig.popen("run", "--image", "small", "--", "sh", "-c", "echo out",
+                       env={"BRIG_FAILPOINT": f"{name}=stall"})
+        time.sleep(0.3)
+        p.send_signal(signal.SIGKILL)
+        p.communicate()
+        # What stalls for five seconds may be there until then, and two more.
+        end = start + 5.5 * brigtest.SLOW
+        while time.monotonic() < end and self.left(0):
+            time.sleep(0.05)
+        left = self.left(brigtest.GONE_S)
+        self.assertEqual(left, {}, hoststate.explain(left))
+        self.recovered()
+
+
+class Serve(WithImage):
+    """A resident server that starts again what died: create, exec, delete, each from a client of its
+    own. Everything answers, in time, with success or one clear error."""
+
+    def kill(self, name):
+        brig = Brig(data=self.data, image="small")
+        server = Server(brig, env={"BRIG_FAILPOINT": name})
+        self.addCleanup(server.process.kill)
+        for args in (["create", "--image", "small", "--name", "a"], ["exec", "a", "echo", "x"],
+                     ["rm", "-f", "a"], ["run", "--image", "small", "--", "echo", "y"]):
+            done = brig.call(*args, timeout=20)
+            self.assertIn(done.code, (0, 125), str(done))
+            if done.code:
+                self.assertTrue(done.errors.startswith("brig: "), str(done))
+            if server.process.poll() is not None:
+                break
+        text = server.text()
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+        server.process.wait(15 * brigtest.SLOW)
+        server.reader.join(5)
+        server.process.stdout.close()
+        self.assertRegex(text + server.text(), "brigd|jaild", f"nobody died: '{name}' is not passed")
+        self.recovered()
+
+
+class Image(WithImage):
+    """brig-image: an import is there completely or not at all, and what was left is removed."""
+
+    def kill(self, name, how):
+        data = self.tmp / "data"
+        brig = Brig(data=data, image="second")
+        done = brig.call("image", "import", "second", self.tree, env={"BRIG_FAILPOINT": name + how})
+        self.assertNotEqual(done.code, 0, f"'{name}' is not passed by an import")
+        # Nothing half made can be run.
+        done = brig.run("--", "echo", "x")
+        if done.code:
+            self.assertRefused(done, 125, "second|image")
+        self.assertOk(brig.call("image", "import", "second", self.tree))
+        done = brig.run("--", "echo", "x")
+        self.assertEqual((done.code, done.out), (0, b"x\n"), str(done))
+        self.assertOk(brig.call("gc", "--prove"))
+        self.assertEqual(os.listdir(data / "tmp") if (data / "tmp").exists() else [], [])
+        self.recovered()
+
+
+class Table(WithImage):
+    def test_the_sources_have_failpoints_for_create_exec_and_delete(self):
+        names = {name.split(".")[0] for name, _, _ in POINTS}
+        self.assertLessEqual({"create", "exec", "destroy", "jail", "stage", "image"}, names)
+
+
+def _add(cls, test, body):
+    setattr(cls, "test_" + test.replace(".", "_"), body)
+
+
+for _name, _, _handled in RUN_POINTS:
+    _add(Run, f"killed_at_{_name}", lambda self, n=_name: self.kill(n))
+    _add(Serve, f"killed_at_{_name}", lambda self, n=_name: self.kill(n))
+    if _handled:
+        _add(Run, f"error_at_{_name}", lambda self, n=_name: self.error(n))
+for _name in ("create.sent", "jail.cgroup", "stage.rooted", "stage.confined", "jail.undo"):
+    if any(_name == n for n, _, _ in POINTS):
+        _add(Run, f"stalled_at_{_name}", lambda self, n=_name: self.stall(n))
+for _name, _, _ in IMAGE_POINTS:
+    _add(Image, f"killed_at_{_name}", lambda self, n=_name: self.kill(n, ""))
+    _add(Image, f"error_at_{_name}", lambda self, n=_name: self.kill(n, "=error"))
