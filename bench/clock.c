@@ -118,11 +118,26 @@ static int plan_read(struct clock *c, const char *path)
 	return r;
 }
 
+int op_fd_watch(const struct op *op, int fd, enum op_fd which)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = op_tag(op, which) };
+
+	return epoll_ctl(op->ep, EPOLL_CTL_ADD, fd, &ev);
+}
+
+void op_fd_drop(const struct op *op, int *fd)
+{
+	if (*fd >= 0)
+		(void)epoll_ctl(op->ep, EPOLL_CTL_DEL, *fd, NULL); /* ENOENT: it never was in it */
+	fd_close(fd);
+}
+
 static int op_start(struct clock *c, struct op *op, const struct form *f, unsigned slot)
 {
-	*op = (struct op){ .form = f, .slot = slot, .pid = -1, .pidfd = -1, .out = -1, .sock = -1 };
-	return f->kind == FORM_SPAWN ? op_spawn_start(op, c->ep, c->serial++) :
-				       op_brig_start(op, c->ep, c->serial++);
+	*op = (struct op){ .form = f, .slot = slot, .ep = c->ep, .pid = -1, .pidfd = -1, .out = -1,
+			   .sock = -1 };
+	return f->kind == FORM_SPAWN ? op_spawn_start(op, c->serial++) :
+				       op_brig_start(op, c->serial++);
 }
 
 static void op_end(struct op *op)

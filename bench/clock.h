@@ -26,6 +26,7 @@ struct form {
 struct op {
 	const struct form *form;
 	unsigned slot;
+	int ep; /* where its descriptors are waited for */
 	uint64_t t0, first, done; /* CLOCK_MONOTONIC_RAW; first 0 = nothing was printed */
 	uint64_t bytes;           /* standard output in all */
 	int code;                 /* exit code, 128+n signal */
@@ -34,7 +35,7 @@ struct op {
 	pid_t pid;
 	int pidfd, out;
 	/* BRIG */
-	int sock, ep;
+	int sock;
 	uint32_t owed; /* output bytes read and not yet granted again */
 	struct buf rx, tx;
 };
@@ -49,12 +50,18 @@ static inline uint64_t op_tag(const struct op *op, enum op_fd which)
 /* start: takes t0 and begins; 0, or -1 with op->failed set. event: true when complete, op->done or
  * op->failed are set then. end: releases everything, and kills what still runs. `n` is the fresh
  * number for "%i". */
-int op_spawn_start(struct op *op, int ep, unsigned n);
+int op_spawn_start(struct op *op, unsigned n);
 bool op_spawn_event(struct op *op, enum op_fd which);
 void op_spawn_end(struct op *op);
-int op_brig_start(struct op *op, int ep, unsigned n);
+int op_brig_start(struct op *op, unsigned n);
 bool op_brig_event(struct op *op, uint32_t events);
 void op_brig_end(struct op *op);
+
+/* Adds a descriptor of the operation to its epoll; 0 or -1. */
+int op_fd_watch(const struct op *op, int fd, enum op_fd which);
+/* Closes one. It is taken out of the epoll first: the copy that a child of vfork() holds until its
+ * exec closes it would keep it there, and events would come for an operation that is over. */
+void op_fd_drop(const struct op *op, int *fd);
 
 /* A copy of an argument with "%i" replaced; the caller frees it. */
 char *form_expand(const char *arg, unsigned n);

@@ -35,15 +35,13 @@ static int tx_flush(struct op *op)
 	return epoll_ctl(op->ep, EPOLL_CTL_MOD, op->sock, &ev);
 }
 
-int op_brig_start(struct op *op, int ep, unsigned n)
+int op_brig_start(struct op *op, unsigned n)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = op_tag(op, OP_FD_SOCK) };
 	AUTO_FREE char *req = form_expand(op->form->args[1], n);
 
 	op->rx = (struct buf)BUF_INIT(2u * (BRIG_FRAME_MAX + sizeof(struct brig_frame_hdr)));
 	op->tx = (struct buf)BUF_INIT(1u << 20);
-	op->ep = ep;
 	op->failed = "connect";
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s", op->form->args[0]);
 	if (!req || frame_add(&op->tx, BRIG_CL_REQ, 0, 0, req, strlen(req), NULL, 0))
@@ -51,7 +49,7 @@ int op_brig_start(struct op *op, int ep, unsigned n)
 	op->t0 = raw_now();
 	op->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (op->sock < 0 || connect(op->sock, (const struct sockaddr *)&at, sizeof(at)) ||
-	    fd_set_nonblock(op->sock, 1) || epoll_ctl(ep, EPOLL_CTL_ADD, op->sock, &ev) || tx_flush(op))
+	    fd_set_nonblock(op->sock, 1) || op_fd_watch(op, op->sock, OP_FD_SOCK) || tx_flush(op))
 		return -1;
 	op->failed = NULL;
 	return 0;
@@ -131,7 +129,7 @@ lost:
 
 void op_brig_end(struct op *op)
 {
-	fd_close(&op->sock);
+	op_fd_drop(op, &op->sock);
 	buf_done(&op->rx);
 	buf_done(&op->tx);
 }

@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,10 +28,9 @@ static pid_t spawn(const struct form *f, char **argv, int out, int nil, volatile
 	_exit(127);
 }
 
-int op_spawn_start(struct op *op, int ep, unsigned n)
+int op_spawn_start(struct op *op, unsigned n)
 {
 	const struct form *f = op->form;
-	struct epoll_event ev = { .events = EPOLLIN };
 	int p[2], r = -1;
 	volatile int err = 0;
 	AUTO_FD nil = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -51,11 +49,8 @@ int op_spawn_start(struct op *op, int ep, unsigned n)
 	if (op->pid < 0 || err)
 		goto out;
 	op->pidfd = pidfd_open(op->pid, 0);
-	ev.data.u64 = op_tag(op, OP_FD_PID);
-	if (op->pidfd < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, op->pidfd, &ev))
-		goto out;
-	ev.data.u64 = op_tag(op, OP_FD_OUT);
-	if (fd_set_nonblock(op->out, 1) || epoll_ctl(ep, EPOLL_CTL_ADD, op->out, &ev))
+	if (op->pidfd < 0 || op_fd_watch(op, op->pidfd, OP_FD_PID) || fd_set_nonblock(op->out, 1) ||
+	    op_fd_watch(op, op->out, OP_FD_OUT))
 		goto out;
 	op->failed = NULL;
 	r = 0;
@@ -85,7 +80,7 @@ bool op_spawn_event(struct op *op, enum op_fd which)
 {
 	if (which == OP_FD_OUT) {
 		if (!drain(op))
-			fd_close(&op->out);
+			op_fd_drop(op, &op->out);
 		return false;
 	}
 	op->done = raw_now();
@@ -109,6 +104,6 @@ void op_spawn_end(struct op *op)
 		kill(op->pid, SIGKILL);
 		waitpid(op->pid, NULL, 0);
 	}
-	fd_close(&op->pidfd);
-	fd_close(&op->out);
+	op_fd_drop(op, &op->pidfd);
+	op_fd_drop(op, &op->out);
 }

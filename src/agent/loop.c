@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/agent.h"
@@ -128,9 +129,13 @@ static void child_ended(void *ctx, uint32_t events)
 
 void agent_prepare(void)
 {
+	/* By the bare call, because libc refuses to touch the two or three signals that it keeps for its
+	 * threads, and whoever started brig may have ignored those too. All zero is SIG_DFL in the
+	 * kernel's struct, whose mask is 8 bytes wide. */
+	static const unsigned long dfl[4];
 	for (int sig = 1; sig <= 64; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
-			signal(sig, SIG_DFL);
+			syscall(SYS_rt_sigaction, sig, dfl, NULL, 8);
 }
 
 static int signals_open(void)

@@ -105,6 +105,8 @@ static const char *guest_fault(const char *s)
 		for (size_t i = 0; i < n; i++)
 			if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
 				return "has a control character";
+			else if (s[i] == ':')
+				return "has a ':' (the only option behind it is :ro)";
 		s += n;
 	}
 	return NULL;

@@ -176,6 +176,7 @@ static void sandbox_free(void *ctx)
 	if (sb->jail_refs)
 		return; /* the last answer frees it */
 	sandbox_io_close(sb);
+	fd_close(&sb->peer);
 	image_unref(sb->image);
 	spec_done(&sb->spec);
 	json_decref(sb->warnings);
@@ -433,6 +434,7 @@ static void create_answered(void *ctx, const union jail_answer *a)
 	struct sandbox *sb = ctx;
 	(void)FAILPOINT("create.answered");
 	sb->create_seq = 0;
+	fd_close(&sb->peer);
 	if (a->h.verb == JAIL_OK) {
 		sb->born = true;
 		cpu_schedule(sb, 0);
@@ -502,6 +504,7 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 		return brig_fail(err, BRIG_E_BUSY, -r, "ask brig-jaild for a sandbox");
 	sb->create_seq = m.h.seq;
 	sb->jail_refs++;
+	sb->peer = fd_steal(&theirs);
 	return 0;
 }
 
@@ -539,6 +542,7 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 	sb->start_timer = (struct ev_timer){ .fn = start_expired, .ctx = sb };
 	sb->grave = (struct ev_task){ .fn = sandbox_free, .ctx = sb };
 	sb->chan.fd = -1;
+	sb->peer = -1;
 	id_make(sb->id);
 	sb->image = image_ref(plan->image);
 	sandbox_adopt(sb, plan);

@@ -83,6 +83,9 @@ struct sandbox {
 	struct pool *pool;  /* while it waits in one */
 	bool pooled;	    /* .. and is READY */
 	unsigned jail_refs; /* answers of jaild still to come */
+	/* The agent's end of the channel until CREATE is answered: a refusal is told by jaild's words,
+	 * not by a broken pipe that happened to be seen first. -1 = none. */
+	int peer;
 	bool have_figures;
 	struct jail_stats figures; /* sent by jaild unasked when the first process ended */
 	struct ev_timer cpu_timer;

@@ -494,7 +494,9 @@ static int enforce_check(const struct spec *spec, const struct jail_hello *host,
 		unsigned limit = limit_of_bit(row->bit);
 		bool given = limit < LIMIT__N && (spec->given & 1u << limit);
 		bool accepted = spec->accept & row->bit;
-		if (!accepted && (given || !host->rootless)) {
+		/* A limit that nobody asked for is told about; the ids of a sandbox are a boundary. */
+		bool boundary = row->bit == JAIL_ENF_uidrange;
+		if (!accepted && (given || boundary || !host->rootless)) {
 			if (given)
 				brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
 					     "this host cannot enforce --%s: no %s",

@@ -182,6 +182,9 @@ static uid_t proc_uid(const char *pid)
 	snprintf(path, sizeof(path), "/proc/%s/status", pid);
 	if (fd_slurp_at(AT_FDCWD, path, text, sizeof(text)) < 0)
 		return (uid_t)-1;
+	/* A zombie holds nothing but its number; its parent will collect it. */
+	if (strstr(text, "\nState:\tZ"))
+		return (uid_t)-1;
 	const char *p = strstr(text, "\nUid:");
 	return p ? (uid_t)strtoul(p + 5, NULL, 10) : (uid_t)-1;
 }

@@ -128,10 +128,11 @@ int rootless_enter(uint32_t *ret_sub, struct brig_err *err)
 			return brig_fail(err, BRIG_E_UNSUPPORTED, errno, "become root of it");
 		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		/* An own network namespace, so that there is one to come back to. */
-		if (unshare(CLONE_NEWNET) < 0)
+		/* An own network namespace, so that there is one to come back to; an own mount namespace,
+		 * so that its mounts may be cloned for images and volumes. */
+		if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0)
 			return brig_fail(err, BRIG_E_UNSUPPORTED, errno,
-					 "make a network namespace");
+					 "make a network and a mount namespace");
 		*ret_sub = sub;
 		return 0;
 	}

@@ -74,9 +74,9 @@ class Programs:
             self.end(p)
         return code, (out or b"").decode(errors="replace")
 
-    def lines(self, p, fd, quiet_s, total_s):
+    def lines(self, p, fd, quiet_s, total_s, ask=None):
         """Yields the lines that p writes to fd. Ends p and yields None when nothing came for quiet_s
-        or p runs for more than total_s."""
+        or p runs for more than total_s; `ask` is a signal that makes it say where it is."""
         end = time.monotonic() + total_s
         rest = b""
         with selectors.DefaultSelector() as sel:
@@ -84,6 +84,9 @@ class Programs:
             while True:
                 wait = min(quiet_s, end - time.monotonic())
                 if wait <= 0 or not sel.select(wait):
+                    if ask and p.poll() is None:
+                        p.send_signal(ask)
+                        time.sleep(0.5)
                     self.end(p, grace=5)
                     yield None
                     return

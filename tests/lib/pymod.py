@@ -8,6 +8,7 @@ name is SUITE/module.Class.property. A test that takes longer than LIMIT_S is fa
 and its cleanups run.
 """
 
+import faulthandler
 import fnmatch
 import importlib.util
 import json
@@ -141,6 +142,7 @@ def main():
             raise KeyboardInterrupt
 
         signal.signal(signal.SIGALRM, on_alarm)
+        faulthandler.register(signal.SIGUSR1)  # whoever gives up on us asks where we are
         signal.signal(signal.SIGTERM, on_term)
         for path in map(pathlib.Path, sys.argv[5:]):
             sys.path.insert(0, str(path.parent))

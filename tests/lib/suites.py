@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ def run_modules(ctx, suite, paths):
         os.close(write_fd)
         running, name = None, f"{ctx.prefix}{suite}/{short_stem(path.stem)}"
         hung = False
-        for line in ctx.programs.lines(p, read_fd, QUIET_S * ctx.slow, SUITE_S * ctx.slow):
+        for line in ctx.programs.lines(p, read_fd, QUIET_S * ctx.slow, SUITE_S * ctx.slow,
+                                       ask=signal.SIGUSR1):
             if line is None:
                 hung = True
                 break

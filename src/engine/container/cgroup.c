@@ -62,7 +62,7 @@ static void add_tree(struct cgroup_host *h, unsigned ctls, const char *path)
 }
 
 /* Reads /proc/self/mountinfo: v1 controllers first; a v2 tree counts only if it has controllers. */
-static void find_trees(struct cgroup_host *h)
+static void find_trees(struct cgroup_host *h, int all)
 {
 	char v2[256] = "";
 	AUTO_FREE char *line = NULL;
@@ -92,6 +92,9 @@ static void find_trees(struct cgroup_host *h)
 	fclose(f);
 	if (h->ntrees) {
 		h->version = 1;
+		/* No controller is there, but a sweep looks everywhere. */
+		if (all && v2[0])
+			add_tree(h, 0, v2);
 		return;
 	}
 	if (!v2[0])
@@ -136,7 +139,7 @@ int cgroup_own(char *ret, size_t cap)
 {
 	struct cgroup_host h = { 0 };
 	char text[4096];
-	find_trees(&h);
+	find_trees(&h, 0);
 	if (h.version != 2 || fd_slurp_at(AT_FDCWD, "/proc/self/cgroup", text, sizeof(text)) < 0)
 		return -ENOENT;
 	const char *p = strstr(text, "0::");
@@ -224,7 +227,7 @@ void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *d
 {
 	memset(h, 0, sizeof(*h));
 	h->flat = flat;
-	find_trees(h);
+	find_trees(h, instance == NULL);
 	if (instance) {
 		snprintf(h->instance, sizeof(h->instance), "%s", instance);
 		if (flat)

@@ -24,7 +24,7 @@
 enum cgroup_ctl { CG_MEMORY, CG_PIDS, CG_CPU, CG_CPUACCT, CG_BLKIO, CG__N_CTL };
 
 /* A hierarchy is one mounted tree; controllers mounted together share one. */
-#define CG_TREES_MAX CG__N_CTL
+#define CG_TREES_MAX (CG__N_CTL + 1) /* v2 beside v1, for a sweep */
 struct cgroup_host {
 	int version; /* 0 none, 1, 2 */
 	uint32_t enforced;

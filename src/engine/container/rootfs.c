@@ -70,7 +70,8 @@ static const struct {
  */
 static const char *const masked_files[] = { "cmdline",	 "keys",      "key-users",  "modules",
 					    "interrupts", "diskstats", "partitions", "config.gz" };
-static const char *const masked_dirs[] = { "acpi", "asound", "scsi", "driver" };
+/* pressure: everybody may write triggers there, and they are the host's. */
+static const char *const masked_dirs[] = { "acpi", "asound", "scsi", "driver", "bus", "pressure" };
 /* Sysctls of namespaces that a sandbox might own are decided by id and capability, not by mode. */
 static const char *const readonly_dirs[] = { "sys" };
 
@@ -416,7 +417,11 @@ static int host_usr(int root, struct stage_step *st)
 	int r = attach_in_root(root, usr, "usr", st);
 	if (r < 0)
 		return r;
-	AUTO_FD alt = mntfd_clone(AT_FDCWD, "/alt", 0);
+	/* In place on the first: "/l" shows the newest mount on it. */
+	if (mount("overlay", "/l", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
+		  "lowerdir=alt:w/e") < 0)
+		return stage_fail(st, -errno, "mount /etc/alternatives");
+	AUTO_FD alt = mntfd_clone(AT_FDCWD, "/l", 0);
 	if (alt < 0)
 		return stage_fail(st, alt, "clone /etc/alternatives");
 	return attach_in_root(root, alt, "etc/alternatives", st);

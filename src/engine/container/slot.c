@@ -95,11 +95,13 @@ void slot_host_close(struct slot_host *h)
 }
 
 /* What the child of userns_make does until it is killed. No library state is touched. */
-static void __attribute__((noreturn)) sleep_forever(void)
+static void __attribute__((noreturn)) sleep_forever(pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	for (;;)
-		syscall(SYS_pause);
+	/* It may have died before that call; nobody else would end us then. */
+	while (getppid() == parent)
+		syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+	_exit(0);
 }
 
 static int spew_pid(int pid, const char *file, const char *text)
@@ -112,11 +114,12 @@ static int spew_pid(int pid, const char *file, const char *text)
 int userns_make(const char *uid_map, const char *gid_map)
 {
 	struct clone_args a = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
+	pid_t self = getpid();
 	long pid = syscall(SYS_clone3, &a, sizeof(a));
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		sleep_forever();
+		sleep_forever(self);
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%ld/ns/user", pid);
 	int r = open(path, O_RDONLY | O_CLOEXEC);
