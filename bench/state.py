@@ -4,12 +4,20 @@
 import os
 import pathlib
 import re
+import statistics
 
 FIRST_ID, LAST_ID = 0x70010000, 0x7FFEFFFF  # include/brig/ids.h, slot 0 is brig's own daemons
 
 
 def memory_available():
     return int(re.search(r"MemAvailable:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) * 1024
+
+
+def slope(samples):
+    """What one more costs, of (how many, bytes available) pairs: the median of the slopes between all
+    pairs (Theil-Sen), so that another program of the host that starts or ends meanwhile moves it little."""
+    slopes = [(a - b) / (m - n) for i, (n, a) in enumerate(samples) for m, b in samples[i + 1:] if m > n]
+    return statistics.median(slopes) if slopes else 0.0
 
 
 def pss(pids):

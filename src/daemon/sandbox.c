@@ -467,7 +467,9 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 	memcpy(m->id, sb->id, sizeof(m->id));
 	snprintf(m->hostname, sizeof(m->hostname), "%s",
 		 sb->spec.hostname ? sb->spec.hostname : sb->id);
-	snprintf(m->home, sizeof(m->home), "%s", sb->owner.home);
+	/* "/" (images without a user of their own) exists and is root's already. */
+	if (strcmp(sb->owner.home, "/") != 0)
+		snprintf(m->home, sizeof(m->home), "%s", sb->owner.home);
 	for (unsigned i = 0; i < sb->spec.nvolumes; i++) {
 		snprintf(m->volumes[i].path, sizeof(m->volumes[i].path), "%s",
 			 sb->spec.volumes[i].guest);

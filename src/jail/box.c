@@ -136,8 +136,10 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b)
 
 void box_refuse(struct serve *j, struct box *b, const struct brig_err *err)
 {
-	if (b->unborn)
+	if (b->unborn) {
 		answer_err(j, b->birth_seq, err);
+		j->births--;
+	}
 	b->unborn = 0;
 }
 
@@ -229,6 +231,7 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 		return;
 	if (m->err == 0) {
 		b->unborn = 0;
+		j->births--;
 		b->known = 1;
 		b->state = BOX_LIVE;
 		/* Held by the sandbox's own processes from here on. */

@@ -40,6 +40,7 @@ struct serve {
 	int epoll, stage, stage_pid, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
+	int births; /* boxes whose CREATE has not been answered */
 	uint32_t spawns;
 	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;

@@ -42,7 +42,7 @@ int main(int argc, char **argv)
 		{ "gc", 0, NULL, O_GC },	    { "prove", 0, NULL, O_PROVE },
 		{ "probe", 0, NULL, O_PROBE },	    { NULL, 0, NULL, 0 },
 	};
-	struct serve_options o = { .broker = -1, .ready = 4, .delegated = getenv("BRIG_CGROUP") };
+	struct serve_options o = { .broker = -1, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
 	struct brig_err err = BRIG_ERR_INIT;
 	int errand = 0, c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)

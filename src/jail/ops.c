@@ -260,6 +260,7 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	(void)FAILPOINT("jail.spawn");
 	b->birth_seq = r->m.h.seq;
 	b->unborn = 1;
+	j->births++;
 	/* The namespaces live on by the sandbox's processes; only the lease is kept. */
 	return 0;
 fail:

@@ -38,6 +38,9 @@
 #include "jail/gc.h"
 #include "jail/jaild.h"
 
+/* Below this many ready slots the maker works beside births. */
+#define SLOTS_LOW 2u
+
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
@@ -100,6 +103,16 @@ static int idle_work(struct serve *j)
 		if (j->box[i].state == BOX_DYING && j->box[i].removing)
 			box_undo(j, &j->box[i], 0);
 	return j->busy_groups != 0;
+}
+
+/*
+ * One slot more, if some are missing. Making one contends with a birth for the kernel's own locks
+ * (cgroups, network), so births go first as long as a few are left.
+ */
+static void refill(struct serve *j)
+{
+	if (!j->o->once && (j->births == 0 || j->slots.n_ready + j->slots.n_asked < SLOTS_LOW))
+		slot_prefetch(&j->slots, (unsigned)j->o->ready);
 }
 
 static void destroy_all(struct serve *j)
@@ -207,8 +220,7 @@ int serve_run(const struct serve_options *o)
 			busy = idle_work(&j);
 			n = epoll_wait(j.epoll, ev, 64, busy ? 1 : -1);
 		}
-		if (!o->once)
-			slot_prefetch(&j.slots, (unsigned)o->ready);
+		refill(&j);
 		for (int i = 0; i < n; i++) {
 			uint32_t kind = (uint32_t)(ev[i].data.u64 >> 32), at = (uint32_t)ev[i].data.u64;
 			if (kind == EV_BROKER)
