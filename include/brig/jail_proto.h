@@ -57,7 +57,7 @@ struct jail_hdr {
 	X(2, pids, "process limit (cgroup pids controller)")                   \
 	X(3, swap, "no-swap guarantee (cgroup swap accounting)")               \
 	X(4, accounting, "CPU accounting and CPU-time limit (cgroup cpuacct)") \
-	X(5, uidrange, "an own range of host ids (subuid/subgid)")             \
+	X(5, uidrange, "own range of host ids (subuid/subgid)")             \
 	X(6, idmap, "file owners of the image (idmapped mounts)")              \
 	X(7, timens, "own clock of uptime (time namespace)")                   \
 	X(8, io, "I/O accounting (cgroup io or blkio controller)")
