@@ -29,6 +29,9 @@
 
 #include "base/fd.h"
 
+/* Where a jaild in a delegated group lives with everything else that was in it. */
+#define LEAF "brig-daemons"
+
 static const char *const ctl_names[] = { "memory", "pids", "cpu", "cpuacct", "blkio" };
 _Static_assert(sizeof(ctl_names) / sizeof(ctl_names[0]) == CG__N_CTL, "one name per controller");
 
@@ -145,7 +148,10 @@ int cgroup_own(char *ret, size_t cap)
 	const char *p = strstr(text, "0::");
 	if (!p || (p != text && p[-1] != '\n'))
 		return -ENOENT;
-	size_t n = strcspn(p += 3, "\n");
+	size_t n = strcspn(p += 3, "\n"), leaf = sizeof("/" LEAF) - 1;
+	/* The shell that calls was moved to the leaf by its first run: the group above is the delegated. */
+	if (n >= leaf && memcmp(p + n - leaf, "/" LEAF, leaf) == 0)
+		n -= leaf;
 	snprintf(ret, cap, "%s%.*s", h.tree[0].path, (int)n, p);
 	return 0;
 }
@@ -162,7 +168,7 @@ static int open_dir(int at, const char *name, int make)
  * for its children, so jaild first moves to a leaf of its own. */
 static void leave_inner(int topfd)
 {
-	AUTO_FD leaf = open_dir(topfd, "brig-daemons", 1);
+	AUTO_FD leaf = open_dir(topfd, LEAF, 1);
 	if (leaf < 0)
 		return;
 	char text[4096];
