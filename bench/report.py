@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples into figures and figures into Markdown. Percentiles are nearest-rank over all successful
-operations; nothing is trimmed, and failures are counted beside them."""
+operations; nothing is trimmed, and failures are counted beside them.
+
+    bench/report.py RESULTS.md DOCUMENT.md      puts the results of a run into a document
+"""
 
 import csv
 import math
@@ -9,6 +12,7 @@ import pathlib
 import platform
 import re
 import subprocess
+import sys
 
 
 class Sample:
@@ -108,3 +112,24 @@ def environment(source):
         "page cache": "warm",
         "brig": commit.strip() or "unknown",
     }
+
+
+BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
+
+
+def document_fill(document, results):
+    """Replaces what is between the two marks of a document by the results, two levels deeper."""
+    path = pathlib.Path(document)
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{document}: the marks {BEGIN.strip()} and {END.strip()} are not in it")
+    body = re.sub(r"^# .*\n+", "", results)
+    body = re.sub(r"^## ", "### ", body, flags=re.M)
+    path.write_text(before + begin + "\n" + body.strip() + "\n\n" + end + after)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: report.py RESULTS.md DOCUMENT.md")
+    document_fill(sys.argv[2], pathlib.Path(sys.argv[1]).read_text())

@@ -5,12 +5,25 @@ import os
 import pathlib
 import re
 import statistics
+import time
 
 FIRST_ID, LAST_ID = 0x70010000, 0x7FFEFFFF  # include/brig/ids.h, slot 0 is brig's own daemons
 
 
 def memory_available():
     return int(re.search(r"MemAvailable:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) * 1024
+
+
+def memory_settle(deadline_s=20):
+    """Waits until the host's memory moves by less than 1 MiB in a second: what earlier sections left to
+    be freed (groups, network namespaces) would count as a gain."""
+    deadline, last = time.monotonic() + deadline_s, memory_available()
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = memory_available()
+        if abs(now - last) < 1 << 20:
+            return
+        last = now
 
 
 def slope(samples):

@@ -202,14 +202,15 @@ class Server:
         brig.socket.parent.mkdir(parents=True, exist_ok=True)
         brig.socket.parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
         self.process = brig.popen("serve", *args, stderr=subprocess.STDOUT, **kw)
-        line = self.process.stdout.readline()
-        if b"serving" not in line:
+        # It may first say that it cleared up after another.
+        self.log = [self.process.stdout.readline()]
+        while self.log[-1] and b"serving" not in self.log[-1]:
+            self.log.append(self.process.stdout.readline())
+        if not self.log[-1]:
             self.process.kill()
-            rest = self.process.stdout.read()
             self.process.wait()
-            raise AssertionError(f"brig serve: {(line + rest).decode(errors='replace')}")
+            raise AssertionError(f"brig serve: {self.text()}")
         # The pipe must be read, or a talkative server would stop.
-        self.log = [line]
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -237,140 +238,6 @@ class Server:
             raise AssertionError("brig serve has ended, but what it started has not: "
                                  f"{[(p, hoststate.comm_of(p)) for p in hoststate.brig_pids()]}; "
                                  f"it wrote:\n{self.text()}")
-        self.process.stdout.close()
-        return code
-
-    def text(self):
-        return self.out.decode(errors="replace")
-
-    @property
-    def errors(self):
-        return self.err.decode(errors="replace")
-
-    def __str__(self):
-        def short(data):
-            return data[:1500].decode(errors="replace") + ("..." if len(data) > 1500 else "")
-        words = " ".join(w if len(w) < 300 else w[:300] + "..." for w in map(str, self.args))
-        return (f"{words[:3000]}\nexit code {self.code} after {self.seconds:.2f} s"
-                f"\nstdout: {short(self.out)}\nstderr: {short(self.err)}")
-
-
-class Brig:
-    """The command line under one environment: its own socket (hence no server but its own), the store
-    of the test run, and nothing of the caller's environment but what every program needs."""
-
-    def __init__(self, socket=None, data=None, build=None, image="host", **env):
-        self.build = pathlib.Path(build or build_dir())
-        self.socket = pathlib.Path(socket or SCRATCH / f"s-{secrets.token_hex(4)}" / "brigd.sock")
-        self.image = image
-        self.env = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-                    "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8",
-                    "BRIG_SOCKET": str(self.socket), "BRIG_DATA": str(data or data_dir()),
-                    "BRIG_TEST_TOKEN": os.environ["BRIG_TEST_TOKEN"]}
-        for name, value in os.environ.items():
-            if name.startswith(("ASAN_", "UBSAN_", "LSAN_")) or name in ("BRIG_RUN",
-                                                                        "XDG_RUNTIME_DIR"):
-                self.env[name] = value
-        self.env.update({k: str(v) for k, v in env.items()})
-
-    @property
-    def program(self):
-        return str(self.build / "brig")
-
-    def popen(self, *args, prefix=(), env=None, **kw):
-        kw.setdefault("stdin", subprocess.DEVNULL)
-        kw.setdefault("stdout", subprocess.PIPE)
-        kw.setdefault("stderr", subprocess.PIPE)
-        # A session of its own: Ctrl-C of the tester goes to the tests alone, which then clean up.
-        kw.setdefault("start_new_session", True)
-        full = {**self.env, **{k: str(v) for k, v in (env or {}).items()}}
-        p = subprocess.Popen([*map(str, prefix), self.program, *map(str, args)],
-                             env={k: v for k, v in full.items() if v != ""}, **kw)
-        _started.append(p)
-        return p
-
-    def call(self, *args, input=None, timeout=60, **kw):
-        """Runs `brig args...` to its end."""
-        if input is not None:
-            kw["stdin"] = subprocess.PIPE
-            input = input.encode() if isinstance(input, str) else input
-        start = time.monotonic()
-        p = self.popen(*args, **kw)
-        try:
-            out, err = p.communicate(input, timeout=timeout * SLOW)
-        except subprocess.TimeoutExpired:
-            p.kill()
-            out, err = p.communicate()
-            raise AssertionError("it did not end in time\n" + str(
-                Done(p.args, "none", out or b"", err or b"", time.monotonic() - start))) from None
-        except BaseException:
-            p.kill()
-            raise
-        finally:
-            if p in _started and p.returncode is not None:
-                _started.remove(p)
-        code = p.returncode if p.returncode >= 0 else 128 - p.returncode
-        return Done(p.args, code, out or b"", err or b"", time.monotonic() - start)
-
-    def run(self, *args, **kw):
-        """`brig run` from this environment's image."""
-        return self.call("run", "--image", self.image, *args, **kw)
-
-    def status(self, *args, expect=None, **kw):
-        """The same with --status-json: (Done, the status)."""
-        path = SCRATCH / f"status-{secrets.token_hex(4)}"
-        done = self.run("--status-json", path, *args, **kw)
-        try:
-            status = json.loads(path.read_text())
-        except (OSError, ValueError) as e:
-            raise AssertionError(f"no status was written ({e})\n{done}") from None
-        finally:
-            path.unlink(missing_ok=True)
-        if expect is not None and done.code != expect:
-            raise AssertionError(f"exit code {expect} was expected\n{done}\nstatus: {status}")
-        return done, status
-
-    def json(self, *args, **kw):
-        done = self.call(*args, "-o", "json", **kw)
-        if done.code:
-            raise AssertionError(str(done))
-        return json.loads(done.out)
-
-
-class Server:
-    """A resident server: `brig serve` in the foreground."""
-
-    def __init__(self, brig, *args, **kw):
-        self.brig = brig
-        brig.socket.parent.mkdir(parents=True, exist_ok=True)
-        brig.socket.parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        self.process = brig.popen("serve", *args, stderr=subprocess.STDOUT, **kw)
-        line = self.process.stdout.readline()
-        if b"serving" not in line:
-            self.process.kill()
-            rest = self.process.stdout.read()
-            self.process.wait()
-            raise AssertionError(f"brig serve: {(line + rest).decode(errors='replace')}")
-        # The pipe must be read, or a talkative server would stop.
-        self.log = [line]
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.log.append(line)
-
-    def stop(self, timeout=10):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            code = self.process.wait(timeout * SLOW)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError("brig serve does not end on SIGTERM; it wrote:\n"
-                                 + self.text()) from None
-        self.reader.join(5)
         self.process.stdout.close()
         return code
 
