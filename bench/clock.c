@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clock.c: the client of the benchmarks. It starts runs, or asks a resident brigd for them, and notes
- * when the first byte of output arrived and when the run was over.
+ * clock.c: the client of the benchmarks. It starts runs, or asks a resident brigd for them, and
+ * notes when the first byte of output arrived and when the run was over.
  *
  * Theory of operation
  * -------------------
@@ -11,13 +11,15 @@
  *   NAME  EVERY  brig           SOCKET  REQUEST     a request (JSON of client_proto.h) to its END
  *
  * In latency mode the forms take turns, one operation at a time: A B C A B C, so that whatever the
- * machine does meanwhile happens to all of them; a form with EVERY = n takes part in each n-th round.
- * In rate mode one form runs with k operations in flight for a number of seconds. Every operation is
- * a line of CSV on standard output; nothing is trimmed or averaged here, and a failure is a line too.
+ * machine does meanwhile happens to all of them; a form with EVERY = n takes part in each n-th
+ * round. After each operation there may be a pause, in which the kernel frees what the runtime
+ * left: else each form would pay for the one before it. In rate mode one form runs with k
+ * operations in flight for a number of seconds. Every operation is a line of CSV on standard
+ * output; nothing is trimmed or averaged here, and a failure is a line too.
  *
  * One thread, one epoll; the clock is CLOCK_MONOTONIC_RAW. The clock of an operation starts before
- * vfork() or connect() and its end is the moment when this process learns of it: a pidfd that becomes
- * readable, an END frame. Output is read and thrown away.
+ * vfork() or connect() and its end is the moment when this process learns of it: a pidfd that
+ * becomes readable, an END frame. Output is read and thrown away.
  */
 #include "clock.h"
 
@@ -64,7 +66,8 @@ static int form_parse(struct form *f, char *line)
 	char *field[ARGS_MAX + 4], *save = NULL;
 	unsigned n = 0;
 
-	for (char *s = strtok_r(line, "\t\n", &save); s && n < ARGS_MAX + 4; s = strtok_r(NULL, "\t\n", &save))
+	for (char *s = strtok_r(line, "\t\n", &save); s && n < ARGS_MAX + 4;
+	     s = strtok_r(NULL, "\t\n", &save))
 		field[n++] = s;
 	if (n < 4)
 		return -EINVAL;
@@ -180,8 +183,10 @@ static unsigned ops_wait(struct clock *c, struct op *ops, unsigned n)
 	}
 }
 
-static void latency_run(struct clock *c, unsigned rounds, unsigned warm)
+static void latency_run(struct clock *c, unsigned rounds, unsigned warm, unsigned pause_ms)
 {
+	const struct timespec pause = { .tv_sec = pause_ms / 1000,
+					.tv_nsec = (long)(pause_ms % 1000) * 1000000 };
 	struct op op;
 
 	for (unsigned r = 0; r < warm + rounds; r++)
@@ -194,6 +199,8 @@ static void latency_run(struct clock *c, unsigned rounds, unsigned warm)
 			if (r >= warm)
 				op_print(&op, r - warm);
 			op_end(&op);
+			if (pause_ms)
+				nanosleep(&pause, NULL);
 		}
 }
 
@@ -245,7 +252,7 @@ static int rate_run(struct clock *c, const char *name, unsigned inflight, double
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: clock [-d SECONDS] -n ROUNDS -w WARMUP PLAN\n"
+	fprintf(stderr, "usage: clock [-d SECONDS] -n ROUNDS -w WARMUP [-p PAUSE_MS] PLAN\n"
 			"       clock [-d SECONDS] -r FORM -k INFLIGHT -t SECONDS PLAN\n");
 	return 2;
 }
@@ -254,17 +261,20 @@ int main(int argc, char **argv)
 {
 	static struct clock c;
 	const char *rate = NULL;
-	unsigned rounds = 300, warm = 30, inflight = 1;
+	unsigned rounds = 300, warm = 30, inflight = 1, pause_ms = 0;
 	double seconds = 10, deadline = 60;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "n:w:r:k:t:d:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:w:p:r:k:t:d:")) != -1) {
 		switch (opt) {
 		case 'n':
 			rounds = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'w':
 			warm = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'p':
+			pause_ms = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'r':
 			rate = optarg;
@@ -295,6 +305,6 @@ int main(int argc, char **argv)
 	}
 	if (rate)
 		return rate_run(&c, rate, inflight, seconds);
-	latency_run(&c, rounds, warm);
+	latency_run(&c, rounds, warm, pause_ms);
 	return 0;
 }

@@ -36,6 +36,8 @@ FULL = {"rounds": 1000, "warm": 30, "seconds": 10, "live": 1000, "cycles": 2000,
 QUICK = {"rounds": 150, "warm": 10, "seconds": 2, "live": 300, "cycles": 200,
          "out_mib": 512, "in_mib": 256, "streams": 2, "pool": 8}
 SCRIPT = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; ls -l / >/tmp/list; echo $i"
+# Between two operations of the latency sections: clock.c tells why.
+PAUSE_MS = 10
 LIMITS = {"memory_bytes": 64 << 20, "disk_bytes": 16 << 20}
 
 
@@ -175,7 +177,7 @@ class Bench:
                           self.request_line("brigd no pool", "plain", self.run_request("/bin/hi")),
                           self.request_line("brigd pool", "pool", self.run_request("/bin/hi"))]
         samples, _ = self.measure("latency", "-n", self.size["rounds"], "-w", self.size["warm"],
-                                  self.plan(lines))
+                                  "-p", PAUSE_MS, self.plan(lines))
         self.part("First byte of a static program", report.latency_table(samples, "first_us"))
         self.part("Whole run", report.latency_table(samples, "done_us"))
         if self.have_brig:
@@ -240,7 +242,7 @@ class Bench:
             if not lines:
                 return
             samples, _ = self.measure("exec", "-n", self.size["rounds"], "-w", self.size["warm"],
-                                      self.plan(lines))
+                                      "-p", PAUSE_MS, self.plan(lines))
             if self.have_brig:
                 server.ask({"op": "rm", "id": box, "force": True})
         finally:

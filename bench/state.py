@@ -15,8 +15,8 @@ def memory_available():
 
 
 def memory_settle(deadline_s=20):
-    """Waits until the host's memory moves by less than 1 MiB in a second: what earlier sections left to
-    be freed (groups, network namespaces) would count as a gain."""
+    """Waits until the host's memory moves by less than 1 MiB in a second: what earlier sections left
+    to be freed (groups, network namespaces) would count as a gain."""
     deadline, last = time.monotonic() + deadline_s, memory_available()
     while time.monotonic() < deadline:
         time.sleep(1)
@@ -27,9 +27,10 @@ def memory_settle(deadline_s=20):
 
 
 def slope(samples):
-    """What one more costs, of (how many, bytes available) pairs: the median of the slopes between all
-    pairs (Theil-Sen), so that another program of the host that starts or ends meanwhile moves it little."""
-    slopes = [(a - b) / (m - n) for i, (n, a) in enumerate(samples) for m, b in samples[i + 1:] if m > n]
+    """What one more costs, of (how many, bytes available) pairs: the median of the slopes between
+    all pairs (Theil-Sen), so that another program that starts or ends meanwhile moves it little."""
+    slopes = [(a - b) / (m - n)
+              for i, (n, a) in enumerate(samples) for m, b in samples[i + 1:] if m > n]
     return statistics.median(slopes) if slopes else 0.0
 
 

@@ -64,7 +64,7 @@ struct box *box_new(struct serve *j, const char *id)
 	j->free_box = b->next;
 	memset(b, 0, sizeof(*b));
 	b->state = BOX_BORN;
-	b->slot.userns = b->slot.netns = b->slot.timens = b->pidfd = -1;
+	b->slot.userns = b->slot.netns = b->slot.timens = b->slot.ctl = b->slot.pidfd = -1;
 	memcpy(b->id, id, sizeof(b->id));
 	unsigned h = hash_id(id);
 	b->next = j->hash[h];
@@ -81,7 +81,6 @@ void box_free(struct serve *j, struct box *b)
 		at = &j->box[*at].next;
 	*at = b->next;
 	slot_done(&j->slots, &b->slot);
-	fd_close(&b->pidfd);
 	memset(b, 0, sizeof(*b));
 	b->next = j->free_box;
 	j->free_box = i;
@@ -92,7 +91,7 @@ struct box *box_by_spawn(struct serve *j, uint32_t spawn)
 {
 	/* The youngest are asked for; a table is scanned in 10 us at its fullest. */
 	for (int i = 0; i < j->n_boxes; i++)
-		if (j->box[i].state != BOX_FREE && j->box[i].spawn == spawn)
+		if (j->box[i].state != BOX_FREE && j->box[i].slot.spawn == spawn && spawn)
 			return &j->box[i];
 	return NULL;
 }
@@ -128,7 +127,7 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b)
 {
 	struct jail_stats st = { .h = { JAIL_STATS_IS, seq },
 				 .host_uid = b->slot.host_uid,
-				 .init_pid = (uint64_t)b->pid };
+				 .init_pid = (uint64_t)b->slot.pid };
 	memcpy(st.id, b->id, sizeof(st.id));
 	cgroup_read(&j->cg, b->id, &st);
 	answer(j, &st, sizeof(st));
@@ -173,14 +172,14 @@ void box_ended(struct serve *j, struct box *b)
 {
 	siginfo_t si = { 0 };
 	int status = 0;
-	if (waitid(P_PIDFD, (id_t)b->pidfd, &si, WEXITED | WNOHANG) == 0) {
+	if (waitid(P_PIDFD, (id_t)b->slot.pidfd, &si, WEXITED | WNOHANG) == 0) {
 		if (si.si_pid == 0)
 			return;
 		status = si.si_code == CLD_EXITED ? si.si_status << 8 : si.si_status;
 	}
-	epoll_ctl(j->epoll, EPOLL_CTL_DEL, b->pidfd, NULL);
-	fd_close(&b->pidfd);
-	b->pid = 0;
+	epoll_ctl(j->epoll, EPOLL_CTL_DEL, b->slot.pidfd, NULL);
+	fd_close(&b->slot.pidfd);
+	b->slot.pid = 0;
 	if (b->unborn) {
 		struct brig_err e = BRIG_ERR_INIT;
 		brig_fail(&e, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");
@@ -191,87 +190,19 @@ void box_ended(struct serve *j, struct box *b)
 	box_undo(j, b, status);
 }
 
-void box_kill(struct box *b)
+void box_watch(struct serve *j, struct box *b)
 {
-	(void)FAILPOINT("jail.kill");
-	b->state = BOX_DYING;
-	if (b->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, b->pidfd, SIGKILL, NULL, 0);
-}
-
-/* ---- the stage's side ---- */
-
-static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
-{
-	struct box *b = box_by_spawn(j, c->h.seq);
-	if (!b || b->pidfd >= 0)
-		return;
-	if (c->err || *pidfd < 0) {
-		struct brig_err e = BRIG_ERR_INIT;
-		brig_fail(&e, BRIG_E_EXHAUSTED, c->err, "clone the sandbox's first process");
-		brig_fix(&e, "run `brig doctor`; raise user.max_*_namespaces or kernel.pid_max");
-		box_refuse(j, b, &e);
-		b->state = BOX_DYING;
-		box_undo(j, b, 0);
-		return;
-	}
-	b->pid = (int)c->pid;
-	b->pidfd = fd_steal(pidfd);
 	struct epoll_event ev = { .events = EPOLLIN,
 				  .data.u64 = (uint64_t)EV_BOX << 32 | (uint32_t)(b - j->box) };
-	epoll_ctl(j->epoll, EPOLL_CTL_ADD, b->pidfd, &ev);
+	epoll_ctl(j->epoll, EPOLL_CTL_ADD, b->slot.pidfd, &ev);
 	if (b->state == BOX_DYING)
 		box_kill(b);
 }
 
-static void on_ready(struct serve *j, const struct stage_ready *m)
+void box_kill(struct box *b)
 {
-	struct box *b = box_by_spawn(j, m->h.seq);
-	if (!b || !b->unborn)
-		return;
-	if (m->err == 0) {
-		b->unborn = 0;
-		j->births--;
-		b->known = 1;
-		b->state = BOX_LIVE;
-		/* Held by the sandbox's own processes from here on. */
-		fd_close(&b->slot.userns);
-		fd_close(&b->slot.netns);
-		fd_close(&b->slot.timens);
-		answer_ok(j, b->birth_seq, b->id);
-		return;
-	}
-	struct brig_err e = BRIG_ERR_INIT;
-	brig_fail(&e, (enum brig_code)m->code, -m->err, "create sandbox '%s': %.180s", b->id, m->step);
-	brig_fix(&e, "run `brig doctor`");
-	box_refuse(j, b, &e);
-	/* It exits by itself and is reaped then. */
+	(void)FAILPOINT("jail.kill");
 	b->state = BOX_DYING;
-}
-
-void box_on_stage(struct serve *j)
-{
-	union {
-		struct stage_hdr h;
-		struct stage_cloned cloned;
-		struct stage_ready ready;
-	} m;
-	int fd[1] = { -1 };
-	unsigned n_fd = 1;
-	ssize_t n = fd_recv(j->stage, &m, sizeof(m), fd, &n_fd, MSG_DONTWAIT);
-	if (n == -EAGAIN)
-		return;
-	if (n <= 0) {
-		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
-		j->quit = 1;
-		return;
-	}
-	if (m.h.verb == STAGE_CLONED && n == sizeof(m.cloned))
-		on_cloned(j, &m.cloned, &fd[0]);
-	else if (m.h.verb == STAGE_READY && n == sizeof(m.ready)) {
-		m.ready.step[sizeof(m.ready.step) - 1] = '\0';
-		on_ready(j, &m.ready);
-	}
-	if (n_fd)
-		fd_close(&fd[0]);
+	if (b->slot.pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, b->slot.pidfd, SIGKILL, NULL, 0);
 }

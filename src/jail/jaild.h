@@ -19,13 +19,11 @@ enum box_state { BOX_FREE, BOX_BORN, BOX_LIVE, BOX_DYING };
 struct box {
 	enum box_state state;
 	int next; /* hash chain or free list; -1 = end */
-	uint32_t spawn;       /* our number of it towards the stage */
 	uint32_t birth_seq;   /* of the CREATE still to be answered, if `unborn` */
 	uint32_t destroy_seq; /* of the DESTROY to answer with GONE, 0 = none */
 	int unborn;           /* CREATE has not been answered yet */
 	int known;            /* CREATE was answered with OK: its end is told */
 	struct slot slot;
-	int pid, pidfd;
 	int removing; /* process reaped, group still busy */
 	char id[BRIG_ID_LEN + 8];
 };
@@ -40,6 +38,8 @@ struct serve {
 	int epoll, stage, stage_pid, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
+	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
+	int no_ahead; /* a child born ahead failed: let requests meet the reason */
 	int births; /* boxes whose CREATE has not been answered */
 	uint32_t spawns;
 	struct jail_facts facts; /* capacity is read again about once a second */
@@ -53,7 +53,7 @@ struct serve {
 
 void box_table_init(struct serve *j);
 struct box *box_find(struct serve *j, const char *id);
-/* By our own number towards the stage. */
+/* By the number of its child towards the stage. */
 struct box *box_by_spawn(struct serve *j, uint32_t spawn);
 /* A BORN box with nothing in it yet; NULL without memory. Moves the table: older pointers are invalid. */
 struct box *box_new(struct serve *j, const char *id);
@@ -67,13 +67,26 @@ void box_kill(struct box *b);
 void box_undo(struct serve *j, struct box *b, int status);
 /* The pidfd of its first process is readable. */
 void box_ended(struct serve *j, struct box *b);
-/* STAGE_CLONED and STAGE_READY. */
-void box_on_stage(struct serve *j);
+/* Watches its first process; b->slot holds its pid and pidfd. */
+void box_watch(struct serve *j, struct box *b);
 
 void answer(struct serve *j, const void *msg, size_t n);
 void answer_ok(struct serve *j, uint32_t seq, const char *id);
 void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err);
 void answer_stats(struct serve *j, uint32_t seq, const struct box *b);
+
+/* ---- birth.c ---- */
+
+/* Asks the stage for the child of a slot: it prepares what the slot decides and waits for birth_enter.
+ * join = groups to join (v1: of the slot, made ahead or just now; v2: the final group). */
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, struct brig_err *err);
+/* Hands the request to the child: fds = channel, then one detached mount per volume. */
+int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
+		int deny_suid, struct brig_err *err);
+/* Lets the children of ready slots be born, where their groups exist. */
+void birth_ahead(struct serve *j);
+/* STAGE_CLONED and STAGE_READY. */
+void birth_on_stage(struct serve *j);
 
 /* ---- serve.c ---- */
 

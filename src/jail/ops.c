@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,7 +18,6 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
-#include "engine/container/stage.h"
 
 struct request {
 	union {
@@ -87,37 +87,38 @@ static int image_in_store(const struct serve *j, int fd)
 	       up.st_dev == store.st_dev && up.st_ino == store.st_ino;
 }
 
+/* The directory or file of a descriptor, opened once more by its name. */
+static int open_by_name(int fd)
+{
+	char link[64], path[4096];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	if (n <= 0)
+		return -ENOENT;
+	path[n] = '\0';
+	int r = open(path, O_PATH | O_CLOEXEC);
+	return r < 0 ? -errno : r;
+}
+
 static int op_image(struct serve *j, struct request *r, struct brig_err *err)
 {
 	const struct jail_image *m = &r->m.image;
-	struct stage_image s = { .h = { STAGE_IMAGE, m->h.seq }, .id = m->id };
 	if (jail_check_image(m, &j->facts, r->n_fd, err) < 0)
 		return -1;
-	AUTO_FD tree = -1;
 	if (!m->drop) {
 		if (!image_in_store(j, r->fd[0])) {
 			brig_fail(err, BRIG_E_DENIED, 0, "the directory is no image of the store");
 			return brig_fix(err, "start brig-jaild with the --data that brigd uses");
 		}
-		if (j->o->rootless) {
-			/* The descriptor's mount is of another mount namespace than ours and cannot be
-			 * cloned; by name, with the user's own rights, it can. */
-			char link[64], path[4096];
-			snprintf(link, sizeof(link), "/proc/self/fd/%d", r->fd[0]);
-			ssize_t n = readlink(link, path, sizeof(path) - 1);
-			path[n > 0 ? n : 0] = '\0';
-			tree = mntfd_clone(AT_FDCWD, path, 0);
-		} else
-			tree = mntfd_clone(r->fd[0], "", MNTFD_AT_EMPTY_PATH);
-		struct mntfd_attr ro = { .set = MNTFD_ATTR_RDONLY | MNTFD_ATTR_NOSUID |
-						MNTFD_ATTR_NODEV };
-		int e = tree < 0 ? tree : mntfd_setattr(tree, 0, &ro);
-		if (e < 0)
-			return brig_fail(err, BRIG_E_INTERNAL, -e, "clone the image's mount");
-	}
-	int e = fd_send(j->stage, &s, sizeof(s), &tree, m->drop ? 0 : 1);
-	if (e < 0)
-		return brig_fail(err, BRIG_E_INTERNAL, -e, "hand the image to the stage");
+		/* In the rootless case the descriptor's mount is of another mount namespace than ours and
+		 * cannot be cloned; the same directory by name, with the user's own rights, can. */
+		AUTO_FD dir = j->o->rootless ? open_by_name(r->fd[0]) : fd_steal(&r->fd[0]);
+		AUTO_FD tree = dir < 0 ? dir : mntfd_clone(dir, "", MNTFD_AT_EMPTY_PATH);
+		if (tree < 0)
+			return brig_fail(err, BRIG_E_INTERNAL, -tree, "clone the image's mount");
+		j->image_fd[m->id] = fd_steal(&dir);
+	} else
+		fd_close(&j->image_fd[m->id]);
 	j->facts.image[m->id] = !m->drop;
 	answer_ok(j, m->h.seq, NULL);
 	return 0;
@@ -132,6 +133,30 @@ static int check_channel(int fd, struct brig_err *err)
 	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE carries no channel");
 	return 0;
+}
+
+/* 1 if the mount of fd is not part of our mount namespace: then nothing done to it can change the
+ * host's own mounts. (A mount of yet another namespace is refused by the kernel.) */
+static int is_detached(int fd)
+{
+	char path[64], text[512], want[32];
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	if (fd_slurp_at(AT_FDCWD, path, text, sizeof(text)) < 0)
+		return 0;
+	const char *p = strstr(text, "mnt_id:");
+	if (!p)
+		return 0;
+	snprintf(want, sizeof(want), "%lu ", strtoul(p + strlen("mnt_id:"), NULL, 10));
+	AUTO_FREE char *line = NULL;
+	size_t cap = 0;
+	int found = 0;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	if (!f)
+		return 0;
+	while (!found && getline(&line, &cap, f) > 0)
+		found = strncmp(line, want, strlen(want)) == 0;
+	fclose(f);
+	return !found;
 }
 
 /*
@@ -152,15 +177,15 @@ static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsi
 				  "a writable volume needs id-mapped mounts, which need root");
 			return brig_fix(err, "attach it read-only (%s:ro), or use `brig cp`", v->path);
 		}
-		char link[64], path[4096];
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", *fd);
-		ssize_t n = readlink(link, path, sizeof(path) - 1);
-		path[n > 0 ? n : 0] = '\0';
-		int tree = mntfd_clone(AT_FDCWD, path, 0);
+		AUTO_FD dir = open_by_name(*fd);
+		int tree = dir < 0 ? dir : mntfd_clone(dir, "", MNTFD_AT_EMPTY_PATH);
 		if (tree < 0)
 			return brig_fail(err, BRIG_E_DENIED, -tree, "open the volume for %s", v->path);
 		fd_close(fd);
 		*fd = tree;
+	} else if (!is_detached(*fd)) {
+		brig_fail(err, BRIG_E_DENIED, 0, "volume %s is not a detached mount", v->path);
+		return brig_fix(err, "attach volumes with the brig client, as root");
 	}
 	struct mntfd_attr a = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
 				       (v->readonly ? MNTFD_ATTR_RDONLY : 0) };
@@ -214,57 +239,37 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		return brig_ctx(err, "create sandbox '%s'", p->id);
 	}
 	(void)FAILPOINT("jail.slot");
-	b->spawn = ++j->spawns;
-	struct stage_spawn s = { .h = { STAGE_SPAWN, b->spawn },
-				 .flags = (j->slots.range ? STAGE_F_RANGE : 0),
-				 .cgroup_version = (uint32_t)j->cg.version,
-				 .host_uid = b->slot.host_uid,
-				 .host_gid = b->slot.host_gid };
-	/* Tried wherever it may work. For the host image this maps the skeleton only: the host's /usr keeps its owners (nobody
-	 * inside), so that a root inside gains nothing over it. */
-	if (!j->o->rootless)
-		s.flags |= STAGE_F_IDMAP;
-	s.spec = *p;
+	int deny_suid = 0, have_group = 0;
 	for (unsigned i = 0; i < p->nvolumes; i++) {
 		if (volume_prepare(j, p, i, &b->slot, &r->fd[1 + i], err) < 0)
 			goto fail;
-		s.deny_suid |= !p->volumes[i].readonly;
+		deny_suid |= !p->volumes[i].readonly;
 	}
 	struct cgroup_limits lim = { .memory_bytes = p->memory_bytes,
 				     .cpu_milli = p->cpu_milli,
 				     .pids = p->pids };
 	if (cgroup_make(&j->cg, p->id, &b->slot.groups, &lim, &join, err) < 0)
 		goto fail;
+	have_group = 1;
 	(void)FAILPOINT("jail.cgroup");
-	s.n_join = join.n;
-	int fds[FD_MSG_MAX];
-	unsigned n = 0;
-	fds[n++] = r->fd[0];
-	fds[n++] = b->slot.userns;
-	fds[n++] = b->slot.netns;
-	if (b->slot.timens >= 0) {
-		s.flags |= STAGE_F_TIME;
-		fds[n++] = b->slot.timens;
-	}
-	for (unsigned i = 0; i < join.n; i++)
-		fds[n++] = join.fd[i];
-	for (unsigned i = 0; i < p->nvolumes; i++)
-		fds[n++] = r->fd[1 + i];
-	int e = fd_send(j->stage, &s, sizeof(s), fds, n);
-	cgroup_join_close(&join);
-	if (e < 0) {
-		brig_fail(err, BRIG_E_INTERNAL, -e, "ask the stage");
-		cgroup_remove(&j->cg, p->id);
+	if ((b->slot.ctl < 0 && birth_clone(j, &b->slot, &join, err) < 0) ||
+	    birth_enter(j, &b->slot, p, r->fd, deny_suid, err) < 0)
 		goto fail;
-	}
+	cgroup_join_close(&join);
 	(void)FAILPOINT("jail.spawn");
 	b->birth_seq = r->m.h.seq;
 	b->unborn = 1;
 	j->births++;
-	/* The namespaces live on by the sandbox's processes; only the lease is kept. */
+	if (b->slot.pidfd >= 0)
+		box_watch(j, b);
 	return 0;
 fail:
-	box_free(j, b);
+	cgroup_join_close(&join);
+	box_free(j, b); /* its child, too */
+	for (int tries = 0; have_group && cgroup_remove(&j->cg, p->id) == -EBUSY && tries < 500; tries++) {
+		cgroup_kill(&j->cg, p->id);
+		usleep(1000);
+	}
 	return brig_ctx(err, "create sandbox '%s'", p->id);
 }
 

@@ -7,7 +7,7 @@
  * One thread, one epoll. Three kinds of events: a request of brigd (fixed size, checked by check.c),
  * an answer of the stage, the end of a sandbox's first process (its pidfd). A sandbox ("box") goes
  *
- *     free -> BORN (groups made, stage asked) -> LIVE (child said READY) -> free
+ *     free -> BORN (groups made, child told what to be) -> LIVE (child said READY) -> free
  *                \________________ DYING (killed, waiting for its pidfd) ___/
  *
  * and owns, in the order in which they were made: a slot (ids, user and network namespace), cgroups,
@@ -120,6 +120,8 @@ static void destroy_all(struct serve *j)
 	for (int i = 0; i < j->n_boxes; i++)
 		if (j->box[i].state != BOX_FREE)
 			box_kill(&j->box[i]);
+	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
+		fd_close(&j->image_fd[i]);
 	/* The stage may be in the middle of a clone: it goes first, then PDEATHSIG and the groups get
 	 * whatever it made. */
 	fd_close(&j->stage);
@@ -132,8 +134,8 @@ static void destroy_all(struct serve *j)
 	for (int i = 0; i < j->n_boxes; i++) {
 		struct box *b = &j->box[i];
 		while (b->state != BOX_FREE && clock_now() < deadline) {
-			if (b->pidfd >= 0)
-				waitid(P_PIDFD, (id_t)b->pidfd, &(siginfo_t){ 0 }, WEXITED);
+			if (b->slot.pidfd >= 0)
+				waitid(P_PIDFD, (id_t)b->slot.pidfd, &(siginfo_t){ 0 }, WEXITED);
 			cgroup_kill(&j->cg, b->id);
 			if (cgroup_remove(&j->cg, b->id) == 0)
 				box_free(j, b);
@@ -199,6 +201,8 @@ int serve_run(const struct serve_options *o)
 	j.o = o;
 	j.epoll = j.stage = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
 	box_table_init(&j);
+	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
+		j.image_fd[i] = -1;
 	j.in.run = j.in.lock = -1;
 	signal(SIGPIPE, SIG_IGN);
 	/* A terminal's Ctrl-C is for the command; brigd decides when jaild ends. */
@@ -217,19 +221,21 @@ int serve_run(const struct serve_options *o)
 		int busy = 0;
 		int n = epoll_wait(j.epoll, ev, 64, 0);
 		if (n == 0) {
+			/* Nothing waits: time for what no request asked for. */
+			refill(&j);
+			birth_ahead(&j);
 			busy = idle_work(&j);
 			n = epoll_wait(j.epoll, ev, 64, busy ? 1 : -1);
 		}
-		refill(&j);
 		for (int i = 0; i < n; i++) {
 			uint32_t kind = (uint32_t)(ev[i].data.u64 >> 32), at = (uint32_t)ev[i].data.u64;
 			if (kind == EV_BROKER)
 				ops_on_broker(&j);
 			else if (kind == EV_STAGE)
-				box_on_stage(&j);
+				birth_on_stage(&j);
 			else if (kind == EV_MAKER)
 				slot_collect(&j.slots);
-			else if (j.box[at].pidfd >= 0)
+			else if (j.box[at].slot.pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}
 	}

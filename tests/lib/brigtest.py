@@ -78,7 +78,7 @@ def need_program(name):
     return path
 
 
-def wait_until(what, condition, timeout=10.0):
+def wait_until(what, condition, timeout=10.0, explain=None):
     """Polls until condition() is true and returns its value; fails after timeout."""
     end = time.monotonic() + timeout * SLOW
     while True:
@@ -86,7 +86,8 @@ def wait_until(what, condition, timeout=10.0):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout * SLOW:.0f} s: {what}")
+            raise AssertionError(f"not within {timeout * SLOW:.0f} s: {what}"
+                                 + (f"; there is {explain()}" if explain else ""))
         time.sleep(0.01)
 
 

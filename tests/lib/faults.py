@@ -57,18 +57,22 @@ class Fault(PrivateCase):
     def orphans():
         """Collects dead processes that nobody else will: [(name, signal or 0)]."""
         dead = []
-        ours = {p.pid for p in brigtest._started}
-        while True:
-            try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return dead
-            if info is None or info.si_pid in ours:
-                return dead
-            name = hoststate.comm_of(info.si_pid)
-            os.waitpid(info.si_pid, 0)
-            killed = info.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
-            dead.append((name, info.si_status if killed else 0))
+        known = {p.pid for p in brigtest._started}
+        for thread in os.listdir("/proc/self/task"):
+            for pid in map(int, hoststate.read(f"/proc/self/task/{thread}/children").split()):
+                if pid in known:
+                    continue
+                try:
+                    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if info is None:
+                        continue
+                    name = hoststate.comm_of(pid)
+                    os.waitpid(pid, 0)
+                except ChildProcessError:
+                    continue
+                killed = info.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+                dead.append((name, info.si_status if killed else 0))
+        return dead
 
     def victims(self, seconds=1.0):
         """Names of brig's programs that died of SIGKILL, as they come within the time."""

@@ -21,10 +21,10 @@
  * answers EINVAL, which ends the loop. 63 is the width of the kernel's set. */
 #define CAP_BITS 63
 
-int confine_join(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st)
+int confine_join(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st)
 {
 	/* v2: clone3 has placed us already. */
-	for (unsigned i = 0; s->cgroup_version == 1 && i < f->n_join; i++)
+	for (unsigned i = 0; c->cgroup_version == 1 && i < f->n_join; i++)
 		if (write(f->join[i], "0", 1) != 1)
 			return stage_fail(st, -errno, "join cgroup %u", i);
 	/* After joining, so that the own group is the root of what is seen. */
@@ -49,10 +49,11 @@ static int lower_limit(int what, rlim_t v, struct stage_step *st)
 	return setrlimit(what, &l) < 0 ? stage_fail(st, -errno, "set resource limit %d", what) : 0;
 }
 
-int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st)
+int confine_user(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
+		 struct stage_step *st)
 {
 	int r;
-	if (sethostname(s->spec.hostname, strlen(s->spec.hostname)) < 0)
+	if (sethostname(e->spec.hostname, strlen(e->spec.hostname)) < 0)
 		return stage_fail(st, -errno, "set the host name");
 	static const struct {
 		int what;
@@ -71,14 +72,14 @@ int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct 
 	for (unsigned i = 0; i < sizeof(lower) / sizeof(lower[0]); i++)
 		if ((r = lower_limit(lower[i].what, lower[i].most, st)) < 0)
 			return r;
-	struct rlimit files = { s->spec.nofile, s->spec.nofile };
+	struct rlimit files = { e->spec.nofile, e->spec.nofile };
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
 		return stage_fail(st, -errno, "set the limit of open descriptors to %u",
-				  s->spec.nofile);
+				  e->spec.nofile);
 
 	if (setns(f->userns, CLONE_NEWUSER) < 0)
 		return stage_fail(st, -errno, "enter the user namespace");
-	if (s->flags & STAGE_F_RANGE && setgroups(0, NULL) < 0)
+	if (c->flags & STAGE_F_RANGE && setgroups(0, NULL) < 0)
 		return stage_fail(st, -errno, "drop supplementary groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return stage_fail(st, -errno, "become uid 0 of the user namespace");
@@ -92,11 +93,11 @@ int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct 
 		return stage_fail(st, -errno, "set the parent death signal");
 
 	uint64_t keep = BRIG_CAPS_AGENT;
-	for (int c = 0; c <= CAP_BITS; c++)
-		if (!(keep >> c & 1) && prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0) {
+	for (int cap = 0; cap <= CAP_BITS; cap++)
+		if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
 			if (errno == EINVAL)
 				break;
-			return stage_fail(st, -errno, "drop capability %d", c);
+			return stage_fail(st, -errno, "drop capability %d", cap);
 		}
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct d[2] = { { 0 } };
@@ -109,8 +110,8 @@ int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct 
 	return 0;
 }
 
-int confine_syscalls(const struct stage_spawn *s, struct stage_step *st)
+int confine_syscalls(const struct stage_enter *e, struct stage_step *st)
 {
-	int r = seccomp_install_payload(s->deny_suid != 0);
+	int r = seccomp_install_payload(e->deny_suid != 0);
 	return r < 0 ? stage_fail(st, r, "install the system call filter") : 0;
 }

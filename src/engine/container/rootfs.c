@@ -5,18 +5,23 @@
  * Theory of operation
  * -------------------
  * The template (once per stage) is one small tmpfs that becomes "/" of the stage:
- *     /usr /alt  the host's /usr and /etc/alternatives, detached copies, read-only (host image)
- *     /img/N     the root of image N, read-only; /img/0 is a synthetic skeleton for the host image
- *     /l /w /r   where a child puts its lower layer, its writable layer and its root
+ *     /usr /alt      the host's /usr and /etc/alternatives, detached copies, read-only (host image)
+ *     /skel          a synthetic skeleton, the root of the host image
+ *     /w /p /d       where a child puts its writable layer, its proc and its /dev
+ *     /i /l /r       .. the image as it is stored, its id-mapped copy, the finished root
  * Then the host's own tree is detached: from here on no path leads back to it.
  *
- * A child, still as root of the outer user namespace, in its own copy of that (short) mount table:
- *     /w   tmpfs, limited in bytes and inodes, charged to the sandbox (it has joined its cgroup)
+ * A child, still as root of the outer user namespace, in its own copy of that (short) mount table, first
+ * does what only its slot decides (rootfs_prepare):
+ *     /w   tmpfs, charged to the sandbox (it has joined its cgroup); sized when the request is known
+ *     /p   proc of its pid namespace, with masks
+ *     /d   a minimal /dev with its own devpts and shm
+ * and when the request is known (rootfs_enter):
  *     /l   the image, id-mapped so that its file owners are those of this sandbox
- *     /r   overlay of both: the root
- * then proc, a minimal /dev, /dev/pts, /dev/shm, masks, home and volumes, and moves over "/". All mounts
- * are owned by the outer user namespace, so even a root inside that finds a way to call mount(2) may
- * not change or undo one of them.
+ *     /r   overlay of /l and /w: the root; /p and /d move to their places in it
+ * then home and volumes, and moves the whole over "/". All mounts are owned by the outer user
+ * namespace, so even a root inside that finds a way to call mount(2) may not change or undo one of
+ * them.
  *
  * The overlay's options are relative names: /proc/self/mountinfo inside shows "lowerdir=l", not where
  * the host keeps its images. Targets inside the image are opened without following any link, and no
@@ -120,7 +125,7 @@ static int make_skeleton(int ld_cache)
 		{ "etc/shells", "/bin/sh\n/bin/bash\n" },
 	};
 	static const char *const merged[] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
-	if (mkdir("img/0", 0755) < 0 || chdir("img/0") < 0)
+	if (mkdir("skel", 0755) < 0 || chdir("skel") < 0)
 		return -errno;
 	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (mkdir(dirs[i], 0755) < 0)
@@ -133,7 +138,7 @@ static int make_skeleton(int ld_cache)
 	for (unsigned i = 0; i < sizeof(merged) / sizeof(merged[0]); i++) {
 		char target[32], probe[32];
 		snprintf(target, sizeof(target), "usr/%s", merged[i]);
-		snprintf(probe, sizeof(probe), "../../usr/%s", merged[i]);
+		snprintf(probe, sizeof(probe), "../usr/%s", merged[i]);
 		if (access(probe, F_OK) == 0 && symlink(target, merged[i]) < 0)
 			return -errno;
 	}
@@ -176,7 +181,8 @@ static int attach_at(int fd, const char *path)
 
 int rootfs_template(int rootless, struct stage_step *st)
 {
-	static const char *const dirs[] = { "usr", "img", "l", "w", "r", "old", "alt", "hostdev", "proc" };
+	static const char *const dirs[] = { "usr", "alt", "w",	 "p",	   "d",	  "i",
+					    "l",   "r",	  "old", "hostdev", "proc" };
 	int node_fd[N_NODES];
 	int r;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -226,36 +232,17 @@ int rootfs_template(int rootless, struct stage_step *st)
 	return 0;
 }
 
-int rootfs_image(uint32_t id, int mount_fd)
-{
-	char path[32];
-	snprintf(path, sizeof(path), "/img/%u", id);
-	if (mount_fd < 0)
-		return umount2(path, MNT_DETACH) < 0 || rmdir(path) < 0 ? -errno : 0;
-	if (mkdir(path, 0755) < 0)
-		return -errno;
-	int r = attach_at(mount_fd, path);
-	if (r < 0)
-		rmdir(path);
-	return r;
-}
+/* ---- child, first step ---- */
 
-/* ---- child ---- */
-
-static int writable_layer(const struct stage_spawn *s, int rootless, struct stage_step *st)
+static int writable_layer(const struct stage_clone *c, int rootless, struct stage_step *st)
 {
-	char opt[128];
-	const struct jail_spec *p = &s->spec;
-	snprintf(opt, sizeof(opt), "mode=0755,size=%" PRIu64 ",nr_inodes=%" PRIu64, p->disk_bytes,
-		 p->inodes + OWN_INODES);
 	/* No MS_NODEV here: /dev below is a directory of this file system. Nothing of it is reachable
-	 * inside except through mounts that carry their own flags. */
-	if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID, opt) < 0)
+	 * inside except through mounts that carry their own flags. The size is a placeholder. */
+	if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID, "mode=0755,size=1m,nr_inodes=64") < 0)
 		return stage_fail(st, -errno, "mount the writable layer");
 	if (mkdir("/w/u", 0755) < 0 || mkdir("/w/o", 0755) < 0 || mkdir("/w/d", 0755) < 0 ||
 	    mkdir("/w/d/pts", 0755) < 0 || mkdir("/w/d/shm", 0755) < 0 || mkdir("/w/s", 01777) < 0 ||
-	    mkdir("/w/e", 0555) < 0 ||
-	    chown("/w/u", s->host_uid, s->host_gid) < 0)
+	    mkdir("/w/e", 0555) < 0 || chown("/w/u", c->host_uid, c->host_gid) < 0)
 		return stage_fail(st, -errno, "prepare the writable layer");
 	for (unsigned i = 0; i < N_NODES; i++) {
 		char path[32];
@@ -276,76 +263,18 @@ static int writable_layer(const struct stage_spawn *s, int rootless, struct stag
 	return 0;
 }
 
-static int root_overlay(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
-			struct stage_step *st)
+static int mount_dev(const struct stage_clone *c, int rootless, struct stage_step *st)
 {
-	char img[32], opt[96];
-	int r;
-	int map = (s->flags & STAGE_F_IDMAP) != 0;
-	snprintf(img, sizeof(img), "img/%u", s->spec.image);
-	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", img,
-		 rootless ? ",userxattr" : "");
-	if (map) {
-		AUTO_FD tree = mntfd_clone(AT_FDCWD, img, 0);
-		if (tree < 0)
-			return stage_fail(st, tree, "open image %u", s->spec.image);
-		struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_IDMAP,
-					.userns_fd = (uint64_t)f->userns };
-		r = mntfd_setattr(tree, 0, &a);
-		/* EINVAL: this file system cannot be mapped (tmpfs, that is the skeleton of the host image,
-		 * before Linux 6.3). Its files then belong to nobody, and root inside may not change them:
-		 * less comfortable, not less safe. */
-		if (r < 0 && r != -EINVAL && r != -EOPNOTSUPP)
-			return stage_fail(st, r, "map the owners of image %u", s->spec.image);
-		if (r == 0 && (r = attach_at(tree, "/l")) < 0)
-			return stage_fail(st, r, "attach the lower layer");
-		if (r == 0)
-			snprintf(opt, sizeof(opt), "lowerdir=l,upperdir=w/u,workdir=w/o");
-	}
-	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
-		return 0;
-	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
-	if (map && errno == EINVAL) {
-		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o", img);
-		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
-			return 0;
-	}
-	return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
-}
-
-/* Attaches a detached mount on a directory of the image that must exist and must not be a link. */
-static int attach_in_root(int root, int fd, const char *rel, struct stage_step *st)
-{
-	AUTO_FD target = path_open_beneath(root, rel, O_PATH | O_DIRECTORY, 0);
-	if (target < 0)
-		return stage_fail(st, target, "open /%s of the image (it must be a directory)", rel);
-	int r = mntfd_attach(fd, target);
-	return r < 0 ? stage_fail(st, r, "attach /%s", rel) : 0;
-}
-
-static int system_mounts(const struct stage_spawn *s, int root, int rootless, struct stage_step *st)
-{
-	int r;
+	int r = 0;
 	char text[32];
-	AUTO_FD pfs = mntfd_fsopen("proc");
-	AUTO_FD proc = pfs < 0 ? pfs
-			       : mntfd_fsmount(pfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
-							    MNTFD_ATTR_NOEXEC);
-	if (proc < 0)
-		return stage_fail(st, proc, "mount proc");
-	if ((r = attach_in_root(root, proc, "proc", st)) < 0)
-		return r;
-
 	AUTO_FD dev = mntfd_clone(AT_FDCWD, "/w/d", 0);
 	struct mntfd_attr da = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NOEXEC };
-	if (dev < 0 || (r = mntfd_setattr(dev, 0, &da)) < 0)
-		return stage_fail(st, dev < 0 ? dev : r, "prepare /dev");
-	if ((r = attach_in_root(root, dev, "dev", st)) < 0)
-		return r;
+	if (dev < 0 || (r = mntfd_setattr(dev, 0, &da)) < 0 || (r = attach_at(dev, "/d")) < 0)
+		return stage_fail(st, dev < 0 ? dev : r, "mount /dev");
 	for (unsigned i = 0; rootless && i < N_NODES; i++) {
 		char from[32], to[32];
 		snprintf(from, sizeof(from), "/hostdev/%s", nodes[i].name);
-		snprintf(to, sizeof(to), "/r/dev/%s", nodes[i].name);
+		snprintf(to, sizeof(to), "/d/%s", nodes[i].name);
 		if (mount(from, to, NULL, MS_BIND, NULL) < 0)
 			return stage_fail(st, -errno, "bind device node %s", nodes[i].name);
 	}
@@ -355,44 +284,40 @@ static int system_mounts(const struct stage_spawn *s, int root, int rootless, st
 	mntfd_fsconfig_str(tfs, "ptmxmode", "0666");
 	mntfd_fsconfig_str(tfs, "mode", "0620");
 	/* gid 5 is tty in Debian's base-passwd; only with a range of ids does it exist inside. */
-	snprintf(text, sizeof(text), "%u", s->host_gid + (s->flags & STAGE_F_RANGE ? 5u : 0u));
+	snprintf(text, sizeof(text), "%u", c->host_gid + (c->flags & STAGE_F_RANGE ? 5u : 0u));
 	mntfd_fsconfig_str(tfs, "gid", text);
 	mntfd_fsconfig_str(tfs, "max", "256");
 	AUTO_FD pts = mntfd_fsmount(tfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NOEXEC);
-	if (pts < 0)
-		return stage_fail(st, pts, "mount devpts");
-	if ((r = attach_in_root(root, pts, "dev/pts", st)) < 0)
-		return r;
+	if (pts < 0 || (r = attach_at(pts, "/d/pts")) < 0)
+		return stage_fail(st, pts < 0 ? pts : r, "mount /dev/pts");
 	AUTO_FD shm = mntfd_clone(AT_FDCWD, "/w/s", 0);
 	struct mntfd_attr sa = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV };
-	if (shm < 0 || (r = mntfd_setattr(shm, 0, &sa)) < 0)
-		return stage_fail(st, shm < 0 ? shm : r, "prepare /dev/shm");
-	if ((r = attach_in_root(root, shm, "dev/shm", st)) < 0)
-		return r;
+	if (shm < 0 || (r = mntfd_setattr(shm, 0, &sa)) < 0 || (r = attach_at(shm, "/d/shm")) < 0)
+		return stage_fail(st, shm < 0 ? shm : r, "mount /dev/shm");
 	/* Last, because the mount points above are on it. */
 	struct mntfd_attr ra = { .set = MNTFD_ATTR_RDONLY };
-	AUTO_FD devdir = open("/r/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (devdir < 0 || (r = mntfd_setattr(devdir, 0, &ra)) < 0)
-		return stage_fail(st, devdir < 0 ? -errno : r, "make /dev read-only");
+	AUTO_FD top = open("/d", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0 || (r = mntfd_setattr(top, 0, &ra)) < 0)
+		return stage_fail(st, top < 0 ? -errno : r, "make /dev read-only");
 	return 0;
 }
 
-/* /r/proc is our own proc mount: these names are the kernel's. */
+/* /p is our own proc mount: these names are the kernel's. */
 static int mask_proc(struct stage_step *st)
 {
 	char path[64];
 	for (unsigned i = 0; i < sizeof(masked_files) / sizeof(masked_files[0]); i++) {
-		snprintf(path, sizeof(path), "/r/proc/%s", masked_files[i]);
-		if (mount("/r/dev/null", path, NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+		snprintf(path, sizeof(path), "/p/%s", masked_files[i]);
+		if (mount("/d/null", path, NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
 			return stage_fail(st, -errno, "mask /proc/%s", masked_files[i]);
 	}
 	for (unsigned i = 0; i < sizeof(masked_dirs) / sizeof(masked_dirs[0]); i++) {
-		snprintf(path, sizeof(path), "/r/proc/%s", masked_dirs[i]);
+		snprintf(path, sizeof(path), "/p/%s", masked_dirs[i]);
 		if (mount("/w/e", path, NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
 			return stage_fail(st, -errno, "mask /proc/%s", masked_dirs[i]);
 	}
 	for (unsigned i = 0; i < sizeof(readonly_dirs) / sizeof(readonly_dirs[0]); i++) {
-		snprintf(path, sizeof(path), "/r/proc/%s", readonly_dirs[i]);
+		snprintf(path, sizeof(path), "/p/%s", readonly_dirs[i]);
 		AUTO_FD fd = mntfd_clone(AT_FDCWD, path, 0);
 		if (fd == -ENOENT)
 			continue;
@@ -404,47 +329,127 @@ static int mask_proc(struct stage_step *st)
 	return 0;
 }
 
-/* The host image's /usr: an overlay of its own per sandbox, so that locks and leases on its files
- * are not shared with the host or with other sandboxes, and its source is not shown. */
-static int host_usr(int root, struct stage_step *st)
+int rootfs_prepare(const struct stage_clone *c, int rootless, struct stage_step *st)
 {
-	if (mount("overlay", "/l", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
-		  "lowerdir=usr:w/e") < 0)
-		return stage_fail(st, -errno, "mount the host's /usr");
-	AUTO_FD usr = mntfd_clone(AT_FDCWD, "/l", 0);
-	if (usr < 0)
-		return stage_fail(st, usr, "clone /usr");
-	int r = attach_in_root(root, usr, "usr", st);
-	if (r < 0)
+	int r;
+	if ((r = writable_layer(c, rootless, st)) < 0 || (r = mount_dev(c, rootless, st)) < 0)
 		return r;
-	/* In place on the first: "/l" shows the newest mount on it. */
-	if (mount("overlay", "/l", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
-		  "lowerdir=alt:w/e") < 0)
-		return stage_fail(st, -errno, "mount /etc/alternatives");
-	AUTO_FD alt = mntfd_clone(AT_FDCWD, "/l", 0);
-	if (alt < 0)
-		return stage_fail(st, alt, "clone /etc/alternatives");
-	return attach_in_root(root, alt, "etc/alternatives", st);
+	AUTO_FD pfs = mntfd_fsopen("proc");
+	AUTO_FD proc = pfs < 0 ? pfs
+			       : mntfd_fsmount(pfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
+							    MNTFD_ATTR_NOEXEC);
+	if (proc < 0 || (r = attach_at(proc, "/p")) < 0)
+		return stage_fail(st, proc < 0 ? proc : r, "mount proc");
+	return mask_proc(st);
 }
 
-static int attach_volumes(const struct stage_spawn *s, const struct stage_fds *f, int root,
-			  struct stage_step *st)
+/* ---- child, second step ---- */
+
+static int size_layer(const struct stage_enter *e, struct stage_step *st)
+{
+	char opt[96];
+	snprintf(opt, sizeof(opt), "size=%" PRIu64 ",nr_inodes=%" PRIu64, e->spec.disk_bytes,
+		 e->spec.inodes + OWN_INODES);
+	if (mount(NULL, "/w", NULL, MS_REMOUNT | MS_NOSUID, opt) < 0)
+		return stage_fail(st, -errno, "limit the writable layer (%s)", opt);
+	return 0;
+}
+
+/* Puts an id-mapped copy of the lower layer on /l. 1 = done, 0 = it cannot be mapped. */
+static int map_lower(const char *lower, int userns, struct stage_step *st)
+{
+	AUTO_FD tree = mntfd_clone(AT_FDCWD, lower, 0);
+	if (tree < 0)
+		return stage_fail(st, tree, "clone the image");
+	struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_IDMAP, .userns_fd = (uint64_t)userns };
+	int r = mntfd_setattr(tree, 0, &a);
+	/* EINVAL: this file system cannot be mapped (tmpfs, that is the skeleton of the host image, before
+	 * Linux 6.3). Its files then belong to nobody, and root inside may not change them: less
+	 * comfortable, not less safe. */
+	if (r == -EINVAL || r == -EOPNOTSUPP)
+		return 0;
+	if (r < 0 || (r = attach_at(tree, "/l")) < 0)
+		return stage_fail(st, r, "map the owners of the image");
+	return 1;
+}
+
+static int root_overlay(const struct stage_clone *c, const struct stage_fds *f, int rootless,
+			struct stage_step *st)
+{
+	char opt[96];
+	const char *lower = "skel";
+	int mapped = 0, r;
+	if (f->image >= 0) {
+		struct mntfd_attr ro = { .set = RO_ATTRS };
+		lower = "i";
+		if ((r = mntfd_setattr(f->image, 0, &ro)) < 0 || (r = attach_at(f->image, "/i")) < 0)
+			return stage_fail(st, r, "attach the image");
+	}
+	if (c->flags & STAGE_F_IDMAP && (mapped = map_lower(lower, f->userns, st)) < 0)
+		return mapped;
+	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", mapped ? "l" : lower,
+		 rootless ? ",userxattr" : "");
+	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
+		return 0;
+	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
+	if (mapped && errno == EINVAL) {
+		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o", lower);
+		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
+			return 0;
+	}
+	return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
+}
+
+/* Attaches a mount (detached, or to be moved) on a directory of the image that must exist and must not
+ * be a link. */
+static int attach_in_root(int root, int fd, const char *rel, struct stage_step *st)
+{
+	AUTO_FD target = path_open_beneath(root, rel, O_PATH | O_DIRECTORY, 0);
+	if (target < 0)
+		return stage_fail(st, target, "open /%s of the image (it must be a directory)", rel);
+	int r = mntfd_attach(fd, target);
+	return r < 0 ? stage_fail(st, r, "attach /%s", rel) : 0;
+}
+
+/* Moves a prepared mount, with all that is mounted on it. */
+static int move_in_root(int root, const char *from, const char *rel, struct stage_step *st)
+{
+	AUTO_FD fd = open(from, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return stage_fail(st, -errno, "open %s", from);
+	return attach_in_root(root, fd, rel, st);
+}
+
+/* One directory of the host, as an overlay of its own per sandbox: locks and leases on its files are
+ * not shared with the host or with other sandboxes, and its source is not shown. */
+static int host_dir(int root, const char *lower, const char *rel, struct stage_step *st)
+{
+	char opt[32];
+	snprintf(opt, sizeof(opt), "lowerdir=%s:w/e", lower);
+	/* A place of its own under each name: "/i" is free, the host image has no stored one. */
+	if (mount("overlay", "/i", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, opt) < 0)
+		return stage_fail(st, -errno, "mount the host's %s", rel);
+	return move_in_root(root, "/i", rel, st);
+}
+
+static int attach_volumes(const struct stage_clone *c, const struct stage_enter *e,
+			  const struct stage_fds *f, int root, struct stage_step *st)
 {
 	for (unsigned i = 0; i < f->n_volumes; i++) {
-		const struct jail_volume *v = &s->spec.volumes[i];
+		const struct jail_volume *v = &e->spec.volumes[i];
 		struct stat sb;
 		int r;
 		if (fstat(f->volume[i], &sb) < 0)
 			return stage_fail(st, -errno, "look at the volume for %s", v->path);
 		AUTO_FD target = -1;
 		if (S_ISDIR(sb.st_mode)) {
-			target = path_mkdirs_beneath(root, v->path, s->host_uid, s->host_gid);
+			target = path_mkdirs_beneath(root, v->path, c->host_uid, c->host_gid);
 		} else if (S_ISREG(sb.st_mode)) {
 			char dir[JAIL_PATH_MAX];
 			snprintf(dir, sizeof(dir), "%s", v->path);
 			char *slash = strrchr(dir, '/');
 			*slash = '\0';
-			AUTO_FD parent = path_mkdirs_beneath(root, dir, s->host_uid, s->host_gid);
+			AUTO_FD parent = path_mkdirs_beneath(root, dir, c->host_uid, c->host_gid);
 			if (parent >= 0) {
 				int fd = path_open_beneath(parent, slash + 1,
 							   O_WRONLY | O_CREAT | O_NONBLOCK, 0644);
@@ -464,17 +469,18 @@ static int attach_volumes(const struct stage_spawn *s, const struct stage_fds *f
 	return 0;
 }
 
-static int give_home(const struct stage_spawn *s, int root, struct stage_step *st)
+static int give_home(const struct stage_clone *c, const struct stage_enter *e, int root,
+		     struct stage_step *st)
 {
-	const struct jail_spec *p = &s->spec;
+	const struct jail_spec *p = &e->spec;
 	if (!p->home[0])
 		return 0;
-	uid_t uid = s->host_uid + (s->flags & STAGE_F_RANGE ? p->uid : 0);
-	gid_t gid = s->host_gid + (s->flags & STAGE_F_RANGE ? p->gid : 0);
+	uid_t uid = c->host_uid + (c->flags & STAGE_F_RANGE ? p->uid : 0);
+	gid_t gid = c->host_gid + (c->flags & STAGE_F_RANGE ? p->gid : 0);
 	struct stat sb;
 	AUTO_FD fd = path_open_beneath(root, p->home, O_RDONLY | O_DIRECTORY, 0);
 	if (fd == -ENOENT)
-		fd = path_mkdirs_beneath(root, p->home, s->host_uid, s->host_gid);
+		fd = path_mkdirs_beneath(root, p->home, c->host_uid, c->host_gid);
 	if (fd < 0)
 		return stage_fail(st, fd, "make the home directory %s", p->home);
 	/* Only the directory itself, and only where the image's owners could not be mapped. */
@@ -485,19 +491,21 @@ static int give_home(const struct stage_spawn *s, int root, struct stage_step *s
 	return 0;
 }
 
-int rootfs_enter(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
-		 struct stage_step *st)
+int rootfs_enter(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
+		 int rootless, struct stage_step *st)
 {
 	int r;
-	if ((r = writable_layer(s, rootless, st)) < 0 || (r = root_overlay(s, f, rootless, st)) < 0)
+	if ((r = size_layer(e, st)) < 0 || (r = root_overlay(c, f, rootless, st)) < 0)
 		return r;
 	AUTO_FD root = open("/r", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return stage_fail(st, -errno, "open the root");
-	if (s->spec.image == 0 && (r = host_usr(root, st)) < 0)
+	if (e->spec.image == 0 && ((r = host_dir(root, "usr", "usr", st)) < 0 ||
+				   (r = host_dir(root, "alt", "etc/alternatives", st)) < 0))
 		return r;
-	if ((r = system_mounts(s, root, rootless, st)) < 0 || (r = mask_proc(st)) < 0 ||
-	    (r = give_home(s, root, st)) < 0 || (r = attach_volumes(s, f, root, st)) < 0)
+	if ((r = move_in_root(root, "/p", "proc", st)) < 0 ||
+	    (r = move_in_root(root, "/d", "dev", st)) < 0 ||
+	    (r = give_home(c, e, root, st)) < 0 || (r = attach_volumes(c, e, f, root, st)) < 0)
 		return r;
 	/*
 	 * The root is moved over the template's root and becomes ours, as switch_root does with an

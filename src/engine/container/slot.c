@@ -30,6 +30,10 @@
 #include "base/fd.h"
 #include "brig/limits.h"
 
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
 /* Rootless: subordinate ids are few (65536 by default), so a slot is small: ids 0 to 1022 and 65534
  * inside. Debian gives users ids from 1000, packages below. */
 #define SMALL_SLOT 1024u
@@ -267,7 +271,7 @@ static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
 	while (fd_recv(sock, &m, sizeof(m), NULL, NULL, 0) == sizeof(m)) {
-		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1 };
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 		const char *step = "";
 		m.err = fill_slot(h, &s, &step);
 		m.host_uid = s.host_uid;
@@ -319,7 +323,7 @@ void slot_prefetch(struct slot_host *h, unsigned most)
 	    h->n_ready + h->n_asked >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
 		return;
 	if (fd_send(h->maker, &m, sizeof(m), NULL, 0) < 0) {
-		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1 };
+		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 		slot_done(h, &s);
 		fd_close(&h->maker); /* dead: slots are made inline from now on */
 		h->n_asked = 0;
@@ -349,6 +353,8 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 			      .userns = -1,
 			      .netns = -1,
 			      .timens = -1,
+			      .ctl = -1,
+			      .pidfd = -1,
 			      .groups = m.groups };
 	unsigned k = 0;
 	if (m.err == 0 && n == 2 + m.has_timens + m.groups.join.n) {
@@ -368,12 +374,22 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 	return fail_slot(err, m.err, m.step);
 }
 
+static void take_spare(struct slot_host *h, struct slot *s)
+{
+	if (s->groups.name[0])
+		return;
+	s->groups = h->spare;
+	memset(&h->spare, 0, sizeof(h->spare));
+}
+
 void slot_collect(struct slot_host *h)
 {
 	struct slot s;
-	if (h->maker >= 0 && h->n_ready < SLOTS_READY_MAX &&
-	    receive_slot(h, MSG_DONTWAIT, &s, NULL) == 0)
-		h->ready[h->n_ready++] = s;
+	if (h->maker < 0 || h->n_ready >= SLOTS_READY_MAX ||
+	    receive_slot(h, MSG_DONTWAIT, &s, NULL) < 0)
+		return;
+	take_spare(h, &s);
+	h->ready[h->n_ready++] = s;
 }
 
 void slot_wait(struct slot_host *h)
@@ -386,7 +402,9 @@ void slot_wait(struct slot_host *h)
 static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 {
 	if (h->n_ready) {
-		*ret = h->ready[--h->n_ready];
+		/* The oldest: a child born ahead has had the most time. */
+		*ret = h->ready[0];
+		memmove(h->ready, h->ready + 1, --h->n_ready * sizeof(h->ready[0]));
 		return 0;
 	}
 	if (h->maker >= 0) {
@@ -394,7 +412,7 @@ static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 		if (h->n_asked)
 			return receive_slot(h, 0, ret, err);
 	}
-	struct slot s = { .userns = -1, .netns = -1, .timens = -1 };
+	struct slot s = { .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 	const char *step = "";
 	if (take_lease(h, &s.lease) < 0) {
 		brig_fail(err, BRIG_E_EXHAUSTED, 0, "all %u ranges of host ids are in use", h->n - 1);
@@ -413,22 +431,35 @@ int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 {
 	if (take(h, ret, err) < 0)
 		return -1;
-	if (!ret->groups.name[0]) {
-		ret->groups = h->spare;
-		memset(&h->spare, 0, sizeof(h->spare));
-	}
+	take_spare(h, ret);
 	return 0;
+}
+
+/* Groups made ahead; a child born ahead may take a moment to leave them. */
+static void remove_groups(struct slot_host *h, const char *name)
+{
+	for (int tries = 0; cgroup_remove(h->groups_in, name) == -EBUSY && tries < 500; tries++) {
+		cgroup_kill(h->groups_in, name);
+		usleep(1000);
+	}
 }
 
 void slot_done(struct slot_host *h, struct slot *s)
 {
+	/* It ends when its socket does; and it is our child. */
+	fd_close(&s->ctl);
+	if (s->pidfd >= 0) {
+		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+		waitid(P_PIDFD, (id_t)s->pidfd, &(siginfo_t){ 0 }, WEXITED);
+	}
+	fd_close(&s->pidfd);
 	fd_close(&s->userns);
 	fd_close(&s->netns);
 	fd_close(&s->timens);
 	if (s->lease) {
 		cgroup_join_close(&s->groups.join);
 		if (s->groups.name[0])
-			cgroup_remove(h->groups_in, s->groups.name);
+			remove_groups(h, s->groups.name);
 		h->taken[s->lease / 8] &= (uint8_t) ~(1u << (s->lease % 8));
 		lease_lock(h, s->lease, F_UNLCK);
 	}

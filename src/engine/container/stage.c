@@ -32,40 +32,60 @@ struct stage {
 	int rootless;
 };
 
-/* One received SPAWN with its descriptors; closed by spawn_done in the parent. */
-struct spawn {
-	struct stage_spawn s;
+/* One received CLONE with its descriptors, and in the child the ENTER that follows. */
+struct birth {
+	struct stage_clone c;
+	struct stage_enter e;
 	struct stage_fds f;
 	int all[FD_MSG_MAX];
 	unsigned n_all;
 };
 
-static void spawn_done(struct spawn *sp)
+static void birth_done(struct birth *b)
 {
-	for (unsigned i = 0; i < sp->n_all; i++)
-		fd_close(&sp->all[i]);
-	sp->n_all = 0;
+	for (unsigned i = 0; i < b->n_all; i++)
+		fd_close(&b->all[i]);
+	b->n_all = 0;
 }
 
-/* Sorts the descriptors of a message into their places; -EPROTO if the count does not fit. */
-static int spawn_take(struct spawn *sp)
+/* Sorts the descriptors of a CLONE into their places; -EPROTO if the count does not fit. */
+static int clone_take(struct birth *b)
 {
-	struct stage_fds *f = &sp->f;
-	const struct stage_spawn *s = &sp->s;
-	unsigned has_time = (s->flags & STAGE_F_TIME) != 0;
-	if (s->n_join > sizeof(f->join) / sizeof(f->join[0]) ||
-	    s->spec.nvolumes > JAIL_VOLUMES_MAX ||
-	    sp->n_all != 3 + has_time + s->n_join + s->spec.nvolumes)
+	struct stage_fds *f = &b->f;
+	unsigned has_time = (b->c.flags & STAGE_F_TIME) != 0;
+	if (b->c.n_join > sizeof(f->join) / sizeof(f->join[0]) ||
+	    b->n_all != 3 + has_time + b->c.n_join)
 		return -EPROTO;
-	const int *fd = sp->all;
-	f->chan = *fd++;
+	const int *fd = b->all;
+	*f = (struct stage_fds){ .chan = -1, .image = -1, .timens = -1 };
+	f->own = *fd++;
 	f->userns = *fd++;
 	f->netns = *fd++;
-	f->timens = has_time ? *fd++ : -1;
-	f->n_join = s->n_join;
-	memcpy(f->join, fd, s->n_join * sizeof(int));
-	f->n_volumes = s->spec.nvolumes;
-	memcpy(f->volume, fd + s->n_join, f->n_volumes * sizeof(int));
+	if (has_time)
+		f->timens = *fd++;
+	f->n_join = b->c.n_join;
+	memcpy(f->join, fd, b->c.n_join * sizeof(int));
+	return 0;
+}
+
+/* Waits for ENTER. -ECANCELED: jaild has no use for this child any more. */
+static int enter_take(struct birth *b, struct stage_step *st)
+{
+	struct stage_fds *f = &b->f;
+	int fd[FD_MSG_MAX];
+	unsigned n = FD_MSG_MAX;
+	ssize_t got = fd_recv(f->own, &b->e, sizeof(b->e), fd, &n, 0);
+	if (got <= 0)
+		return -ECANCELED;
+	unsigned has_image = b->e.spec.image != 0;
+	if (got != sizeof(b->e) || b->e.h.verb != STAGE_ENTER ||
+	    b->e.spec.nvolumes > JAIL_VOLUMES_MAX || n != 1 + has_image + b->e.spec.nvolumes)
+		return stage_fail(st, -EPROTO, "read the specification");
+	f->chan = fd[0];
+	if (has_image)
+		f->image = fd[1];
+	f->n_volumes = b->e.spec.nvolumes;
+	memcpy(f->volume, fd + 1 + has_image, f->n_volumes * sizeof(int));
 	return 0;
 }
 
@@ -94,31 +114,39 @@ static int place_fds(struct stage_fds *f, int null, int *jaild, struct stage_ste
 	return r < 0 ? stage_fail(st, r, "close all other descriptors") : 0;
 }
 
-/* The child: from root of the outer namespace to the agent. Never returns. */
-static void __attribute__((noreturn)) child_main(const struct stage *g, struct spawn *sp)
+/* From root of the outer namespace to the confined agent. */
+static int child_birth(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
 {
-	struct stage_step st = { "" };
-	const struct stage_spawn *s = &sp->s;
-	int r = confine_join(s, &sp->f, &st);
+	/* jaild is the parent (CLONE_PARENT). It is set again in confine_user, which clears it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	int r = confine_join(&b->c, &b->f, st);
 	(void)FAILPOINT("stage.joined");
-	if (r == 0)
-		r = rootfs_enter(s, &sp->f, g->rootless, &st);
+	if (r < 0 || (r = rootfs_prepare(&b->c, g->rootless, st)) < 0 ||
+	    (r = enter_take(b, st)) < 0 ||
+	    (r = rootfs_enter(&b->c, &b->e, &b->f, g->rootless, st)) < 0)
+		return r;
 	(void)FAILPOINT("stage.rooted");
 	/* The standard descriptors of every later process are this sandbox's own /dev/null. */
-	int null = r == 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
-	if (r == 0 && null < 0)
-		r = stage_fail(&st, -errno, "open /dev/null inside");
-	int jaild = g->jaild;
-	if (r == 0)
-		r = place_fds(&sp->f, null, &jaild, &st);
-	if (r == 0)
-		r = confine_user(s, &sp->f, &st);
-	if (r == 0) {
-		fd_close(&sp->f.userns);
-		r = confine_syscalls(s, &st);
-	}
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return stage_fail(st, -errno, "open /dev/null inside");
+	if ((r = place_fds(&b->f, null, jaild, st)) < 0 ||
+	    (r = confine_user(&b->c, &b->e, &b->f, st)) < 0)
+		return r;
+	fd_close(&b->f.userns);
+	r = confine_syscalls(&b->e, st);
 	(void)FAILPOINT("stage.confined");
-	struct stage_ready ready = { .h = { STAGE_READY, s->h.seq },
+	return r;
+}
+
+static void __attribute__((noreturn)) child_main(const struct stage *g, struct birth *b)
+{
+	struct stage_step st = { "" };
+	int jaild = g->jaild;
+	int r = child_birth(g, b, &jaild, &st);
+	if (r == -ECANCELED)
+		_exit(0);
+	struct stage_ready ready = { .h = { STAGE_READY, b->c.h.seq },
 				     .err = r,
 				     .code = r == -ENOSPC || r == -ENOMEM ? BRIG_E_EXHAUSTED
 									  : BRIG_E_UNSUPPORTED };
@@ -135,26 +163,25 @@ static void answer_cloned(const struct stage *g, uint32_t seq, int pid, int pidf
 	fd_send(g->jaild, &c, sizeof(c), &pidfd, err ? 0 : 1);
 }
 
-static void op_spawn(const struct stage *g, struct spawn *sp)
+static void op_clone(const struct stage *g, struct birth *b)
 {
-	const struct stage_spawn *s = &sp->s;
 	AUTO_FD pidfd = -1;
 	struct clone_args a = {
 		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
 			 CLONE_PARENT,
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 	};
-	if (s->cgroup_version == 2 && s->n_join) {
+	if (b->c.cgroup_version == 2 && b->c.n_join) {
 		a.flags |= CLONE_INTO_CGROUP;
-		a.cgroup = (uint64_t)sp->f.join[0];
+		a.cgroup = (uint64_t)b->f.join[0];
 	}
 	(void)FAILPOINT("stage.clone");
 	/* clone3 without a stack is fork: musl's and glibc's own state is as after fork(), except for
 	 * the cached thread id, which nothing here uses. */
 	long pid = syscall(SYS_clone3, &a, sizeof(a));
 	if (pid == 0)
-		child_main(g, sp);
-	answer_cloned(g, s->h.seq, (int)pid, pidfd, pid < 0 ? errno : 0);
+		child_main(g, b);
+	answer_cloned(g, b->c.h.seq, (int)pid, pidfd, pid < 0 ? errno : 0);
 }
 
 /* Leaves the keyring of whoever started brig: keyctl is denied inside, but a key need not even be
@@ -168,8 +195,8 @@ int stage_main(int jaild, int rootless)
 {
 	struct stage g = { .jaild = jaild, .rootless = rootless };
 	struct stage_step st = { "" };
-	struct spawn *sp = malloc(sizeof(*sp));
-	if (!sp)
+	struct birth *b = malloc(sizeof(*b));
+	if (!b)
 		return 1;
 	/* Dies with jaild even if the socket is still held by somebody. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -189,24 +216,14 @@ int stage_main(int jaild, int rootless)
 		return 1;
 	}
 	for (;;) {
-		union {
-			struct stage_hdr h;
-			struct stage_image image;
-			struct stage_spawn spawn;
-		} m;
-		sp->n_all = FD_MSG_MAX;
-		ssize_t n = fd_recv(jaild, &m, sizeof(m), sp->all, &sp->n_all, 0);
+		b->n_all = FD_MSG_MAX;
+		ssize_t n = fd_recv(jaild, &b->c, sizeof(b->c), b->all, &b->n_all, 0);
 		if (n <= 0)
 			return n < 0; /* jaild is gone */
-		if (m.h.verb == STAGE_IMAGE && n == sizeof(m.image)) {
-			rootfs_image(m.image.id, sp->n_all ? sp->all[0] : -1);
-		} else if (m.h.verb == STAGE_SPAWN && n == sizeof(m.spawn)) {
-			sp->s = m.spawn;
-			if (spawn_take(sp) < 0)
-				answer_cloned(&g, m.h.seq, 0, -1, EPROTO);
-			else
-				op_spawn(&g, sp);
-		}
-		spawn_done(sp);
+		if (n != sizeof(b->c) || b->c.h.verb != STAGE_CLONE || clone_take(b) < 0)
+			answer_cloned(&g, n >= (ssize_t)sizeof(b->c.h) ? b->c.h.seq : 0, 0, -1, EPROTO);
+		else
+			op_clone(&g, b);
+		birth_done(b);
 	}
 }

@@ -5,18 +5,24 @@
  * Theory of operation
  * -------------------
  * jaild execs brig-agent once as the "stage" (argument --stage). The stage builds a mount namespace
- * that holds nothing of the host but the host's /usr (read-only) and the known images, drops what it
- * does not need, and waits. For each sandbox it clones one child into fresh namespaces; the child
- * builds its root, sheds every privilege and becomes the agent without another exec. So a sandbox
- * costs no copy of the host's mount table, no exec and no dynamic linking, and its memory starts as a
- * copy of a process that has never seen another tenant.
+ * that holds nothing of the host but the host's /usr (read-only), drops what it does not need, and
+ * waits. For each sandbox it clones one child into fresh namespaces; the child builds its root, sheds
+ * every privilege and becomes the agent without another exec. So a sandbox costs no copy of the host's
+ * mount table, no exec and no dynamic linking, and its memory starts as a copy of a process that has
+ * never seen another tenant.
+ *
+ * The child works in two steps. What depends only on the slot (slot.h) it does at once: join the
+ * groups and namespaces, mount the writable layer, /proc with its masks, /dev. Then it waits on a
+ * socket of its own for what the request says: image, limits, volumes, channel. Where groups can be
+ * made ahead of requests (cgroup v1), children are born ahead of them too; on v2 both messages are sent
+ * together. A waiting child holds no tenant state and serves one sandbox.
  *
  * The child is cloned with CLONE_PARENT: jaild is its parent, reaps it, and learns its status.
  *
- *     jaild --STAGE_IMAGE(mount fd)--------------> stage
- *     jaild --STAGE_SPAWN(spec, fds)-------------> stage --clone3--> child
+ *     jaild --STAGE_CLONE(slot, fds)-------------> stage --clone3--> child
  *     jaild <-STAGE_CLONED(seq, pid, pidfd)------- stage
- *     jaild <-STAGE_READY(seq, error or none)---------------------- child, its last message
+ *     jaild --STAGE_ENTER(spec, fds)-------------------------------> child, on its own socket
+ *     jaild <-STAGE_READY(seq, error or none)----------------------- child, its last message
  *
  * The stage trusts jaild; jaild trusts the stage and the child until STAGE_READY (no tenant byte has
  * been interpreted before that except the names of directories in the image).
@@ -26,32 +32,32 @@
 
 #include "brig/jail_proto.h"
 
-enum stage_verb { STAGE_IMAGE = 1, STAGE_SPAWN = 2, STAGE_CLONED = 3, STAGE_READY = 4 };
+enum stage_verb { STAGE_CLONE = 1, STAGE_ENTER = 2, STAGE_CLONED = 3, STAGE_READY = 4 };
 
 struct stage_hdr {
 	uint32_t verb;
-	uint32_t seq;
+	uint32_t seq; /* jaild's number of the child */
 };
 
-/* + detached mount of the image's root, already read-only, nosuid, nodev; none = drop. */
-struct stage_image {
-	struct stage_hdr h;
-	uint32_t id;
-	uint32_t reserved;
-};
-
-/* Descriptors of SPAWN, in this order: channel, user namespace, network namespace, time namespace (with
- * STAGE_F_TIME), n_join cgroup descriptors, nvolumes detached mounts. */
+/* + descriptors: the child's own socket, user namespace, network namespace, time namespace (with
+ * STAGE_F_TIME), n_join cgroup descriptors. */
 #define STAGE_F_RANGE 1u /* the user namespace maps a range of ids, not one */
-#define STAGE_F_IDMAP 2u /* lower layers and volumes can be id-mapped */
+#define STAGE_F_IDMAP 2u /* lower layers may be id-mapped */
 #define STAGE_F_TIME 4u  /* a time namespace comes along */
-struct stage_spawn {
+struct stage_clone {
 	struct stage_hdr h;
 	uint32_t flags;
 	uint32_t cgroup_version; /* 2: the one join descriptor is for CLONE_INTO_CGROUP */
 	uint32_t n_join;
 	uint32_t host_uid, host_gid; /* of uid and gid 0 inside, as the stage sees them */
-	uint32_t deny_suid;          /* a writable volume is attached */
+};
+
+/* + descriptors: the agent's channel, a detached mount of the image (unless the image is 0), nvolumes
+ * detached mounts. */
+struct stage_enter {
+	struct stage_hdr h;
+	uint32_t deny_suid; /* a writable volume is attached */
+	uint32_t reserved;
 	struct jail_spec spec;
 };
 
@@ -76,7 +82,8 @@ int stage_main(int jaild, int rootless);
 /* What the child does between clone and agent (rootfs.c, confine.c). Each returns 0 or -errno and
  * names the failing step in `step`. */
 struct stage_fds {
-	int chan, userns, netns, timens;
+	int own, userns, netns, timens; /* own: its socket, until it has entered */
+	int chan, image;                /* -1 = none */
 	unsigned n_join, n_volumes;
 	int join[8];
 	int volume[JAIL_VOLUMES_MAX];
@@ -88,10 +95,11 @@ int stage_fail(struct stage_step *st, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Template: called once in the stage. rootless: mknod is impossible, nodes are bound instead. */
 int rootfs_template(int rootless, struct stage_step *st);
-int rootfs_image(uint32_t id, int mount_fd);
-/* Child: builds the root and makes it "/". */
-int rootfs_enter(const struct stage_spawn *s, const struct stage_fds *f, int rootless,
-		 struct stage_step *st);
+/* Child, first step: everything that the slot decides. */
+int rootfs_prepare(const struct stage_clone *c, int rootless, struct stage_step *st);
+/* Child, second step: the rest of the root, and makes it "/". */
+int rootfs_enter(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
+		 int rootless, struct stage_step *st);
 
 /*
  * Stages of confinement, in the order in which the child runs them.
@@ -99,8 +107,9 @@ int rootfs_enter(const struct stage_spawn *s, const struct stage_fds *f, int roo
  * confine_user:  Must run after the root is entered. Must not keep any capability over the host.
  * confine_syscalls: Must be the last. After it only what payload.seccomp allows is possible.
  */
-int confine_join(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st);
-int confine_user(const struct stage_spawn *s, const struct stage_fds *f, struct stage_step *st);
-int confine_syscalls(const struct stage_spawn *s, struct stage_step *st);
+int confine_join(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st);
+int confine_user(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
+		 struct stage_step *st);
+int confine_syscalls(const struct stage_enter *e, struct stage_step *st);
 
 #endif

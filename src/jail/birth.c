@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * birth.c: what jaild and the stage say to each other about a child; stage.h has the theory.
+ *
+ * A child belongs to a slot until a request takes the slot, then to the box. Its number towards the
+ * stage finds it in either place.
+ */
+#include "jail/jaild.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mountfd.h"
+#include "engine/container/stage.h"
+
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, struct brig_err *err)
+{
+	int sv[2], fds[FD_MSG_MAX];
+	unsigned n = 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "make a socket pair");
+	AUTO_FD theirs = sv[1];
+	struct stage_clone m = { .h = { STAGE_CLONE, ++j->spawns },
+				 .flags = (j->slots.range ? STAGE_F_RANGE : 0) |
+					  (j->o->rootless ? 0 : STAGE_F_IDMAP) |
+					  (s->timens >= 0 ? STAGE_F_TIME : 0),
+				 .cgroup_version = (uint32_t)j->cg.version,
+				 .n_join = join->n,
+				 .host_uid = s->host_uid,
+				 .host_gid = s->host_gid };
+	fds[n++] = theirs;
+	fds[n++] = s->userns;
+	fds[n++] = s->netns;
+	if (s->timens >= 0)
+		fds[n++] = s->timens;
+	for (unsigned i = 0; i < join->n; i++)
+		fds[n++] = join->fd[i];
+	int e = fd_send(j->stage, &m, sizeof(m), fds, n);
+	if (e < 0) {
+		close(sv[0]);
+		return brig_fail(err, BRIG_E_INTERNAL, -e, "ask the stage");
+	}
+	s->ctl = sv[0];
+	s->spawn = m.h.seq;
+	return 0;
+}
+
+int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
+		int deny_suid, struct brig_err *err)
+{
+	int all[FD_MSG_MAX];
+	unsigned n = 0;
+	struct stage_enter m = { .h = { STAGE_ENTER, s->spawn },
+				 .deny_suid = (uint32_t)deny_suid,
+				 .spec = *p };
+	AUTO_FD image = -1;
+	all[n++] = fds[0];
+	if (p->image != 0) {
+		image = mntfd_clone(j->image_fd[p->image], "", MNTFD_AT_EMPTY_PATH);
+		if (image < 0)
+			return brig_fail(err, BRIG_E_INTERNAL, -image, "clone the image's mount");
+		all[n++] = image;
+	}
+	for (unsigned i = 0; i < p->nvolumes; i++)
+		all[n++] = fds[1 + i];
+	int e = fd_send(s->ctl, &m, sizeof(m), all, n);
+	return e < 0 ? brig_fail(err, BRIG_E_INTERNAL, -e, "hand the request to the sandbox") : 0;
+}
+
+void birth_ahead(struct serve *j)
+{
+	struct brig_err err;
+	/* As in refill(): beside a birth only if the next one would find nothing ready. */
+	if (j->births && j->slots.n_ready && j->slots.ready[0].ctl >= 0)
+		return;
+	for (unsigned i = 0; i < j->slots.n_ready && !j->no_ahead; i++) {
+		struct slot *s = &j->slots.ready[i];
+		/* Without groups of its own (v2) a child would be charged to somebody else. */
+		if (s->ctl < 0 && s->groups.name[0] &&
+		    birth_clone(j, s, &s->groups.join, &err) < 0)
+			j->no_ahead = 1;
+	}
+}
+
+static struct slot *find(struct serve *j, uint32_t spawn, struct box **ret_box)
+{
+	*ret_box = box_by_spawn(j, spawn);
+	if (*ret_box)
+		return &(*ret_box)->slot;
+	for (unsigned i = 0; i < j->slots.n_ready; i++)
+		if (j->slots.ready[i].spawn == spawn && spawn)
+			return &j->slots.ready[i];
+	return NULL;
+}
+
+/* A child born ahead that came to nothing: its slot goes, and requests meet the reason themselves. */
+static void drop_ahead(struct serve *j, struct slot *s, const char *why)
+{
+	fprintf(stderr, "brig-jaild: a sandbox could not be prepared: %s\n", why);
+	j->no_ahead = 1;
+	slot_done(&j->slots, s);
+	size_t at = (size_t)(s - j->slots.ready);
+	j->slots.n_ready--;
+	memmove(s, s + 1, (j->slots.n_ready - at) * sizeof(*s));
+}
+
+static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
+{
+	struct box *b;
+	struct slot *s = find(j, c->h.seq, &b);
+	if (!s || s->pidfd >= 0)
+		return;
+	if (c->err || *pidfd < 0) {
+		struct brig_err e = BRIG_ERR_INIT;
+		brig_fail(&e, BRIG_E_EXHAUSTED, c->err, "clone the sandbox's first process");
+		brig_fix(&e, "run `brig doctor`; raise user.max_*_namespaces or kernel.pid_max");
+		if (!b) {
+			drop_ahead(j, s, e.msg);
+			return;
+		}
+		box_refuse(j, b, &e);
+		b->state = BOX_DYING;
+		box_undo(j, b, 0);
+		return;
+	}
+	s->pid = (int)c->pid;
+	s->pidfd = fd_steal(pidfd);
+	if (b)
+		box_watch(j, b);
+}
+
+static void on_ready(struct serve *j, const struct stage_ready *m)
+{
+	struct box *b;
+	struct slot *s = find(j, m->h.seq, &b);
+	if (s && !b) {
+		drop_ahead(j, s, m->step);
+		return;
+	}
+	if (!b || !b->unborn)
+		return;
+	if (m->err == 0) {
+		b->unborn = 0;
+		j->births--;
+		b->known = 1;
+		b->state = BOX_LIVE;
+		/* Held by the sandbox's own processes from here on. */
+		fd_close(&b->slot.userns);
+		fd_close(&b->slot.netns);
+		fd_close(&b->slot.timens);
+		fd_close(&b->slot.ctl);
+		answer_ok(j, b->birth_seq, b->id);
+		return;
+	}
+	struct brig_err e = BRIG_ERR_INIT;
+	brig_fail(&e, (enum brig_code)m->code, -m->err, "create sandbox '%s': %.180s", b->id, m->step);
+	brig_fix(&e, "run `brig doctor`");
+	box_refuse(j, b, &e);
+	/* It exits by itself and is reaped then. */
+	b->state = BOX_DYING;
+}
+
+void birth_on_stage(struct serve *j)
+{
+	union {
+		struct stage_hdr h;
+		struct stage_cloned cloned;
+		struct stage_ready ready;
+	} m;
+	int fd[1] = { -1 };
+	unsigned n_fd = 1;
+	ssize_t n = fd_recv(j->stage, &m, sizeof(m), fd, &n_fd, MSG_DONTWAIT);
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0) {
+		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
+		j->quit = 1;
+		return;
+	}
+	if (m.h.verb == STAGE_CLONED && n == sizeof(m.cloned))
+		on_cloned(j, &m.cloned, &fd[0]);
+	else if (m.h.verb == STAGE_READY && n == sizeof(m.ready)) {
+		m.ready.step[sizeof(m.ready.step) - 1] = '\0';
+		on_ready(j, &m.ready);
+	}
+	if (n_fd)
+		fd_close(&fd[0]);
+}
