@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api.h: what the parts of brig-api share: the process's one object, the record of a sandbox as API
+ * clients see it, and how errors are told.
+ *
+ * Theory of operation
+ * -------------------
+ * brig-api is the process that speaks HTTP. It has a user id of its own, no capability, a system call
+ * filter, and no descriptor but its listening sockets, its data folder and the door to brigd (link.h).
+ * It is a client of brigd like any other: brigd owns the sandboxes and their limits, brig-api owns keys,
+ * tokens, end times and metadata (store.h, SQLite). HTTP parsing is kept out of brigd so that brigd
+ * stays a small static program, and so that an error in it ends no sandbox.
+ *
+ * Routing of a request (main router, route.c):
+ *   1. E2b-Sandbox-Id + E2b-Sandbox-Port headers (Host localhost, IP literal or sandbox.<domain>), or a
+ *      Host whose first label is <port>-<id>: the data plane of that sandbox.
+ *        49983: envd (envd.c: process, filesystem, files)   49999: code interpreter (interp.c)
+ *        else: port proxy (proxy.c)
+ *   2. /files with signature=: the sandbox whose token matches.
+ *   3. otherwise the control plane: /v1/... is brig's own API, the rest is E2B's.
+ */
+#ifndef BRIG_API_API_H
+#define BRIG_API_API_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "api/http.h"
+#include "api/link.h"
+#include "base/err.h"
+#include "base/ev.h"
+#include "brig/ids.h"
+
+struct store;
+struct interp; /* code interpreter state of one box (interp.c) */
+struct proc;   /* a command known to envd (envd_process.c) */
+struct box_watcher;
+
+#define API_ENVD_PORT 49983u
+#define API_INTERP_PORT 49999u
+#define API_ENVD_VERSION "0.6.13"
+
+enum box_state { BOX_RUNNING, BOX_PAUSING, BOX_PAUSED, BOX_RESUMING, BOX_DEAD };
+
+/* Something that must be told when a box dies: an open stream breaks its connection there. */
+struct box_user {
+	LIST_ENTRY(box_user) link;
+	/* The box is BOX_DEAD already. Must remove itself. */
+	void (*killed)(struct box_user *u);
+};
+
+/* A sandbox that was created through the API. Referenced by pointer while it is in the table; a request
+ * that outlives a callback keeps a reference. */
+struct box {
+	struct api *api;
+	LIST_ENTRY(box) all, id_link;
+	unsigned refs;
+	char id[BRIG_ID_LEN + 8]; /* brigd's id of the sandbox, [a-z0-9]{16} */
+	char tenant[40];
+	enum box_state state;
+	char template_id[192], alias[192];
+	char token[48];		/* envdAccessToken; "" = none */
+	char traffic_token[48]; /* "" = ports are public */
+	char user[64], home[256]; /* default user of commands and its home */
+	json_t *metadata;	/* object of strings */
+	json_t *envs;		/* object of strings: sandbox-wide, for every command */
+	json_t *network;	/* NetworkConfig as given, or NULL */
+	int allow_internet;	/* -1 not said, 0, 1 */
+	int64_t started_ms, end_ms; /* wall clock, ms since 1970; end_ms 0 = never */
+	bool pause_on_timeout, auto_resume;
+	uint32_t cpu_milli;
+	uint64_t memory_bytes, disk_bytes;
+	struct ev_timer end_timer;
+	LIST_HEAD(, box_user) users;
+	LIST_HEAD(, proc) procs; /* envd_process.c */
+	uint32_t nprocs;
+	LIST_HEAD(, box_watcher) watchers; /* envd_fs.c: CreateWatcher */
+	struct interp *interp;	 /* made at first use */
+	int64_t last_used_ms;
+};
+
+struct api {
+	struct ev ev;
+	struct link *link;
+	struct http *http[4];
+	unsigned nhttp;
+	struct store *store;
+	LIST_HEAD(, box) all;
+	unsigned nboxes;
+	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
+	char base_url[300];
+	int data_fd; /* folder of brig-api's own files */
+	bool quit;
+};
+
+/* ---- boxes (box.c) ---- */
+struct box *box_find(struct api *a, const char *id); /* dead ones are not found */
+struct box *box_ref(struct box *b);
+void box_unref(struct box *b);
+void box_use(struct box *b, struct box_user *u); /* adds to users; caller owns u */
+void box_unuse(struct box_user *u);
+/* Marks it dead, breaks what uses it, removes it from brigd and store. */
+void box_kill(struct box *b);
+/* Calls done(ctx, NULL) when the box runs: at once if it does, after a resume if it is paused and resumes on
+ * traffic; else done(ctx, err). Never calls back after box_wake_cancel. */
+struct box_waker;
+typedef void (*box_woken)(void *ctx, const struct brig_err *err);
+struct box_waker *box_wake(struct box *b, bool forced, box_woken done, void *ctx);
+void box_wake_cancel(struct box_waker *w);
+
+/* ---- errors (fault.c) ---- */
+/* HTTP status of a code. */
+unsigned api_status(enum brig_code code);
+/* brig's own routes: {"code","message","cause","remediation","details","retryable","request_id"}. */
+void api_fail(struct http_req *r, const struct brig_err *err);
+/* E2B routes: the same with integer `code` = status. status 0: from the code. */
+void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *err);
+void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* brigd's error object (client_proto.h) as a brig_err. */
+void api_err_from(json_t *error, struct brig_err *ret);
+
+/* ---- data plane entry points: each returns a handler, as http_router. b is live, referenced by the
+ * caller until gone of the handler (the handler unrefs in gone). ---- */
+const struct http_handler *envd_route(struct box *b, struct http_req *r, void **ret_ctx);
+const struct http_handler *interp_route(struct box *b, struct http_req *r, void **ret_ctx);
+const struct http_handler *proxy_route(struct box *b, unsigned port, struct http_req *r, void **ret_ctx);
+/* The box ends: free what the part keeps for it. */
+void envd_box_done(struct box *b);
+void interp_box_done(struct box *b);
+
+#endif
