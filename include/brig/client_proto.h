@@ -18,7 +18,8 @@
  *      started (an error of the start is an END, not an error REP); streams on stream 1; END STATUS.
  *      detach: REP, then the connection closes; the sandbox stays until rm (or with rm: until the
  *      command ends).
- *  {"op":"create","spec":SPEC}         -> {"id","name","tier","image","warnings"}
+ *  {"op":"create","spec":SPEC}         -> {"id","name","tier","image","warnings","digest" (null for
+ *                                          the host image),"user","home","limits"}
  *  {"op":"exec","id"*,"cmd"*,"env":[..],"workdir","user","tty","stdin","rows","cols","timeout_ms",
  *   "max_output_bytes","detach"}        -> as run, in a living sandbox; {"id","exec"}
  *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
@@ -31,6 +32,8 @@
  *      both directions (stream ids of the client's choice, 1 ..); the operation ends when the client
  *      closes. The user string of each FS request must be empty; brigd puts in the request's user.
  *  {"op":"pool"}                        -> {"pools":[{"image","size","ready","hits","misses",..}]}
+ *  {"op":"images","image"}              -> {"images":[config.json, without env, of each named
+ *                                          image]}; with "image" the whole one of that image
  * "id" is an id, an unambiguous prefix of one (>= 4 characters), or a name.
  *
  * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",

@@ -10,6 +10,7 @@
 #include "daemon/images.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,10 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "image/names.h"
+
+/* One answer must fit a frame: a configuration without its variables is below 1.5 KiB. */
+#define IMAGES_LISTED_MAX 128u
 
 static void image_free(struct image *img)
 {
@@ -195,5 +200,63 @@ int images_get(struct images *im, const char *ref, struct image **ret, struct br
 	if (!img && image_learn(im, ref, &img, err) < 0)
 		return -1;
 	*ret = image_ref(img);
+	return 0;
+}
+
+static int list_one(struct images *im, const char *ref, json_t *all, struct brig_err *err)
+{
+	struct image_digest digest;
+	struct image_config config;
+	json_t *o;
+	if (strcmp(ref, IMAGE_HOST) == 0) {
+		o = image_config_json(&im->slot[0]->store.config);
+	} else {
+		if (!im->store_open)
+			im->store_open = store_open(im->data, &im->store, err) == 0;
+		if (!im->store_open || store_resolve(&im->store, ref, &digest, err) < 0 ||
+		    store_read_config(&im->store, &digest, &config, err) < 0)
+			return -1;
+		o = image_config_json(&config);
+		image_config_done(&config);
+		/* `name` in the file is the one it was made under. */
+		if (image_name_ok(ref))
+			json_object_set_new(o, "name", json_string(ref));
+	}
+	if (!o || json_array_append_new(all, o) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "describe image '%s'", ref);
+	return 0;
+}
+
+int images_list(struct images *im, const char *ref, json_t **ret, struct brig_err *err)
+{
+	json_t *all = json_array();
+	struct names d = { .list = NULL };
+	struct brig_err ignored;
+	if (ref) {
+		if (list_one(im, ref, all, err) < 0) {
+			json_decref(all);
+			return -1;
+		}
+		*ret = all;
+		return 0;
+	}
+	(void)list_one(im, IMAGE_HOST, all, &ignored);
+	if (!im->store_open)
+		im->store_open = store_open(im->data, &im->store, &ignored) == 0;
+	AUTO_FD dir = im->store_open ? openat(im->store.names, ".",
+					      O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+				     : -1;
+	if (dir >= 0 && names_read(dir, SIZE_MAX, &d) == 0)
+		/* One that is broken, or removed in this moment, is left out. */
+		for (size_t i = 0; i < d.n && json_array_size(all) < IMAGES_LISTED_MAX; i++)
+			(void)list_one(im, d.list[i], all, &ignored);
+	names_done(&d);
+	size_t at;
+	json_t *o;
+	json_array_foreach(all, at, o)
+	{
+		json_object_del(o, "env");
+	}
+	*ret = all;
 	return 0;
 }

@@ -12,6 +12,7 @@
 #ifndef BRIG_DAEMON_IMAGES_H
 #define BRIG_DAEMON_IMAGES_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -50,6 +51,9 @@ void images_done(struct images *im);
  * reference is returned. */
 int images_get(struct images *im, const char *ref, struct image **ret, struct brig_err *err);
 struct image *image_ref(struct image *img);
+/* The configurations, without env, of the named images (the first 128), the host's among them; or
+ * the whole one of the image that ref names. "name" is what it is called here. New reference. */
+int images_list(struct images *im, const char *ref, json_t **ret, struct brig_err *err);
 void image_unref(struct image *img);
 
 #endif

@@ -128,9 +128,7 @@ static int op_create(struct conn *c, json_t *req, struct brig_err *err)
 		return -1;
 	sb->keep = true;
 	if (sb->state == SB_READY) {
-		conn_ok_last(c, json_pack("{s:s,s:s,s:s,s:s,s:O}", "id", sb->id, "name", sb->name,
-					  "tier", "container", "image", sb->image_name, "warnings",
-					  sb->warnings));
+		conn_ok_last(c, sandbox_created(sb));
 		return 0;
 	}
 	sb->creator = c;
@@ -328,6 +326,19 @@ static int op_pool(struct conn *c, json_t *req, struct brig_err *err)
 	return 0;
 }
 
+static int op_images(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "image", NULL };
+	const char *ref = NULL;
+	json_t *all = NULL;
+	if (fields_known(req, "images", keys, err) < 0 ||
+	    field_str(req, "image", 128, &ref, err) < 0 ||
+	    images_list(&c->d->images, ref, &all, err) < 0)
+		return -1;
+	conn_ok_last(c, json_pack("{s:o}", "images", all));
+	return 0;
+}
+
 static const struct op {
 	const char *name;
 	bool new_work; /* refused while brigd is ending */
@@ -346,6 +357,7 @@ static const struct op {
 	{ "stats", false, false, op_stats },
 	{ "fs", true, false, op_fs },
 	{ "pool", false, false, op_pool },
+	{ "images", false, false, op_images },
 };
 
 static const struct op *op_find(const char *name)

@@ -402,9 +402,7 @@ void sandbox_check_ready(struct sandbox *sb)
 		struct conn *c = sb->creator;
 		sb->creator = NULL;
 		c->role = NULL;
-		conn_ok_last(c, json_pack("{s:s,s:s,s:s,s:s,s:O}", "id", sb->id, "name", sb->name,
-					  "tier", "container", "image", sb->image_name, "warnings",
-					  sb->warnings));
+		conn_ok_last(c, sandbox_created(sb));
 	}
 }
 

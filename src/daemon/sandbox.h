@@ -133,6 +133,8 @@ bool sandbox_has_room(const struct sandbox *sb);
 void sandbox_main_started(struct sandbox *sb);
 void sandbox_main_ended(struct sandbox *sb, json_t *status);
 
+/* What create answers. New reference. */
+json_t *sandbox_created(const struct sandbox *sb);
 /* INFO of client_proto.h; full: with what inspect adds. New reference. */
 json_t *sandbox_info(const struct sandbox *sb, bool full);
 
