@@ -115,6 +115,8 @@ void box_wake_cancel(struct box_waker *w);
 unsigned api_status(enum brig_code code);
 /* brig's own routes: {"code","message","cause","remediation","details","retryable","request_id"}. */
 void api_fail(struct http_req *r, const struct brig_err *err);
+/* The same with a status that no code has (401, 405, 413). */
+void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err);
 /* E2B routes: the same with integer `code` = status. status 0: from the code. */
 void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *err);
 void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...)

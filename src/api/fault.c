@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * An error is one struct brig_err wherever it arose: here, or in brigd, whose error object
+ * api_err_from() reads. Two shapes leave: brig's own, whose `code` is the stable text of the error,
+ * and that of E2B's clients, which look for an integer `code` in the body, not at the status. Both
+ * carry the id of the request, by which the log tells the rest.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+
+unsigned api_status(enum brig_code code)
+{
+	switch (code) {
+	case BRIG_E_OK:
+		return 200;
+	case BRIG_E_INVALID:
+	case BRIG_E_LIMIT:
+		return 400;
+	case BRIG_E_DENIED:
+		return 403;
+	case BRIG_E_NOT_FOUND:
+		return 404;
+	case BRIG_E_EXISTS:
+	case BRIG_E_STATE:
+		return 409;
+	case BRIG_E_UNSUPPORTED:
+		return 422; /* understood, and this host will never do it: no client should retry */
+	case BRIG_E_BUSY:
+		return 429; /* too much at once of this client; E2B's clients wait and retry */
+	case BRIG_E_PROTOCOL:
+		return 502; /* what is behind us, brigd or an agent, spoke out of turn */
+	case BRIG_E_EXHAUSTED:
+	case BRIG_E_UNAVAILABLE:
+		return 503;
+	case BRIG_E_CORRUPT:
+	case BRIG_E_INTERNAL:
+	case BRIG_E__N_CODES:
+		break;
+	}
+	return 500;
+}
+
+/* A message may quote bytes of a client; what is no UTF-8 would make no JSON string. */
+static json_t *text_json(const char *text)
+{
+	json_t *v = json_string(text);
+	if (v)
+		return v;
+	char plain[sizeof(((struct brig_err *)0)->msg)];
+	size_t n = 0;
+	for (; text[n] && n + 1 < sizeof(plain); n++)
+		plain[n] = (unsigned char)text[n] < 0x80 ? text[n] : '?';
+	plain[n] = '\0';
+	return json_string(plain);
+}
+
+/* code is stolen; text: the code's name, where code is none. */
+static void fail(struct http_req *r, unsigned status, json_t *code, const char *text,
+		 const struct brig_err *err)
+{
+	json_t *body = json_pack(
+		"{s:o,s:o,s:o,s:o,s:{},s:b,s:s}", "code", code, "message", text_json(err->msg),
+		"cause", err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
+		err->remedy[0] ? text_json(err->remedy) : json_null(), "details", "retryable",
+		brig_code_retryable(err->code), "request_id", http_id(r));
+	if (body && text)
+		json_object_set_new(body, "error_code", json_string(text));
+	if (!body) {
+		http_reply_empty(r, 500);
+		return;
+	}
+	/* Seconds; E2B's clients retry a 429 only if it says when. */
+	if (status == 429 || status == 503)
+		http_answer_header(r, "Retry-After", "1");
+	http_reply_json(r, status, body);
+}
+
+void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err)
+{
+	fail(r, status, json_string(brig_code_name(err->code)), NULL, err);
+}
+
+void api_fail(struct http_req *r, const struct brig_err *err)
+{
+	api_fail_as(r, api_status(err->code), err);
+}
+
+void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *err)
+{
+	if (status == 0)
+		status = api_status(err->code);
+	fail(r, status, json_integer((json_int_t)status), brig_code_name(err->code), err);
+}
+
+/* The code whose status it is, for errors that are known by their status alone. */
+static enum brig_code code_of(unsigned status)
+{
+	switch (status) {
+	case 401:
+	case 403:
+		return BRIG_E_DENIED;
+	case 404:
+		return BRIG_E_NOT_FOUND;
+	case 409:
+		return BRIG_E_STATE;
+	case 429:
+		return BRIG_E_BUSY;
+	case 501:
+		return BRIG_E_UNSUPPORTED;
+	case 502:
+		return BRIG_E_PROTOCOL;
+	case 503:
+		return BRIG_E_UNAVAILABLE;
+	case 507:
+		return BRIG_E_EXHAUSTED;
+	default:
+		return status < 500 ? BRIG_E_INVALID : BRIG_E_INTERNAL;
+	}
+}
+
+void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	char text[sizeof(err.msg)];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	brig_err_set(&err, code_of(status), 0, "%s", text);
+	api_fail_e2b(r, status, &err);
+}
+
+void api_err_from(json_t *error, struct brig_err *ret)
+{
+	const char *code = json_string_value(json_object_get(error, "code"));
+	const char *msg = json_string_value(json_object_get(error, "message"));
+	const char *fix = json_string_value(json_object_get(error, "remediation"));
+	brig_err_set(ret, code ? brig_code_from_name(code) : BRIG_E_INTERNAL, 0, "%s",
+		     msg ? msg : "brigd failed without a message");
+	if (fix)
+		brig_err_remedy(ret, "%s", fix);
+}

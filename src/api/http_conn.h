@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * http_conn.h: the inside of http.h, shared by http.c (server, connections, the way of a request),
+ * http_req.c (what a request says) and http_answer.c (what it is told).
+ */
+#ifndef BRIG_API_HTTP_CONN_H
+#define BRIG_API_HTTP_CONN_H
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <sys/queue.h>
+
+#include "api/http.h"
+#include "api/http_target.h"
+#include "base/buf.h"
+
+/* Headers of one answer. */
+#define HTTP_ANSWER_HEADERS_MAX 128u
+
+/*
+ *   LINE    The request line is there, headers are still coming. Leaves to BODY.
+ *   BODY    The handler is known; its body, if any, comes. Leaves to READY.
+ *   READY   The body is complete and the library waits for an answer. Leaves to ANSWER.
+ *   ANSWER  An answer was handed to the library. Leaves by the end of the request.
+ *   UPGRADED  The connection belongs to somebody else; the request is an empty shell that the
+ *             library still points to.
+ */
+enum http_phase { HTTP_LINE, HTTP_BODY, HTTP_READY, HTTP_ANSWER, HTTP_UPGRADED };
+
+struct http {
+	struct ev *ev;
+	struct MHD_Daemon *mhd;
+	http_router route;
+	void *ctx;
+	struct ev_io io; /* the library's epoll descriptor */
+	struct ev_timer timer;
+	struct ev_task task;
+	LIST_HEAD(, http_req) all;
+	LIST_HEAD(, http_upgrade) upgrades;
+	unsigned nreqs;
+	uint64_t next_id;
+	unsigned calls; /* of the library into us: whether a run got anywhere */
+	unsigned idle;	/* runs in a row that wanted another and made no call */
+	bool closing;
+	bool tls;
+};
+
+struct http_conn {
+	struct http *h;
+	struct http_req *req; /* under way */
+	int fd;		      /* the library's */
+	struct ev_io watch;   /* for the client's end while the library does not look */
+	struct ev_timer deadline;
+	char peer[INET6_ADDRSTRLEN];
+};
+
+struct http_answer_header {
+	char *name, *value;
+};
+
+struct http_req {
+	struct http *h;
+	struct http_conn *conn;
+	struct MHD_Connection *mc;
+	LIST_ENTRY(http_req) all;
+	const struct http_handler *handler; /* NULL: not routed, or gone */
+	void *ctx;
+	enum http_phase phase;
+	char id[17];
+	char method[24];
+	char *line; /* target as it came, until it is parsed */
+	struct http_target target;
+
+	bool suspended; /* in the library */
+	bool held;	/* by http_body_hold */
+	bool broken;	/* the connection must end at the next chance */
+	bool is_head;
+	struct buf body; /* collected */
+	uint64_t body_seen, body_discarded;
+
+	struct http_answer_header headers[HTTP_ANSWER_HEADERS_MAX];
+	unsigned nheaders;
+	bool answered;		       /* an answer was chosen */
+	bool ended;		       /* and nothing follows */
+	bool streaming, mute;	       /* mute: of a kind that has no body */
+	bool above;		       /* the queue was above HIGH */
+	unsigned status;
+	int64_t left; /* bytes the stream still owes, -1 = chunked */
+	struct MHD_Response *response; /* until it is handed to the library */
+	struct buf queue;
+	http_upgraded upgraded;
+	void *upgrade_ctx;
+};
+
+struct http_upgrade {
+	LIST_ENTRY(http_upgrade) all;
+	struct http *h; /* NULL: the server has ended, and the connection with it */
+	struct MHD_UpgradeResponseHandle *handle;
+};
+
+/* The library looks at the request again soon, if it had put it aside. */
+void http_req_wake(struct http_req *r);
+/* Puts the request aside until http_req_wake(). Only from within a callback of the library. */
+void http_req_suspend(struct http_req *r);
+/* Ends the connection; gone follows from the loop. */
+void http_req_break(struct http_req *r);
+/* Tells the handler that it is over, once. */
+void http_req_gone(struct http_req *r);
+/* Something was queued for the library outside of its own run. */
+void http_kick(struct http *h);
+
+#endif
