@@ -179,7 +179,7 @@ void http_stream_end(struct http_req *r)
 
 void http_abort(struct http_req *r)
 {
-	/* A closed connection is the end of an answer to HTTP/1.0; a reset is not. */
+	/* What the kernel still holds for the client is dropped, too. */
 	struct linger l = { .l_onoff = 1, .l_linger = 0 };
 	if (r->broken || r->phase == HTTP_UPGRADED)
 		return;

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streamed answers, broken ones, connections that become something else, and TLS. */
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "http_driver.h"
+#include "tls_pem.h"
+
+static struct buf head = BUF_INIT(REPLY_MAX), body = BUF_INIT(REPLY_MAX), raw = BUF_INIT(REPLY_MAX);
+
+static int stream_open(const char *target)
+{
+	char text[256];
+	unsigned ready = drv->ready;
+	int fd = client_open();
+	snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+	client_text(fd, text);
+	until(drv->last && drv->ready == ready + 1);
+	buf_consume(&raw, buf_len(&raw));
+	return fd;
+}
+
+static bool raw_has(const char *text)
+{
+	return buf_len(&raw) && memmem(buf_head(&raw), buf_len(&raw), text, strlen(text));
+}
+
+static void raw_take(int fd, const char *mark)
+{
+	uint64_t deadline = driver_deadline();
+	while (!raw_has(mark)) {
+		ssize_t n = client_pull(fd, &raw);
+		assert_true(n > 0 || n == -EAGAIN);
+		if (n < 0)
+			driver_wait(deadline, mark, __FILE__, __LINE__);
+	}
+}
+
+static void write_text(const char *text)
+{
+	http_stream_write(drv->last, text, strlen(text));
+}
+
+/* ---- streams ---- */
+
+static void each_write_is_a_chunk_and_leaves_in_its_round(void **state)
+{
+	(void)state;
+	int fd = stream_open("/stream");
+	raw_take(fd, "\r\n\r\n");
+	buf_consume(&raw, buf_len(&raw));
+	for (int i = 0; i < 50; i++) {
+		char text[32], want[64];
+		snprintf(text, sizeof(text), "event %d", i);
+		int n = snprintf(want, sizeof(want), "%zx\r\n%s\r\n", strlen(text), text);
+		write_text(text);
+		driver_round();
+		assert_int_equal(client_pull(fd, &raw), n);
+		assert_memory_equal(buf_head(&raw), want, (size_t)n);
+		buf_consume(&raw, (size_t)n);
+	}
+	http_stream_end(drv->last);
+	write_text("behind the end");
+	driver_round();
+	assert_int_equal(client_pull(fd, &raw), 5);
+	assert_memory_equal(buf_head(&raw), "0\r\n\r\n", 5);
+	until(drv->gone == 1);
+	/* The connection goes on. */
+	client_text(fd, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(client_answer(fd, NULL, NULL), 200);
+	client_close(fd);
+}
+
+static void a_stream_that_does_not_wait_is_whole(void **state)
+{
+	(void)state;
+	static char block[300000];
+	int fd = stream_open("/stream");
+	size_t total = 0;
+	for (unsigned i = 0; i < sizeof(block); i++)
+		block[i] = (char)(i * 7);
+	for (size_t n = 1; n < sizeof(block); n = n * 3 + 1) {
+		http_stream_write(drv->last, block, n);
+		total += n;
+	}
+	http_stream_end(drv->last);
+	assert_int_equal(client_answer(fd, NULL, &body), 200);
+	assert_int_equal(buf_len(&body), total);
+	size_t at = 0;
+	for (size_t n = 1; n < sizeof(block); at += n, n = n * 3 + 1)
+		assert_memory_equal(buf_head(&body) + at, block, n);
+	client_close(fd);
+	until(drv->gone == 1);
+}
+
+static void a_slow_client_pushes_back_and_drains(void **state)
+{
+	(void)state;
+	static char block[65536];
+	int fd = stream_open("/stream");
+	size_t total = 0;
+	while (http_stream_queued(drv->last) <= HTTP_QUEUE_HIGH) {
+		http_stream_write(drv->last, block, sizeof(block));
+		total += sizeof(block);
+		driver_round();
+	}
+	assert_int_equal(drv->drained, 0);
+	raw_take(fd, "\r\n\r\n");
+	uint64_t deadline = driver_deadline();
+	while (drv->drained == 0) {
+		buf_consume(&raw, buf_len(&raw));
+		ssize_t n = client_pull(fd, &raw);
+		assert_true(n > 0 || n == -EAGAIN);
+		driver_wait(deadline, "drained", __FILE__, __LINE__);
+	}
+	assert_true(http_stream_queued(drv->last) < HTTP_QUEUE_LOW);
+	assert_int_equal(drv->drained, 1);
+	client_close(fd);
+	until(drv->gone == 1);
+}
+
+static void a_client_that_never_reads_is_dropped(void **state)
+{
+	(void)state;
+	static char block[1024 * 1024];
+	int fd = stream_open("/stream");
+	for (int i = 0; drv->last && i < 200; i++) {
+		http_stream_write(drv->last, block, sizeof(block));
+		if (!http_answered(drv->last))
+			break;
+		driver_round();
+	}
+	until(drv->gone == 1);
+	close(fd);
+}
+
+static void a_stream_of_known_size_has_its_length(void **state)
+{
+	(void)state;
+	int fd = stream_open("/sized?n=10");
+	write_text("01234");
+	driver_round();
+	write_text("56789 and more");
+	http_stream_end(drv->last);
+	assert_int_equal(client_answer(fd, &head, &body), 200);
+	assert_non_null(strstr((char *)buf_head(&head), "Content-Length: 10\r\n"));
+	assert_int_equal(buf_len(&body), 10);
+	assert_memory_equal(buf_head(&body), "0123456789", 10);
+	until(drv->gone == 1);
+	client_text(fd, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(client_answer(fd, NULL, NULL), 200);
+	client_close(fd);
+	/* None at all: nothing is left to wait for. */
+	fd = client_open();
+	client_text(fd, "GET /sized?n=0 HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(client_answer(fd, NULL, &body), 200);
+	assert_int_equal(buf_len(&body), 0);
+	client_close(fd);
+	/* One that ends too soon is no whole answer. */
+	fd = stream_open("/sized?n=10");
+	write_text("01234");
+	http_stream_end(drv->last);
+	raw_take(fd, "01234");
+	client_end(fd);
+	until(drv->gone == 3 + 1);
+}
+
+static void a_large_stream_of_known_size_is_whole(void **state)
+{
+	(void)state;
+	static char block[100000];
+	int fd = stream_open("/sized?n=5000000");
+	memset(block, 'z', sizeof(block));
+	for (int i = 0; i < 50; i++)
+		http_stream_write(drv->last, block, sizeof(block));
+	http_stream_end(drv->last);
+	assert_int_equal(client_answer(fd, NULL, &body), 200);
+	assert_int_equal(buf_len(&body), 5000000);
+	client_close(fd);
+	until(drv->gone == 1);
+}
+
+static void a_head_of_a_stream_has_no_body(void **state)
+{
+	(void)state;
+	static const char *const targets[] = { "/stream", "/sized?n=7" };
+	int fd = client_open();
+	for (int i = 0; i < 2; i++) {
+		char text[128];
+		unsigned gone = drv->gone;
+		snprintf(text, sizeof(text), "HEAD %s HTTP/1.1\r\nHost: x\r\n\r\n", targets[i]);
+		buf_consume(&raw, buf_len(&raw));
+		client_text(fd, text);
+		until(drv->gone == gone + 1);
+		raw_take(fd, "\r\n\r\n");
+		assert_memory_equal(buf_head(&raw) + buf_len(&raw) - 4, "\r\n\r\n", 4);
+		assert_true(i == 0 || raw_has("Content-Length: 7\r\n"));
+		client_text(fd, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+		assert_int_equal(client_answer(fd, NULL, NULL), 200);
+	}
+	client_close(fd);
+}
+
+static void an_old_client_gets_a_stream_to_its_end(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	client_text(fd, "GET /stream HTTP/1.0\r\n\r\n");
+	until(drv->last && drv->ready == 1);
+	write_text("all of it");
+	http_stream_end(drv->last);
+	buf_consume(&raw, buf_len(&raw));
+	raw_take(fd, "\r\n\r\nall of it");
+	assert_false(raw_has("chunked"));
+	assert_int_equal(client_end(fd), 0);
+}
+
+/* ---- clients that leave, answers that break ---- */
+
+static void a_client_that_leaves_a_stream_is_noticed_at_once(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		unsigned gone = drv->gone;
+		int fd = stream_open("/stream");
+		if (i)
+			write_text("some");
+		raw_take(fd, i ? "some" : "\r\n\r\n");
+		client_close(fd);
+		driver_round();
+		driver_round();
+		driver_round();
+		assert_int_equal(drv->gone, gone + 1);
+	}
+}
+
+static void a_client_that_leaves_while_the_socket_is_full_is_noticed(void **state)
+{
+	(void)state;
+	static char block[1024 * 1024];
+	int fd = stream_open("/stream");
+	for (int i = 0; i < 16; i++) {
+		http_stream_write(drv->last, block, sizeof(block));
+		driver_round();
+	}
+	assert_true(http_stream_queued(drv->last) > 0);
+	client_close(fd);
+	until(drv->gone == 1);
+}
+
+static void a_complete_answer_reaches_a_client_that_only_stopped_sending(void **state)
+{
+	(void)state;
+	static char block[8 * 1024 * 1024];
+	int fd = stream_open("/stream");
+	http_stream_write(drv->last, block, sizeof(block));
+	http_stream_end(drv->last);
+	driver_round();
+	shutdown(fd, SHUT_WR);
+	assert_int_equal(client_answer(fd, NULL, &body), 200);
+	assert_int_equal(buf_len(&body), sizeof(block));
+	client_close(fd);
+	until(drv->gone == 1);
+}
+
+static void an_abort_breaks_a_stream(void **state)
+{
+	(void)state;
+	static const char *const targets[] = { "/stream", "/sized?n=100" };
+	for (int i = 0; i < 4; i++) {
+		int fd = stream_open(targets[i % 2]);
+		write_text("begun");
+		raw_take(fd, "begun");
+		if (i >= 2)
+			write_text("queued");
+		http_abort(drv->last);
+		assert_true(http_answered(drv->last));
+		write_text("dropped");
+		http_stream_end(drv->last);
+		until(drv->gone == (unsigned)i + 1);
+		while (client_pull(fd, &raw) > 0)
+			;
+		assert_false(raw_has("\r\n0\r\n\r\n") || raw_has("dropped"));
+		client_close(fd);
+	}
+}
+
+static void an_abort_breaks_a_full_stream(void **state)
+{
+	(void)state;
+	static char block[1024 * 1024];
+	int fd = stream_open("/stream");
+	for (int i = 0; i < 16; i++) {
+		http_stream_write(drv->last, block, sizeof(block));
+		driver_round();
+	}
+	http_abort(drv->last);
+	until(drv->gone == 1);
+	close(fd);
+}
+
+static void an_abort_without_an_answer_gives_none(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	client_text(fd, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(drv->last && drv->ready == 1);
+	http_abort(drv->last);
+	http_reply_empty(drv->last, 204);
+	until(drv->gone == 1);
+	assert_true(client_pull(fd, &raw) <= 0);
+	client_close(fd);
+	fd = client_open();
+	client_text(fd, "GET /abort HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(drv->gone == 2);
+	assert_true(client_pull(fd, &raw) <= 0);
+	client_close(fd);
+}
+
+/* ---- upgrades ---- */
+
+static void an_upgraded_connection_belongs_to_its_new_owner(void **state)
+{
+	(void)state;
+	char text[16];
+	int fd = client_open();
+	client_text(fd, "GET /up HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: "
+			"test\r\n\r\nearly");
+	until(drv->up != NULL);
+	assert_int_equal(drv->gone_before_up, 1);
+	assert_int_equal(drv->nearly, 5);
+	assert_memory_equal(drv->early, "early", 5);
+	buf_consume(&raw, buf_len(&raw));
+	raw_take(fd, "\r\n\r\n");
+	assert_true(raw_has("HTTP/1.1 101 "));
+	assert_true(raw_has("Upgrade: test\r\n"));
+	client_text(fd, "ping");
+	until(recv(drv->up_fd, text, 4, MSG_PEEK) == 4);
+	assert_int_equal(recv(drv->up_fd, text, sizeof(text), 0), 4);
+	assert_memory_equal(text, "ping", 4);
+	assert_int_equal(recv(drv->up_fd, text, sizeof(text), 0), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(send(drv->up_fd, "pong", 4, 0), 4);
+	raw_take(fd, "pong");
+	http_upgrade_close(drv->up);
+	assert_int_equal(client_end(fd), 0);
+	until(http_requests(drv->h) == 0);
+	assert_int_equal(drv->gone, 1);
+}
+
+static void an_upgrade_outlives_the_server_without_harm(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	client_text(fd, "GET /up HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(drv->up != NULL);
+	struct http_upgrade *up = drv->up;
+	driver_stop();
+	http_upgrade_close(up);
+	close(fd);
+	driver_start(NULL, NULL);
+}
+
+/* ---- TLS ---- */
+
+struct tls {
+	int fd;
+	gnutls_session_t s;
+	gnutls_certificate_credentials_t cred;
+};
+
+static void tls_open(struct tls *t)
+{
+	uint64_t deadline = driver_deadline();
+	int r;
+	t->fd = client_open();
+	assert_int_equal(gnutls_certificate_allocate_credentials(&t->cred), 0);
+	assert_int_equal(gnutls_init(&t->s, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
+	gnutls_set_default_priority(t->s);
+	gnutls_credentials_set(t->s, GNUTLS_CRD_CERTIFICATE, t->cred);
+	gnutls_transport_set_int(t->s, t->fd);
+	while ((r = gnutls_handshake(t->s)) == GNUTLS_E_AGAIN)
+		driver_wait(deadline, "handshake", __FILE__, __LINE__);
+	assert_int_equal(r, 0);
+}
+
+static void tls_text(struct tls *t, const char *text)
+{
+	assert_int_equal(gnutls_record_send(t->s, text, strlen(text)), strlen(text));
+}
+
+static void tls_take(struct tls *t, const char *mark)
+{
+	uint64_t deadline = driver_deadline();
+	buf_consume(&raw, buf_len(&raw));
+	while (!raw_has(mark)) {
+		uint8_t *at;
+		assert_int_equal(buf_reserve(&raw, 16384, &at), 0);
+		ssize_t n = gnutls_record_recv(t->s, at, 16384);
+		if (n == GNUTLS_E_AGAIN)
+			driver_wait(deadline, mark, __FILE__, __LINE__);
+		else
+			assert_true(n > 0);
+		buf_commit(&raw, n > 0 ? (size_t)n : 0);
+	}
+}
+
+static void tls_close(struct tls *t)
+{
+	close(t->fd);
+	gnutls_deinit(t->s);
+	gnutls_certificate_free_credentials(t->cred);
+}
+
+static void tls_serves_requests_streams_and_upgrades(void **state)
+{
+	(void)state;
+	struct tls t;
+	char text[16];
+	tls_open(&t);
+	tls_text(&t, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsecret");
+	tls_take(&t, "\r\n\r\nsecret");
+	tls_text(&t, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(drv->ready == 2);
+	tls_take(&t, "\r\n\r\n");
+	for (int i = 0; i < 3; i++) {
+		write_text("event");
+		driver_round();
+		buf_consume(&raw, buf_len(&raw));
+		assert_int_equal(gnutls_record_recv(t.s, text, sizeof(text)), 10);
+	}
+	tls_close(&t);
+	for (int i = 0; i < 3; i++)
+		driver_round();
+	assert_int_equal(drv->gone, 2);
+
+	tls_open(&t);
+	tls_text(&t, "GET /up HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n");
+	until(drv->up != NULL);
+	tls_take(&t, "\r\n\r\n");
+	tls_text(&t, "ping");
+	until(recv(drv->up_fd, text, sizeof(text), MSG_DONTWAIT) == 4);
+	assert_int_equal(send(drv->up_fd, "pong", 4, 0), 4);
+	tls_take(&t, "pong");
+	http_upgrade_close(drv->up);
+	until(http_requests(drv->h) == 0);
+	tls_close(&t);
+}
+
+static void a_client_that_leaves_a_handshake_costs_nothing(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	client_text(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+	(void)client_end(fd);
+	fd = client_open();
+	driver_round();
+	client_send(fd, "\x16\x03\x01", 3);
+	driver_round();
+	client_close(fd);
+	driver_round();
+	assert_int_equal(drv->begun, 0);
+}
+
+static int setup_tls(void **state)
+{
+	(void)state;
+	driver_start(TLS_CERT, TLS_KEY);
+	return 0;
+}
+
+static void a_bad_certificate_is_refused(void **state)
+{
+	(void)state;
+	struct ev ev;
+	struct http *h = NULL;
+	struct brig_err err = BRIG_ERR_INIT;
+	assert_int_equal(ev_init(&ev), 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(listen(fd, 1), 0);
+	struct http_options o = { .listen_fd = fd, .cert_pem = "no", .key_pem = TLS_KEY };
+	assert_int_equal(http_open(&ev, &o, &h, &err), -1);
+	assert_int_equal(err.code, BRIG_E_INVALID);
+	ev_done(&ev);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, driver_setup, driver_teardown)
+#define S(name) cmocka_unit_test_setup_teardown(name, setup_tls, driver_teardown)
+	const struct CMUnitTest tests[] = {
+		T(each_write_is_a_chunk_and_leaves_in_its_round),
+		T(a_stream_that_does_not_wait_is_whole),
+		T(a_slow_client_pushes_back_and_drains),
+		T(a_client_that_never_reads_is_dropped),
+		T(a_stream_of_known_size_has_its_length),
+		T(a_large_stream_of_known_size_is_whole),
+		T(a_head_of_a_stream_has_no_body),
+		T(an_old_client_gets_a_stream_to_its_end),
+		T(a_client_that_leaves_a_stream_is_noticed_at_once),
+		T(a_client_that_leaves_while_the_socket_is_full_is_noticed),
+		T(a_complete_answer_reaches_a_client_that_only_stopped_sending),
+		T(an_abort_breaks_a_stream),
+		T(an_abort_breaks_a_full_stream),
+		T(an_abort_without_an_answer_gives_none),
+		T(an_upgraded_connection_belongs_to_its_new_owner),
+		T(an_upgrade_outlives_the_server_without_harm),
+		S(tls_serves_requests_streams_and_upgrades),
+		S(a_client_that_leaves_a_handshake_costs_nothing),
+		cmocka_unit_test(a_bad_certificate_is_refused),
+	};
+	int r = cmocka_run_group_tests(tests, NULL, NULL);
+	buf_done(&head);
+	buf_done(&body);
+	buf_done(&raw);
+	return r;
+}
