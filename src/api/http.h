@@ -69,6 +69,8 @@ struct http_options {
 	const char *cert_pem, *key_pem; /* contents, both or none: TLS */
 	http_router route;
 	void *ctx;
+	unsigned head_ms; /* for handshake and headers, 0 = 30 s */
+	unsigned body_ms; /* between two pieces of a body, 0 = 60 s; twice that for a collected one */
 };
 int http_open(struct ev *ev, const struct http_options *o, struct http **ret, struct brig_err *err);
 /* Ends all connections abruptly. */

@@ -184,6 +184,7 @@ void http_abort(struct http_req *r)
 	if (r->broken || r->phase == HTTP_UPGRADED)
 		return;
 	setsockopt(r->conn->fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+	r->conn->aborted = true;
 	r->answered = true;
 	r->ended = true;
 	http_req_break(r);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_conn.h: the inside of http.h, shared by http.c (server, connections, the way of a request),
- * http_req.c (what a request says) and http_answer.c (what it is told).
+ * http_conn.h: the inside of http.h, shared by http.c (server and connections), http_recv.c (the way
+ * of a request), http_req.c (what it says), http_answer.c (what it is told) and http_linger.c
+ * (connections that end before their client knows).
  */
 #ifndef BRIG_API_HTTP_CONN_H
 #define BRIG_API_HTTP_CONN_H
@@ -14,6 +15,8 @@
 #include "api/http_target.h"
 #include "base/buf.h"
 
+/* On a kept-alive connection, and for a client that does not read its answer. */
+#define HTTP_IDLE_S 660u
 /* Headers of one answer. */
 #define HTTP_ANSWER_HEADERS_MAX 128u
 
@@ -37,7 +40,9 @@ struct http {
 	struct ev_task task;
 	LIST_HEAD(, http_req) all;
 	LIST_HEAD(, http_upgrade) upgrades;
-	unsigned nreqs;
+	LIST_HEAD(, http_linger) lingers;
+	unsigned nreqs, nlingers;
+	unsigned head_ms, body_ms;
 	uint64_t next_id;
 	unsigned calls; /* of the library into us: whether a run got anywhere */
 	unsigned idle;	/* runs in a row that wanted another and made no call */
@@ -51,6 +56,8 @@ struct http_conn {
 	int fd;		      /* the library's */
 	struct ev_io watch;   /* for the client's end while the library does not look */
 	struct ev_timer deadline;
+	bool early;   /* an answer was given before its request had been read */
+	bool aborted; /* by http_abort */
 	char peer[INET6_ADDRSTRLEN];
 };
 
@@ -98,6 +105,21 @@ struct http_upgrade {
 	struct MHD_UpgradeResponseHandle *handle;
 };
 
+/* ---- http.c ---- */
+
+/* Something was queued for the library outside of its own run. */
+void http_kick(struct http *h);
+/* Ends the connection, or the request under way on it, if nothing moves the deadline until then. */
+void http_conn_deadline(struct http_conn *c, unsigned ms);
+
+/* ---- http_recv.c ---- */
+
+void *http_on_line(void *cls, const char *target, struct MHD_Connection *mc);
+enum MHD_Result http_on_request(void *cls, struct MHD_Connection *mc, const char *url,
+				const char *method, const char *version, const char *data, size_t *n,
+				void **req_cls);
+void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
+		       enum MHD_RequestTerminationCode code);
 /* The library looks at the request again soon, if it had put it aside. */
 void http_req_wake(struct http_req *r);
 /* Puts the request aside until http_req_wake(). Only from within a callback of the library. */
@@ -106,7 +128,11 @@ void http_req_suspend(struct http_req *r);
 void http_req_break(struct http_req *r);
 /* Tells the handler that it is over, once. */
 void http_req_gone(struct http_req *r);
-/* Something was queued for the library outside of its own run. */
-void http_kick(struct http *h);
+
+/* ---- http_linger.c ---- */
+
+/* The library is about to close fd: reads on for a while what its client sends. */
+void http_linger(struct http *h, int fd);
+void http_lingers_end(struct http *h);
 
 #endif

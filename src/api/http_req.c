@@ -142,7 +142,11 @@ struct http *http_of(const struct http_req *r)
 
 void http_body_hold(struct http_req *r, bool hold)
 {
+	if (r->held == hold)
+		return;
 	r->held = hold;
-	if (!hold && r->phase == HTTP_BODY)
-		http_req_wake(r);
+	if (hold || r->phase != HTTP_BODY)
+		return;
+	http_conn_deadline(r->conn, r->h->body_ms);
+	http_req_wake(r);
 }

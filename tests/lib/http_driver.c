@@ -17,6 +17,7 @@
 #define DEADLINE_NS (10 * SEC_NS)
 
 struct http_driver *drv;
+unsigned driver_head_ms, driver_body_ms;
 
 /* ---- handlers ---- */
 
@@ -195,7 +196,13 @@ void driver_start(const char *cert_pem, const char *key_pem)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
 	drv->port = at.sin_port;
 	struct http_options o = {
-		.listen_fd = fd, .cert_pem = cert_pem, .key_pem = key_pem, .route = route, .ctx = drv
+		.listen_fd = fd,
+		.cert_pem = cert_pem,
+		.key_pem = key_pem,
+		.route = route,
+		.ctx = drv,
+		.head_ms = driver_head_ms,
+		.body_ms = driver_body_ms,
 	};
 	int r = http_open(&drv->ev, &o, &drv->h, &err);
 	if (r < 0)

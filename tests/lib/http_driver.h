@@ -36,6 +36,8 @@ struct http_driver {
 };
 
 extern struct http_driver *drv;
+/* For the next start; 0 = as built in. */
+extern unsigned driver_head_ms, driver_body_ms;
 
 /* PEMs NULL: without TLS. */
 void driver_start(const char *cert_pem, const char *key_pem);
