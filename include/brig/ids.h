@@ -16,6 +16,9 @@
 
 #define BRIG_DAEMON_UID (BRIG_ID_BASE + 0u)
 #define BRIG_DAEMON_GID (BRIG_ID_BASE + 0u)
+/* brig-api's user and group: not brigd's, so that neither can read or signal the other. */
+#define BRIG_API_UID (BRIG_ID_BASE + 1u)
+#define BRIG_API_GID (BRIG_ID_BASE + 1u)
 
 /* Sandbox and instance names. An id is BRIG_ID_LEN characters of [a-z0-9], random, never reused. */
 #define BRIG_ID_LEN 16u

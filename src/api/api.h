@@ -32,11 +32,16 @@
 #include "base/err.h"
 #include "base/ev.h"
 #include "brig/ids.h"
+#include "daemon/log.h"
 
 struct store;
 struct interp; /* code interpreter state of one box (interp.c) */
 struct proc;   /* a command known to envd (envd_process.c) */
 struct box_watcher;
+
+/* Four addresses and the operator's socket. */
+#define API_HTTP_MAX 5u
+#define API_KEY_MAX 96u
 
 #define API_ENVD_PORT 49983u
 #define API_INTERP_PORT 49999u
@@ -84,7 +89,8 @@ struct box {
 struct api {
 	struct ev ev;
 	struct link *link;
-	struct http *http[4];
+	struct log log;
+	struct http *http[API_HTTP_MAX];
 	unsigned nhttp;
 	struct store *store;
 	LIST_HEAD(, box) all;
@@ -92,8 +98,25 @@ struct api {
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
 	int data_fd; /* folder of brig-api's own files */
+	/* The key that api_init() made because there was none; told once through --ready-fd, then wiped. */
+	char first_key[API_KEY_MAX];
 	bool quit;
+	int exit_code;
 };
+
+/* ---- life (start.c, called by main.c) ---- */
+/*
+ * Opens what is kept in data_fd, reads the boxes back and asks brigd (a->link, greeted already) which of
+ * them live; ready is called once, from the loop. Nobody is listened to before. a has ev, link, log,
+ * domain, base_url and data_fd. The process has its final user id, and after this call no system call
+ * beyond api.seccomp.
+ */
+typedef void (*api_ready)(struct api *a, const struct brig_err *err);
+int api_init(struct api *a, api_ready ready, struct brig_err *err);
+/* All listeners are closed. Frees; nothing outside changes. */
+void api_done(struct api *a);
+/* The router of all listeners (route.c): an http_router whose ctx is struct api. */
+const struct http_handler *api_route(void *ctx, struct http_req *r, void **ret_ctx);
 
 /* ---- boxes (box.c) ---- */
 struct box *box_find(struct api *a, const char *id); /* dead ones are not found */

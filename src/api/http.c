@@ -122,8 +122,10 @@ static void conn_peer(struct http_conn *c, struct MHD_Connection *mc)
 		addr = &((const struct sockaddr_in *)(const void *)sa)->sin_addr;
 	else if (sa && sa->sa_family == AF_INET6)
 		addr = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
-	if (!addr || !inet_ntop(sa->sa_family, addr, c->peer, sizeof(c->peer)))
-		snprintf(c->peer, sizeof(c->peer), "local");
+	if (c->h->local)
+		snprintf(c->peer, sizeof(c->peer), "unix");
+	else if (!addr || !inet_ntop(sa->sa_family, addr, c->peer, sizeof(c->peer)))
+		snprintf(c->peer, sizeof(c->peer), "unknown");
 }
 
 static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mc)
@@ -223,6 +225,10 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 	h->task = (struct ev_task){ .fn = http_run, .ctx = h };
 	if (getrandom(&h->next_id, sizeof(h->next_id), 0) != (ssize_t)sizeof(h->next_id))
 		h->next_id = clock_now();
+	int domain = AF_UNSPEC;
+	socklen_t len = sizeof(domain);
+	h->local = getsockopt(listen_fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+		   domain == AF_UNIX;
 	int r = fd_set_nonblock(listen_fd, 1);
 	h->mhd = r < 0 ? NULL : daemon_start(h, o);
 	if (!h->mhd) {

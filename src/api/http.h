@@ -103,7 +103,8 @@ void *http_ctx(const struct http_req *r);
 void http_set_ctx(struct http_req *r, void *ctx);
 /* "<16 hex>": in every log line and error of this request, and answered as X-Request-Id. */
 const char *http_id(const struct http_req *r);
-/* Client's address as text ("127.0.0.1"). */
+/* Client's address as text ("127.0.0.1"), or "unix" where the listener is a unix socket: that is the
+ * operator's, who needs no key. Only then: it depends on the listener, not on the client. */
 const char *http_peer(const struct http_req *r);
 struct http *http_of(const struct http_req *r);
 

@@ -48,6 +48,7 @@ struct http {
 	unsigned idle;	/* runs in a row that wanted another and made no call */
 	bool closing;
 	bool tls;
+	bool local; /* listens on a unix socket */
 };
 
 struct http_conn {

@@ -2,16 +2,15 @@
 /*
  * Theory of operation
  * -------------------
- * Runs once, before brigd reads a byte of anybody, in the order of confine.h. Nothing is given back
- * later: after confine_syscalls() the process can neither change its user nor start a program, and
- * an attacker who owns it has the sockets that it holds, the image store to read, and jaild's few
- * verbs.
+ * Runs once, before brigd, or brig-api, reads a byte of anybody, in the order of confine.h. Nothing is
+ * given back later: after confine_syscalls() the process can neither change its user nor start a
+ * program. An attacker who owns brigd has the sockets that it holds, the image store to read, and
+ * jaild's few verbs; one who owns brig-api has the door to brigd and the folder of its database.
  */
 #include "daemon/confine.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -21,11 +20,6 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "brig/ids.h"
-
-#ifndef BRIG_NO_FILTER
-#include "brigd_seccomp.h"
-#endif
 
 /*
  * Must: leave only standard streams and the sockets that the command line named.
@@ -76,18 +70,16 @@ int confine_limits(struct brig_err *err)
 }
 
 /*
- * Must: on a root host end as BRIG_DAEMON_UID with no group and no capability, for good;
+ * Must: on a root host end as `id` (ids.h) with no group and no capability, for good;
  * everywhere: no_new_privs, and not open to ptrace or /proc access of processes of the same user.
  * Must not: keep root in any of the real, effective or saved ids.
  */
-int confine_user(struct brig_err *err)
+int confine_user(unsigned id, struct brig_err *err)
 {
 	if (geteuid() == 0) {
-		if (setgroups(0, NULL) < 0 ||
-		    setresgid(BRIG_DAEMON_GID, BRIG_DAEMON_GID, BRIG_DAEMON_GID) < 0 ||
-		    setresuid(BRIG_DAEMON_UID, BRIG_DAEMON_UID, BRIG_DAEMON_UID) < 0)
-			return brig_fail(err, BRIG_E_DENIED, errno, "become user %u",
-					 BRIG_DAEMON_UID);
+		if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 ||
+		    setresuid(id, id, id) < 0)
+			return brig_fail(err, BRIG_E_DENIED, errno, "become user %u", id);
 		if (setresuid(0, 0, 0) == 0)
 			return brig_fail(err, BRIG_E_INTERNAL, 0, "root could be regained");
 	}
@@ -97,21 +89,17 @@ int confine_user(struct brig_err *err)
 }
 
 /*
- * Must: allow what brigd.seccomp lists and nothing else.
+ * Must: allow what the program's profile lists and nothing else.
  * Must not: run before the last call that the list lacks (user change, limits, opening the loop).
  */
-int confine_syscalls(struct brig_err *err)
+int confine_syscalls(const struct sock_filter *filter, size_t n, struct brig_err *err)
 {
-#ifndef BRIG_NO_FILTER
 	const struct sock_fprog prog = {
-		.len = sizeof(brigd_filter) / sizeof(brigd_filter[0]),
+		.len = (unsigned short)n,
 		/* The kernel only reads it; the uapi type lacks the const. */
-		.filter = (struct sock_filter *)(uintptr_t)brigd_filter,
+		.filter = (struct sock_filter *)(uintptr_t)filter,
 	};
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u, &prog) < 0)
 		return brig_fail(err, BRIG_E_UNSUPPORTED, errno, "install the system-call filter");
-#else
-	(void)err;
-#endif
 	return 0;
 }

@@ -186,6 +186,14 @@ static void drain_expired(void *ctx)
 	d->quit = true;
 }
 
+static void door_close(struct brigd *d)
+{
+	if (d->door_fd < 0)
+		return;
+	ev_io_del(&d->ev, &d->door_io);
+	fd_close(&d->door_fd);
+}
+
 void brigd_drain(struct brigd *d, const char *why)
 {
 	struct sandbox *sb, *next;
@@ -200,6 +208,7 @@ void brigd_drain(struct brigd *d, const char *why)
 		ev_io_del(&d->ev, &d->listen_io);
 		fd_close(&d->listen_fd);
 	}
+	door_close(d);
 	ev_timer_set(&d->ev, &d->drain_timer, clock_now() + DRAIN_MS * MS_NS);
 	for (sb = LIST_FIRST(&d->all); sb; sb = next) {
 		next = LIST_NEXT(sb, all);
@@ -277,6 +286,67 @@ static void listen_event(void *ctx, uint32_t events)
 	}
 }
 
+/* What comes through the door must be the end of a connected unix stream: anything else could behave
+ * in ways that the framer and the loop do not expect of a client. */
+static bool is_client(int fd)
+{
+	int domain = 0, type = 0, listening = 0;
+	socklen_t n = sizeof(int);
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_STREAM &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && !listening;
+}
+
+static void door_event(void *ctx, uint32_t events)
+{
+	struct brigd *d = ctx;
+	(void)events;
+	for (int i = 0; i < ACCEPTS && d->door_fd >= 0; i++) {
+		int fds[1];
+		unsigned nfds = 1;
+		uint8_t byte[2];
+		ssize_t n = fd_recv(d->door_fd, byte, sizeof(byte), fds, &nfds, MSG_DONTWAIT);
+		if (n == -EAGAIN || n == -EINTR)
+			return;
+		if (n == 0) {
+			log_line(&d->log, LOG_INFO, NULL, "the door was closed from outside");
+			door_close(d);
+			return;
+		}
+		if (n < 0 && n != -EMSGSIZE) {
+			log_line(&d->log, LOG_WARN, NULL, "door: %s, closing it",
+				 strerror((int)-n));
+			door_close(d);
+			return;
+		}
+		/* brig-api sees the end of the other end in each of these. */
+		if (n != 1 || nfds != 1 || !is_client(fds[0])) {
+			log_line(&d->log, LOG_WARN, NULL, "no client in a message of the door");
+			if (n > 0 && nfds == 1)
+				fd_close(&fds[0]);
+			continue;
+		}
+		if (d->nconns >= CONNS_DOOR_MAX) {
+			refuse(d, fds[0], BRIG_E_BUSY, "too many connections");
+			continue;
+		}
+		struct conn *c = conn_new(d, fds[0]);
+		ev_timer_stop(&d->ev, &d->idle_timer);
+		if (c && d->host_known)
+			conn_poll(c);
+	}
+}
+
+int brigd_door(struct brigd *d, int fd)
+{
+	int r = fd_set_nonblock(fd, 1);
+	if (r == 0)
+		r = ev_io_add(&d->ev, fd, EPOLLIN, door_event, d, &d->door_io);
+	if (r == 0)
+		d->door_fd = fd;
+	return r;
+}
+
 int brigd_listen(struct brigd *d, int fd)
 {
 	d->listen_fd = fd;
@@ -304,7 +374,7 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 	}
 	LIST_INIT(&d->all);
 	LIST_INIT(&d->conns);
-	d->listen_fd = -1;
+	d->listen_fd = d->door_fd = -1;
 	d->idle_timer = (struct ev_timer){ .fn = idle_due, .ctx = d };
 	d->drain_timer = (struct ev_timer){ .fn = drain_expired, .ctx = d };
 	d->start_uid = getuid();

@@ -51,8 +51,8 @@ struct brigd {
 	unsigned nstarting;    /* commands that were asked for and have not started */
 	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */
 	struct ev_timer pool_timer;
-	int listen_fd;
-	struct ev_io listen_io;
+	int listen_fd, door_fd; /* -1 */
+	struct ev_io listen_io, door_io;
 	uid_t start_uid;
 	bool private_mode, draining, quit;
 	int exit_code;
@@ -67,6 +67,8 @@ void brigd_done(struct brigd *d);
 /* Serves fd as the only client (private mode), or a listening socket. */
 int brigd_serve_client(struct brigd *d, int fd);
 int brigd_listen(struct brigd *d, int fd);
+/* Takes connected clients from brig-api, each a descriptor in a message of this seqpacket socket. */
+int brigd_door(struct brigd *d, int fd);
 /* Runs until there is nothing left to do; returns the exit code. */
 int brigd_run(struct brigd *d);
 /* Refuses new work, destroys every sandbox, and ends: within 5 s. */

@@ -2,7 +2,7 @@
 /*
  * brigd's command line and start; see daemon.c for what it is.
  *
- *   brigd --jail-fd N (--client-fd N | --listen-fd N) --data DIR [--pool IMAGE=N]...
+ *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR [--pool IMAGE=N]...
  *         [--idle-exit-ms N] [--log-level error|warn|info|debug]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
@@ -21,12 +21,14 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "brig/ids.h"
+#include "brigd_seccomp.h"
 #include "daemon/confine.h"
 #include "daemon/daemon.h"
 #include "daemon/pool.h"
 
 struct options {
-	int jail_fd, client_fd, listen_fd;
+	int jail_fd, client_fd, listen_fd, door_fd;
 	const char *data;
 	uint64_t idle_exit_ms;
 	enum log_level level;
@@ -39,7 +41,7 @@ static int usage(const char *why, const char *what)
 {
 	fprintf(stderr,
 		"brigd: %s%s\n"
-		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N) --data DIR\n"
+		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR\n"
 		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--log-level LEVEL]\n",
 		why, what);
 	return 2;
@@ -62,6 +64,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "jail-fd", required_argument, NULL, 'j' },
 		{ "client-fd", required_argument, NULL, 'c' },
 		{ "listen-fd", required_argument, NULL, 'l' },
+		{ "door-fd", required_argument, NULL, 'o' },
 		{ "data", required_argument, NULL, 'd' },
 		{ "pool", required_argument, NULL, 'p' },
 		{ "idle-exit-ms", required_argument, NULL, 'i' },
@@ -70,9 +73,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 	};
 	uint64_t n = 0;
 	int opt;
-	*o = (struct options){ .jail_fd = -1, .client_fd = -1, .listen_fd = -1 };
+	*o = (struct options){ .jail_fd = -1, .client_fd = -1, .listen_fd = -1, .door_fd = -1 };
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (strchr("jcl", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
+		if (strchr("jclo", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
 			return usage("not a descriptor above 2: ", optarg);
 		switch (opt) {
 		case 'j':
@@ -83,6 +86,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 			break;
 		case 'l':
 			o->listen_fd = (int)n;
+			break;
+		case 'o':
+			o->door_fd = (int)n;
 			break;
 		case 'd':
 			o->data = optarg;
@@ -110,6 +116,8 @@ static int options_parse(int argc, char **argv, struct options *o)
 	if (o->jail_fd < 0 || !o->data || (o->client_fd < 0) == (o->listen_fd < 0))
 		return usage("--jail-fd, --data and one of --client-fd and --listen-fd are needed",
 			     "");
+	if (o->door_fd >= 0 && o->listen_fd < 0)
+		return usage("--door-fd needs --listen-fd", "");
 	if (!o->level_given)
 		o->level = o->client_fd >= 0 ? LOG_WARN : LOG_INFO;
 	return 0;
@@ -141,9 +149,9 @@ static int signals_open(struct brigd *d, int *ret_fd)
 
 static int start(struct brigd *d, const struct options *o, int *signal_fd, struct brig_err *err)
 {
-	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd };
+	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd, o->door_fd };
 	size_t seed = 0;
-	if (confine_fds(keep, 3, err) < 0 || confine_limits(err) < 0)
+	if (confine_fds(keep, 4, err) < 0 || confine_limits(err) < 0)
 		return -1;
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
@@ -158,9 +166,12 @@ static int start(struct brigd *d, const struct options *o, int *signal_fd, struc
 	/* Or jansson would open /dev/urandom at its first object. */
 	if (getrandom(&seed, sizeof(seed), 0) == sizeof(seed))
 		json_object_seed(seed | 1);
-	if (confine_user(err) < 0 || confine_syscalls(err) < 0)
+	if (confine_user(BRIG_DAEMON_UID, err) < 0 ||
+	    confine_syscalls(brigd_filter, sizeof(brigd_filter) / sizeof(brigd_filter[0]), err) < 0)
 		return -1;
 	r = o->client_fd >= 0 ? brigd_serve_client(d, o->client_fd) : brigd_listen(d, o->listen_fd);
+	if (r == 0 && o->door_fd >= 0)
+		r = brigd_door(d, o->door_fd);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "serve the given socket");
 	return 0;

@@ -3,6 +3,7 @@
  * Hostile agents and hostile clients: each breaks one rule and loses its own sandbox or connection,
  * with the rule named; a neighbour that runs beside it notices nothing.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -609,6 +610,67 @@ static void strangers_and_crowds_are_turned_away_with_a_reason(void **state)
 	unlink(path);
 }
 
+/* Hands fd through the door and closes it here. */
+static void door_give(int door, const void *bytes, size_t n, int fd)
+{
+	assert_int_equal(fd_send(door, bytes, n, &fd, fd >= 0), 0);
+	if (fd >= 0)
+		close(fd);
+	drv_step(&t);
+}
+
+static void only_connected_streams_come_through_the_door(void **state)
+{
+	(void)state;
+	int door[2], pair[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, door), 0);
+	assert_int_equal(brigd_door(&t.d, door[1]), 0);
+	t.d.log.fd = -1;
+	unsigned before = t.d.nconns;
+
+	/* A client like any other. */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	door_give(door[0], "c", 1, pair[1]);
+	assert_int_equal(t.d.nconns, before + 1);
+	drv_request(&t, pair[0], "{\"op\":\"version\"}");
+	json_decref(drv_json(pair[0], BRIG_CL_REP));
+	close(pair[0]);
+	drv_step(&t);
+	assert_int_equal(t.d.nconns, before);
+
+	/* Each of these is closed, and the door stays open. */
+	const int types[] = { SOCK_DGRAM, SOCK_SEQPACKET };
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(socketpair(AF_UNIX, types[i] | SOCK_CLOEXEC, 0, pair), 0);
+		door_give(door[0], "c", 1, pair[1]);
+		close(pair[0]);
+	}
+	int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un any = { .sun_family = AF_UNIX };
+	assert_int_equal(bind(listening, (struct sockaddr *)&any, sizeof(any.sun_family)), 0);
+	assert_int_equal(listen(listening, 1), 0);
+	door_give(door[0], "c", 1, listening);
+	door_give(door[0], "c", 1, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	door_give(door[0], "c", 1, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	door_give(door[0], "c", 1, -1);
+	door_give(door[0], "cc", 2, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	door_give(door[0], "ccccc", 5, -1);
+	assert_int_equal(t.d.nconns, before);
+	assert_true(t.d.door_fd >= 0);
+
+	/* Full: told so, and places are left for clients of the socket. */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	t.d.nconns = CONNS_DOOR_MAX;
+	door_give(door[0], "c", 1, pair[1]);
+	assert_int_equal(t.d.nconns, CONNS_DOOR_MAX);
+	t.d.nconns = before;
+	expect_turned_away(pair[0], "busy");
+
+	close(door[0]);
+	drv_step(&t);
+	assert_int_equal(t.d.door_fd, -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -628,6 +690,7 @@ int main(void)
 		T(frames_a_client_may_not_send_end_its_run),
 		T(a_request_that_never_comes_whole_is_given_up),
 		T(strangers_and_crowds_are_turned_away_with_a_reason),
+		T(only_connected_streams_come_through_the_door),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,8 @@
 
 static const char *const shipped[] = { "src/engine/container/payload.seccomp",
 				       "src/engine/container/suid.seccomp",
-				       "src/daemon/brigd.seccomp" };
+				       "src/daemon/brigd.seccomp",
+				       "src/api/api.seccomp" };
 static const char *const arches[] = { "x86_64", "aarch64" };
 
 static char *slurp(const char *path, size_t *ret_len)
