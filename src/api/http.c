@@ -2,21 +2,21 @@
 /*
  * Theory of operation
  * -------------------
- * libmicrohttpd owns listening socket, connections and parser. It has no thread: its epoll descriptor
- * lies in our loop, and http_run() lets it work until it wants nothing more at once. Whatever
- * changes something for it outside of its run (an answer, bytes of a stream) resumes the request and
- * queues http_run() as a task, so that the bytes leave in the same round of the loop.
+ * libmicrohttpd owns listening socket, connections and parser. It has no thread: its epoll
+ * descriptor lies in our loop, and http_run() lets it work until it wants nothing more at once.
+ * Whatever changes something for it outside of its run (an answer, bytes of a stream) resumes the
+ * request and queues http_run() as a task, so that the bytes leave in the same round of the loop.
  *
  * A request with nothing to do is suspended: the library takes its socket out of its set. So we
- * watch the socket for the client's end. An end of the client's sending direction (EPOLLRDHUP) while
- * it still waits for its answer counts as its disappearance: over TCP a closed client cannot be told
- * from a half-closed one until something is sent to it, and a command whose client has gone must end
- * now, not at its next output. A client must therefore keep its sending direction open until it has
- * its answer, as all HTTP libraries do.
+ * watch the socket for the client's end. An end of the client's sending direction (EPOLLRDHUP)
+ * while it still waits for its answer counts as its disappearance: over TCP a closed client cannot
+ * be told from a half-closed one until something is sent to it, and a command whose client has gone
+ * must end now, not at its next output. A client must therefore keep its sending direction open
+ * until it has its answer, as all HTTP libraries do.
  *
- * Times: HEAD_MS for TLS handshake and headers, BODY_MS between two pieces of a body, HTTP_IDLE_S on
- * a kept-alive connection and for a client that does not read. Sizes: POOL bounds request line and
- * headers.
+ * Times: HEAD_MS for TLS handshake and headers, BODY_MS between two pieces of a body, HTTP_IDLE_S
+ * on a kept-alive connection and for a client that does not read. Sizes: POOL bounds request line
+ * and headers.
  */
 #include "api/http.h"
 
@@ -186,27 +186,46 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mc, char *s)
 	return strlen(s);
 }
 
+/* As the library's argument lists want them: a function and its closure in one item. */
+#define PAIR(option, fn, ctx)                 \
+	{                                     \
+		option, (intptr_t)(fn), (ctx) \
+	}
+#define NUMBER(option, n)                   \
+	{                                   \
+		option, (intptr_t)(n), NULL \
+	}
+#define TEXT(option, s)                           \
+	{                                         \
+		option, 0, (void *)(uintptr_t)(s) \
+	}
+
 static struct MHD_Daemon *daemon_start(struct http *h, const struct http_options *o)
 {
 	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE;
-	struct MHD_OptionItem tls[] = {
-		{ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->cert_pem },
-		{ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->key_pem },
-		{ MHD_OPTION_HTTPS_PRIORITIES, 0,
-		  (void *)(uintptr_t) "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" },
-		{ MHD_OPTION_END, 0, NULL },
+	const struct MHD_OptionItem plain[] = {
+		NUMBER(MHD_OPTION_LISTEN_SOCKET, o->listen_fd),
+		PAIR(MHD_OPTION_NOTIFY_CONNECTION, on_connection, h),
+		PAIR(MHD_OPTION_URI_LOG_CALLBACK, http_on_line, h),
+		PAIR(MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, h),
+		PAIR(MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL),
+		NUMBER(MHD_OPTION_CONNECTION_LIMIT, CONNS_MAX),
+		NUMBER(MHD_OPTION_CONNECTION_MEMORY_LIMIT, POOL),
+		NUMBER(MHD_OPTION_CONNECTION_MEMORY_INCREMENT, POOL / 4),
+		NUMBER(MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_S),
+		NUMBER(MHD_OPTION_STRICT_FOR_CLIENT, 1),
+		NUMBER(MHD_OPTION_END, 0),
 	};
-	static const struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
+	const struct MHD_OptionItem tls[] = {
+		TEXT(MHD_OPTION_HTTPS_MEM_CERT, o->cert_pem),
+		TEXT(MHD_OPTION_HTTPS_MEM_KEY, o->key_pem),
+		TEXT(MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"),
+		NUMBER(MHD_OPTION_END, 0),
+	};
 	if (h->tls)
 		flags |= MHD_USE_TLS;
-	return MHD_start_daemon(
-		flags, 0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, h->tls ? tls : none,
-		MHD_OPTION_LISTEN_SOCKET, o->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, h,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_URI_LOG_CALLBACK, http_on_line,
-		h, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT,
-		CONNS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL,
-		MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)16384, MHD_OPTION_CONNECTION_TIMEOUT,
-		HTTP_IDLE_S, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	return MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, plain,
+				h->tls ? MHD_OPTION_ARRAY : MHD_OPTION_END, tls, MHD_OPTION_END);
 }
 
 int http_open(struct ev *ev, const struct http_options *o, struct http **ret, struct brig_err *err)

@@ -4,22 +4,30 @@
  *
  * Theory of operation
  * -------------------
- * libmicrohttpd parses; it runs without threads inside our event loop (ev.h), woken through its epoll
- * descriptor and for its timeouts. Everything here happens on the one thread of brig-api. A request
- * that waits (for brigd, for a command's output) is suspended in the library; its socket is watched
- * by us for the client's disappearance, because the library does not look at a suspended one.
+ * libmicrohttpd parses; it runs without threads inside our event loop (ev.h), woken through its
+ * epoll descriptor and for its timeouts. Everything here happens on the one thread of brig-api. A
+ * request that waits (for brigd, for a command's output) is suspended in the library; its socket is
+ * watched by us for the client's disappearance, because the library does not look at a suspended
+ * one.
  *
  * A request lives from the moment its headers are there until its answer has left or its client has
  * gone. Its handler sees this order:
  *
  *     begin -> body* (only with .body) -> ready -> gone
  *
- * begin may answer at once (an error: the body is then discarded, within limits). Otherwise the answer
- * may come at any time from begin on until gone: from within a callback or later from the loop. gone is
- * always the last call, once, also when the handler answered in begin; r->ctx is released there.
+ * begin may answer at once (an error: the body is then discarded, within limits). Otherwise the
+ * answer may come at any time from begin on until gone: from within a callback or later from the
+ * loop. gone is always the last call, once, also when the handler answered in begin; r->ctx is
+ * released there.
  *
- * Answers: either one http_reply*(), or http_stream_begin() .. http_stream_end(). A second answer, or
- * writing after the end, is dropped: a handler need not know whether its client is still there.
+ * Gone is also a client that has shut down only its sending direction while it waits: over TCP that
+ * cannot be told from a closed one. The answer itself begins to leave when the request's body has
+ * been read: until then a stream is queued, and body and ready still come behind
+ * http_stream_begin(). After a complete answer (or http_stream_end) neither comes any more; what is
+ * left of the body is read and thrown away.
+ *
+ * Answers: either one http_reply*(), or http_stream_begin() .. http_stream_end(). A second answer,
+ * or writing after the end, is dropped: a handler need not know whether its client is still there.
  */
 #ifndef BRIG_API_HTTP_H
 #define BRIG_API_HTTP_H
@@ -40,15 +48,16 @@ struct http_req; /* one request */
 /* A collected body (JSON). Streams have no bound. */
 #define HTTP_BODY_MAX (8u * 1024u * 1024u)
 /* What may be queued for a client that does not read: http_stream_write() never refuses, but a
- * producer must stop above HIGH and is called back (drained) at LOW. At MAX the client is dropped. */
+ * producer must stop above HIGH and is called back (drained) at LOW. At MAX the client is dropped.
+ */
 #define HTTP_QUEUE_HIGH (1024u * 1024u)
 #define HTTP_QUEUE_LOW (256u * 1024u)
 #define HTTP_QUEUE_MAX (32u * 1024u * 1024u)
 
 struct http_handler {
 	void (*begin)(struct http_req *r); /* may be NULL */
-	/* A piece of the request's body as it comes. NULL: it is collected instead, at most body_max
-	 * bytes (0 = HTTP_BODY_MAX), beyond which 413 is answered. */
+	/* A piece of the request's body as it comes. NULL: it is collected instead, at most
+	 * body_max bytes (0 = HTTP_BODY_MAX), beyond which 413 is answered. */
 	void (*body)(struct http_req *r, const void *p, size_t n);
 	size_t body_max;
 	/* The body is complete; a collected one is http_body(). */
@@ -65,15 +74,17 @@ struct http_handler {
 typedef const struct http_handler *(*http_router)(void *ctx, struct http_req *r, void **ret_ctx);
 
 struct http_options {
-	int listen_fd;		       /* bound and listening; taken over */
+	int listen_fd;			/* bound and listening; taken over */
 	const char *cert_pem, *key_pem; /* contents, both or none: TLS */
 	http_router route;
 	void *ctx;
 	unsigned head_ms; /* for handshake and headers, 0 = 30 s */
-	unsigned body_ms; /* between two pieces of a body, 0 = 60 s; twice that for a collected one */
+	unsigned body_ms; /* between two pieces of a body, 0 = 60 s; twice that for a collected one
+			   */
 };
 int http_open(struct ev *ev, const struct http_options *o, struct http **ret, struct brig_err *err);
-/* Ends all connections abruptly. */
+/* Ends all connections abruptly; each request gets its gone before this returns. Not from within a
+ * callback. Descriptors of upgrades are closed by it, tokens still want http_upgrade_close(). */
 void http_close(struct http *h);
 /* No new connections; existing requests go on. */
 void http_quiesce(struct http *h);
@@ -88,16 +99,16 @@ const char *http_target(const struct http_req *r);
 /* First value of a header (any case of the name), or NULL. */
 const char *http_header(const struct http_req *r, const char *name);
 /* Calls fn for every header; stops when it returns non-zero. */
-void http_headers(const struct http_req *r, int (*fn)(void *ctx, const char *name, const char *value),
-		  void *ctx);
+void http_headers(const struct http_req *r,
+		  int (*fn)(void *ctx, const char *name, const char *value), void *ctx);
 /* Percent-decoded (and '+' = space) query argument, "" if it has no value, NULL if absent. */
 const char *http_query(const struct http_req *r, const char *name);
 /* The query as it came, without '?'; "" if none. */
 const char *http_query_raw(const struct http_req *r);
 /* The collected body (NUL behind its end). */
 const char *http_body(const struct http_req *r, size_t *ret_n);
-/* The collected body as one JSON value: nesting bounded, duplicate keys and trailing bytes refused. An
- * empty body is an empty object. On failure err says what is wrong. New reference. */
+/* The collected body as one JSON value: nesting bounded, duplicate keys and trailing bytes refused.
+ * An empty body is an empty object. On failure err says what is wrong. New reference. */
 int http_body_json(const struct http_req *r, json_t **ret, struct brig_err *err);
 void *http_ctx(const struct http_req *r);
 void http_set_ctx(struct http_req *r, void *ctx);
@@ -112,12 +123,12 @@ struct http *http_of(const struct http_req *r);
 void http_body_hold(struct http_req *r, bool hold);
 
 /* ---- answers ---- */
-/* Adds a header to the answer that follows; before http_reply or http_stream_begin. Names and values
- * with control characters are dropped. */
+/* Adds a header to the answer that follows; before http_reply or http_stream_begin. Names and
+ * values with control characters are dropped. */
 void http_answer_header(struct http_req *r, const char *name, const char *value);
 void http_reply(struct http_req *r, unsigned status, const char *type, const void *body, size_t n);
 void http_reply_json(struct http_req *r, unsigned status, json_t *body); /* steals; NULL = 500 */
-void http_reply_empty(struct http_req *r, unsigned status);		/* Content-Length: 0 or 204 */
+void http_reply_empty(struct http_req *r, unsigned status); /* Content-Length: 0 or 204 */
 bool http_answered(const struct http_req *r);
 
 /* A streamed answer (chunked, or with size >= 0 exactly so many bytes). */
@@ -129,12 +140,14 @@ void http_stream_end(struct http_req *r);
 void http_abort(struct http_req *r);
 
 /*
- * 101: the answer's headers (http_answer_header) are sent, then the connection belongs to fn: fd is a
- * nonblocking stream socket (of TLS the inner side), and `early` what the client had sent already.
- * fn must call http_upgrade_close(token) when done, never close(fd). gone follows before fn.
+ * 101: the answer's headers (http_answer_header) are sent, then the connection belongs to fn: fd is
+ * a nonblocking stream socket (of TLS the inner side), and `early` what the client had sent
+ * already. fn must call http_upgrade_close(token) when done, never close(fd). gone follows before
+ * fn.
  */
 struct http_upgrade;
-typedef void (*http_upgraded)(void *ctx, int fd, const void *early, size_t n, struct http_upgrade *token);
+typedef void (*http_upgraded)(void *ctx, int fd, const void *early, size_t n,
+			      struct http_upgrade *token);
 void http_reply_upgrade(struct http_req *r, http_upgraded fn, void *ctx);
 void http_upgrade_close(struct http_upgrade *token);
 

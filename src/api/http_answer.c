@@ -5,9 +5,9 @@
  * An answer is composed here at once and kept in r->response until the library may have it: that is
  * when the body of the request is complete (http.c, request_final). A stream's bytes are queued in
  * r->queue, from where the library fetches them (stream_read) as fast as the client takes them;
- * when the queue is empty the request is suspended, and the next write wakes it. What is queued when
- * the library comes leaves as one chunk, as far as its buffer reaches, so a single write to an idle
- * stream is one chunk in one segment.
+ * when the queue is empty the request is suspended, and the next write wakes it. What is queued
+ * when the library comes leaves as one chunk, as far as its buffer reaches, so a single write to an
+ * idle stream is one chunk in one segment.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -142,8 +142,8 @@ void http_stream_begin(struct http_req *r, unsigned status, const char *type, in
 		return;
 	}
 	answer(r, status, type,
-	       MHD_create_response_from_callback(size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)size, BLOCK,
-						 stream_read, r, NULL));
+	       MHD_create_response_from_callback(size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)size,
+						 BLOCK, stream_read, r, NULL));
 }
 
 void http_stream_write(struct http_req *r, const void *p, size_t n)
@@ -229,7 +229,8 @@ void http_reply_upgrade(struct http_req *r, http_upgraded fn, void *ctx)
 	r->ended = true;
 	r->upgraded = fn;
 	r->upgrade_ctx = ctx;
-	answer(r, MHD_HTTP_SWITCHING_PROTOCOLS, NULL, MHD_create_response_for_upgrade(on_upgrade, r));
+	answer(r, MHD_HTTP_SWITCHING_PROTOCOLS, NULL,
+	       MHD_create_response_for_upgrade(on_upgrade, r));
 }
 
 void http_upgrade_close(struct http_upgrade *u)

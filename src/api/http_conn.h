@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_conn.h: the inside of http.h, shared by http.c (server and connections), http_recv.c (the way
- * of a request), http_req.c (what it says), http_answer.c (what it is told) and http_linger.c
+ * http_conn.h: the inside of http.h, shared by http.c (server and connections), http_recv.c (the
+ * way of a request), http_req.c (what it says), http_answer.c (what it is told) and http_linger.c
  * (connections that end before their client knows).
  */
 #ifndef BRIG_API_HTTP_CONN_H
@@ -88,12 +88,12 @@ struct http_req {
 
 	struct http_answer_header headers[HTTP_ANSWER_HEADERS_MAX];
 	unsigned nheaders;
-	bool answered;		       /* an answer was chosen */
-	bool ended;		       /* and nothing follows */
-	bool streaming, mute;	       /* mute: of a kind that has no body */
-	bool above;		       /* the queue was above HIGH */
+	bool answered;	      /* an answer was chosen */
+	bool ended;	      /* and nothing follows */
+	bool streaming, mute; /* mute: of a kind that has no body */
+	bool above;	      /* the queue was above HIGH */
 	unsigned status;
-	int64_t left; /* bytes the stream still owes, -1 = chunked */
+	int64_t left;		       /* bytes the stream still owes, -1 = chunked */
 	struct MHD_Response *response; /* until it is handed to the library */
 	struct buf queue;
 	http_upgraded upgraded;
@@ -117,8 +117,8 @@ void http_conn_deadline(struct http_conn *c, unsigned ms);
 
 void *http_on_line(void *cls, const char *target, struct MHD_Connection *mc);
 enum MHD_Result http_on_request(void *cls, struct MHD_Connection *mc, const char *url,
-				const char *method, const char *version, const char *data, size_t *n,
-				void **req_cls);
+				const char *method, const char *version, const char *data,
+				size_t *n, void **req_cls);
 void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 		       enum MHD_RequestTerminationCode code);
 /* The library looks at the request again soon, if it had put it aside. */

@@ -2,14 +2,15 @@
 /*
  * Theory of operation
  * -------------------
- * The library calls http_on_request() several times for one request. Once when the headers are there (the
- * handler is chosen: request_head), for each piece of the body (request_body), and once more, and
- * again after each resume, when the body is complete (request_final); only there an answer is handed
- * over. An answer in the first call would be sent at once, but the library then closes the
- * connection: that is used where the rest of the request is not to be read.
+ * The library calls http_on_request() several times for one request. Once when the headers are
+ * there (the handler is chosen: request_head), for each piece of the body (request_body), and once
+ * more, and again after each resume, when the body is complete (request_final); only there an
+ * answer is handed over. An answer in the first call would be sent at once, but the library then
+ * closes the connection: that is used where the rest of the request is not to be read.
  *
- * Every request ends in http_on_completed(), whatever ended it: that is the one place that calls gone and
- * frees (an upgrade calls gone earlier). http_abort() and the watch only make the library come by.
+ * Every request ends in http_on_completed(), whatever ended it: that is the one place that calls
+ * gone and frees (an upgrade calls gone earlier). http_abort() and the watch only make the library
+ * come by.
  *
  * What the library accepts and we do not (check_head): Transfer-Encoding other than a single
  * "chunked", together with Content-Length, or in HTTP/1.0; two Content-Length or two Host; names of
@@ -257,7 +258,8 @@ static enum MHD_Result request_head(struct http_req *r, const char *method, cons
 	if (r->broken)
 		return MHD_NO;
 	/* Rather than to read what is not wanted, the connection ends behind the answer. */
-	if (r->ended && r->response && (d.length > DISCARD_MAX || (d.expects && (d.length || d.chunked))))
+	if (r->ended && r->response &&
+	    (d.length > DISCARD_MAX || (d.expects && (d.length || d.chunked))))
 		return answer_now(r);
 	http_conn_deadline(r->conn, (r->handler->body ? 1 : COLLECT_FACTOR) * r->h->body_ms);
 	return MHD_YES;
@@ -314,8 +316,8 @@ static enum MHD_Result request_final(struct http_req *r)
 }
 
 enum MHD_Result http_on_request(void *cls, struct MHD_Connection *mc, const char *url,
-				const char *method, const char *version, const char *data, size_t *n,
-				void **req_cls)
+				const char *method, const char *version, const char *data,
+				size_t *n, void **req_cls)
 {
 	struct http *h = cls;
 	struct http_req *r = *req_cls;

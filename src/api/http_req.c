@@ -42,8 +42,8 @@ static enum MHD_Result visit_one(void *cls, enum MHD_ValueKind kind, const char 
 	return v->fn(v->ctx, name, value ? value : "") ? MHD_NO : MHD_YES;
 }
 
-void http_headers(const struct http_req *r, int (*fn)(void *ctx, const char *name, const char *value),
-		  void *ctx)
+void http_headers(const struct http_req *r,
+		  int (*fn)(void *ctx, const char *name, const char *value), void *ctx)
 {
 	struct visit v = { .fn = fn, .ctx = ctx };
 	MHD_get_connection_values(r->mc, MHD_HEADER_KIND, visit_one, &v);
@@ -109,8 +109,8 @@ int http_body_json(const struct http_req *r, json_t **ret, struct brig_err *err)
 	if (!v && n == 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "parse the body");
 	if (!v)
-		return brig_fail(err, BRIG_E_INVALID, 0, "the body is not JSON: %s, byte %d", je.text,
-				 je.position);
+		return brig_fail(err, BRIG_E_INVALID, 0, "the body is not JSON: %s, byte %d",
+				 je.text, je.position);
 	*ret = v;
 	return 0;
 }

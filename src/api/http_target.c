@@ -73,7 +73,8 @@ static int args_parse(struct http_target *t, struct brig_err *err)
 	if (most > HTTP_TARGET_ARGS_MAX)
 		return brig_fail(err, BRIG_E_INVALID, 0, "the query has more than %u arguments",
 				 HTTP_TARGET_ARGS_MAX);
-	/* Each argument needs a NUL behind its name and one behind its value, and brings at most one
+	/* Each argument needs a NUL behind its name and one behind its value, and brings at most
+	 * one
 	 * '=' and one '&' that are not copied. */
 	t->text = malloc(n + 2 * (size_t)most);
 	t->args = calloc(most, sizeof(t->args[0]));

@@ -4,14 +4,14 @@
  * -------------------
  * An operation is a socket pair whose other end went through the door. REQ is in the socket before
  * brigd gets its end, so no round trip stands before the request. brigd is trusted to say what
- * happens to sandboxes, but its bytes are checked like anybody's: a frame that breaks the rules ends
- * its operation with `failed` and nothing else.
+ * happens to sandboxes, but its bytes are checked like anybody's: a frame that breaks the rules
+ * ends its operation with `failed` and nothing else.
  *
- *   REPLY   REQ is on its way; only REP may come. A text of BRIG_FRAME_MAX bytes is continued in the
- *           next frame of the same type. Leaves to STREAM or OVER.
- *   STREAM  Frames of agents, handed on; leaves to OVER by END, also a text in parts.
- *   OVER    No callback follows. The socket is closed; the memory is freed when the round ends,
- *           because handlers further up the stack may still look at it.
+ *   REPLY   REQ is on its way; only REP may come. A text of BRIG_FRAME_MAX bytes is continued in
+ * the next frame of the same type. Leaves to STREAM or OVER. STREAM  Frames of agents, handed on;
+ * leaves to OVER by END, also a text in parts. OVER    No callback follows. The socket is closed;
+ * the memory is freed when the round ends, because handlers further up the stack may still look at
+ * it.
  *
  * Reading goes through one buffer of the link. What a held or incomplete frame leaves over moves to
  * the operation's own. While an operation is held its socket is not polled at all: the kernel's

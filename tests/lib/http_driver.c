@@ -77,9 +77,9 @@ static void show_begin(struct http_req *r)
 	const char *q = http_query(r, "q"), *h = http_header(r, "x-show");
 	begin(r);
 	http_reply_json(r, 200,
-			json_pack("{s:s,s:s,s:s,s:s,s:s?,s:s?,s:s}", "method", http_method(r), "path",
-				  http_path(r), "target", http_target(r), "raw", http_query_raw(r), "q",
-				  q, "header", h, "peer", http_peer(r)));
+			json_pack("{s:s,s:s,s:s,s:s,s:s?,s:s?,s:s}", "method", http_method(r),
+				  "path", http_path(r), "target", http_target(r), "raw",
+				  http_query_raw(r), "q", q, "header", h, "peer", http_peer(r)));
 }
 
 static void piece(struct http_req *r, const void *p, size_t n)

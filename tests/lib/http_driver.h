@@ -7,8 +7,8 @@
 #ifndef BRIG_TEST_HTTP_DRIVER_H
 #define BRIG_TEST_HTTP_DRIVER_H
 
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,8 +25,8 @@ struct http_driver {
 	unsigned short port;
 	struct http_req *last; /* begun last and not gone */
 	unsigned begun, ready, gone, drained, pieces;
-	struct buf got;	       /* body of streamed requests */
-	size_t hold_after;     /* bytes after which /body holds */
+	struct buf got;	   /* body of streamed requests */
+	size_t hold_after; /* bytes after which /body holds */
 	/* upgrade */
 	int up_fd;
 	struct http_upgrade *up;
@@ -48,10 +48,10 @@ int driver_teardown(void **state);
 /* One round of the loop. */
 void driver_round(void);
 /* Runs the loop until cond(); fails the test after some seconds. */
-#define until(cond)                                              \
-	do {                                                     \
-		uint64_t until_ = driver_deadline();             \
-		while (!(cond))                                  \
+#define until(cond)                                                     \
+	do {                                                            \
+		uint64_t until_ = driver_deadline();                    \
+		while (!(cond))                                         \
 			driver_wait(until_, #cond, __FILE__, __LINE__); \
 	} while (0)
 uint64_t driver_deadline(void);

@@ -143,10 +143,10 @@ static void what_a_request_says_is_told(void **state)
 				  "x\r\nX-SHOW: v w\r\n\r\n"),
 			 200);
 	json_t *v = json_loadb((char *)buf_head(&body), buf_len(&body), 0, NULL);
-	json_t *want = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "method", "DELETE", "path",
-				 "/show it", "target", "/show%20it?a=1&q=%41+b%2B&q=2", "raw",
-				 "a=1&q=%41+b%2B&q=2", "q", "A b+", "header", "v w", "peer",
-				 "127.0.0.1");
+	json_t *want =
+		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "method", "DELETE", "path", "/show it",
+			  "target", "/show%20it?a=1&q=%41+b%2B&q=2", "raw", "a=1&q=%41+b%2B&q=2",
+			  "q", "A b+", "header", "v w", "peer", "127.0.0.1");
 	assert_true(json_equal(v, want));
 	json_decref(v);
 	json_decref(want);
@@ -235,8 +235,8 @@ static void an_early_answer_waits_for_a_body_of_some_size(void **state)
 {
 	(void)state;
 	int fd = client_open();
-	assert_int_equal(ask(fd, "POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345"),
-			 401);
+	assert_int_equal(
+		ask(fd, "POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345"), 401);
 	assert_int_equal(ask(fd, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
 	assert_int_equal(drv->ready, 0);
 	client_close(fd);
@@ -377,11 +377,13 @@ static void requests_that_two_parsers_would_cut_differently_are_refused(void **s
 static void broken_chunks_end_the_request(void **state)
 {
 	(void)state;
-	static const char *const texts[] = { "x\r\n", "5\r\nabcdefg\r\n0\r\n\r\n", "-1\r\na\r\n",
-					     "fffffffffffffffff\r\na\r\n", "\r\n", " 5\r\nabcde\r\n" };
+	static const char *const texts[] = { "x\r\n",	    "5\r\nabcdefg\r\n0\r\n\r\n",
+					     "-1\r\na\r\n", "fffffffffffffffff\r\na\r\n",
+					     "\r\n",	    " 5\r\nabcde\r\n" };
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		int fd = client_open();
-		client_text(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+		client_text(fd,
+			    "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
 		client_text(fd, texts[i]);
 		unsigned status = client_answer(fd, NULL, NULL);
 		assert_true(status == 400 || status == 413);
@@ -394,8 +396,8 @@ static void broken_chunks_end_the_request(void **state)
 static void targets_are_refused_that_mean_two_things(void **state)
 {
 	(void)state;
-	static const char *const targets[] = { "/a%00b", "/a%",	  "/a%4", "/a%zz", "http://h/a",
-					       "*",	 "a",	  "/a\tb", "/?a=%00", "//\x7f" };
+	static const char *const targets[] = { "/a%00b", "/a%", "/a%4",	 "/a%zz",   "http://h/a",
+					       "*",	 "a",	"/a\tb", "/?a=%00", "//\x7f" };
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
 		char text[256];
 		snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", targets[i]);
@@ -409,7 +411,8 @@ static void targets_are_taken_apart(void **state)
 	(void)state;
 	struct http_target t;
 	struct brig_err err = BRIG_ERR_INIT;
-	assert_int_equal(http_target_parse(&t, "/%2e%2E/%C3%a4?x=100%&&y&=z&a%3Db=%26&x=2", &err), 0);
+	assert_int_equal(http_target_parse(&t, "/%2e%2E/%C3%a4?x=100%&&y&=z&a%3Db=%26&x=2", &err),
+			 0);
 	assert_string_equal(t.path, "/../\xc3\xa4");
 	assert_string_equal(http_target_arg(&t, "x"), "100%");
 	assert_string_equal(http_target_arg(&t, "y"), "");
@@ -696,8 +699,8 @@ int main(void)
 						driver_teardown),
 		cmocka_unit_test_setup_teardown(a_client_has_its_time_for_the_body, setup_hasty,
 						driver_teardown),
-		cmocka_unit_test_setup_teardown(a_chunk_header_without_end_does_not_spin, setup_spin,
-						driver_teardown),
+		cmocka_unit_test_setup_teardown(a_chunk_header_without_end_does_not_spin,
+						setup_spin, driver_teardown),
 		T(a_client_may_leave_in_every_phase),
 		T(a_client_that_leaves_is_noticed_at_once),
 		T(a_client_that_leaves_a_held_body_is_noticed),

@@ -73,11 +73,9 @@ static void on_room(void *ctx)
 	told.rooms++;
 }
 
-static const struct link_ops ops = { .reply = on_reply,
-				     .failed = on_failed,
-				     .frame = on_frame,
-				     .end = on_end,
-				     .room = on_room };
+static const struct link_ops ops = {
+	.reply = on_reply, .failed = on_failed, .frame = on_frame, .end = on_end, .room = on_room
+};
 
 static int setup(void **state)
 {
@@ -111,13 +109,13 @@ static void rounds(unsigned n)
 		assert_true(ev_round(&ev, 0) >= 0);
 }
 
-#define until(cond)                                                  \
-	do {                                                         \
-		uint64_t deadline_ = clock_now() + 10 * SEC_NS;      \
-		while (!(cond)) {                                    \
-			assert_true(ev_round(&ev, 1) >= 0);          \
-			assert_true(clock_now() < deadline_);        \
-		}                                                    \
+#define until(cond)                                             \
+	do {                                                    \
+		uint64_t deadline_ = clock_now() + 10 * SEC_NS; \
+		while (!(cond)) {                               \
+			assert_true(ev_round(&ev, 1) >= 0);     \
+			assert_true(clock_now() < deadline_);   \
+		}                                               \
 	} while (0)
 
 static void start(bool streams)
@@ -200,7 +198,8 @@ static void an_error_reply_fails(void **state)
 	start(true);
 	int fd = take();
 	say_text(fd, BRIG_CL_REP,
-		 "{\"error\":{\"code\":\"not_found\",\"message\":\"gone\",\"remediation\":\"look\"}}");
+		 "{\"error\":{\"code\":\"not_found\",\"message\":\"gone\",\"remediation\":\"look\"}"
+		 "}");
 	rounds(1);
 	assert_int_equal(told.failures, 1);
 	assert_int_equal(told.replies, 0);
@@ -383,9 +382,8 @@ static void a_held_operation_reads_nothing(void **state)
 	struct buf b = BUF_INIT(1 << 20);
 	for (int full = 0; full < 10;) {
 		if (buf_len(&b) == 0)
-			assert_int_equal(frame_add(&b, BRIG_STDOUT, 0, 1, block, sizeof(block), NULL,
-						   0),
-					 0);
+			assert_int_equal(
+				frame_add(&b, BRIG_STDOUT, 0, 1, block, sizeof(block), NULL, 0), 0);
 		ssize_t n = buf_write_fd(&b, fd);
 		full = n == -EAGAIN ? full + 1 : 0;
 		sent += n > 0 ? (size_t)n : 0;
@@ -534,9 +532,8 @@ static void a_request_too_large_is_refused(void **state)
 	char *big = malloc(BRIG_FRAME_MAX + 1);
 	memset(big, 'x', BRIG_FRAME_MAX);
 	big[BRIG_FRAME_MAX] = '\0';
-	assert_int_equal(link_start(link_, json_pack("{s:s}", "a", big), false, &ops, &told, &op,
-				    &err),
-			 -1);
+	assert_int_equal(
+		link_start(link_, json_pack("{s:s}", "a", big), false, &ops, &told, &op, &err), -1);
 	assert_int_equal(err.code, BRIG_E_INVALID);
 	free(big);
 }
