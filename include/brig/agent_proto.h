@@ -9,8 +9,9 @@
  * BRIG_FRAME_MAX bytes of payload. All integers are little-endian; all structs below are laid out
  * without padding and are copied out of the payload before they are looked at.
  *
- * A stream id names one conversation: a command (EXEC) or a file operation (FS_*). The host picks
- * ids, never 0 and never one that is still open. Stream 0 is the channel itself.
+ * A stream id names one conversation: a command (EXEC), a file operation (FS_*) or a connection to
+ * a port inside (TCP_*). The host picks ids, never 0 and never one that is still open. Stream 0 is
+ * the channel itself.
  *
  * Flow control is credit, per stream and per direction: a side sends data bytes only as far as the
  * other has granted with CREDIT (or in the opening request). A flooded stream therefore stops
@@ -48,7 +49,7 @@ struct brig_frame_hdr {
 };
 _Static_assert(sizeof(struct brig_frame_hdr) == 12, "wire");
 
-/* FF_EOF: on STDIN and FS_DATA: no data follows on this stream in this direction. */
+/* FF_EOF: on STDIN, FS_DATA and TCP_DATA: no data follows on this stream in this direction. */
 #define BRIG_FF_EOF 0x0001u
 
 /* X(name, number, direction): H host to agent, A agent to host, B both. One list, so that the name
@@ -80,10 +81,16 @@ _Static_assert(sizeof(struct brig_frame_hdr) == 12, "wire");
 	X(FS_REMOVE, 38, H)  /* .. + user, path */                                                 \
 	X(FS_SYMLINK, 39, H) /* .. + user, target, path */                                         \
 	X(FS_WATCH, 40, H)   /* .. + user, path; FS_EVENT frames until CLOSE */                    \
+	X(FS_EXPORT, 41, H)  /* .. + user, "/"; the writable layer, as FS_DATA frames */           \
+	X(FS_IMPORT, 42, H)  /* .. + user, "/"; then FS_DATA frames from the host */               \
 	X(FS_DATA, 48, B)    /* bytes; FF_EOF on the last */                                       \
 	X(FS_ENTRY, 49, A)   /* struct brig_fs_entry + path, link target */                        \
 	X(FS_EVENT, 50, A)   /* struct brig_fs_event + path relative to the watched directory */   \
-	X(FS_DONE, 51, A)    /* struct brig_fs_done + text; the stream is closed after it */
+	X(FS_DONE, 51, A)    /* struct brig_fs_done + text; the stream is closed after it */       \
+	X(TCP_CONNECT, 64, H) /* struct brig_tcp: to a port of the sandbox's loopback */           \
+	X(TCP_OPENED, 65, A) /* struct brig_tcp_opened; with an error the stream is closed */      \
+	X(TCP_DATA, 66, B)   /* bytes; FF_EOF: that direction is shut down */                      \
+	X(TCP_DONE, 67, A)   /* struct brig_tcp_done; the stream is closed after it */
 
 enum brig_frame {
 #define X(name, number, dir) BRIG_##name = number,
@@ -104,7 +111,13 @@ _Static_assert(sizeof(struct brig_attach) == 32, "wire");
 /* CREDIT: `bytes` more may be sent on this channel of this stream. The sum in force never passes
  * BRIG_CREDIT_MAX; a grant that would is a protocol error. */
 #define BRIG_CREDIT_MAX (64u * 1024u * 1024u)
-enum brig_chan { BRIG_CHAN_STDIN = 0, BRIG_CHAN_STDOUT = 1, BRIG_CHAN_STDERR = 2, BRIG_CHAN_FS = 3 };
+enum brig_chan {
+	BRIG_CHAN_STDIN = 0,
+	BRIG_CHAN_STDOUT = 1,
+	BRIG_CHAN_STDERR = 2,
+	BRIG_CHAN_FS = 3,
+	BRIG_CHAN_TCP = 4, /* data towards whoever gets the grant, in both directions */
+};
 struct brig_credit {
 	uint32_t chan;
 	uint32_t bytes;
@@ -191,10 +204,24 @@ _Static_assert(sizeof(struct brig_reattach) == 24, "wire");
 #define BRIG_FS_APPEND 0x4u    /* WRITE: append instead of replace */
 #define BRIG_FS_EXCL 0x8u      /* WRITE, MKDIR: fail with EEXIST */
 #define BRIG_FS_NOFOLLOW 0x10u /* STAT: of the link itself */
+/* WRITE: arg2 pairs of strings (key, value) follow the path. They become the file's extended
+ * attributes BRIG_FS_XATTR_PREFIX + key, in place of all that begin so; none = all of them go. A file
+ * system that holds none answers EOPNOTSUPP, and the file is as it was. */
+#define BRIG_FS_XATTRS 0x20u
+#define BRIG_FS_META 0x40u /* STAT, LIST: such pairs stand at the end of each FS_ENTRY */
+/* STAT, LIST: of a link its own size and times, the mode of what it leads to, and as its target the
+ * whole path of that. A link that leads nowhere has mode 0 and its own path as target. */
+#define BRIG_FS_RESOLVE 0x80u
+#define BRIG_FS_XATTR_PREFIX "user.e2b."
+/* Pairs of one file: how many, how long a key is (the kernel's 255 less the prefix), and bytes of all
+ * keys and values. FS_ENTRY leaves out what does not fit, and values with a NUL. */
+#define BRIG_FS_META_PAIRS 128u
+#define BRIG_FS_META_KEY_MAX 246u
+#define BRIG_FS_META_MAX 4096u
 struct brig_fs_req {
 	uint32_t flags;
 	uint32_t mode;   /* WRITE, MKDIR: permission bits; 0 = 0644 / 0755 */
-	uint32_t credit; /* READ, LIST, WATCH: data bytes (payloads) granted at first */
+	uint32_t credit; /* READ, LIST, WATCH, EXPORT: data bytes (payloads) granted at first */
 	uint32_t reserved;
 	uint64_t arg, arg2;
 };
@@ -210,7 +237,7 @@ struct brig_fs_entry {
 	uint32_t nlink;
 	uint32_t reserved;
 	/* path\0 (as asked for STAT; relative to the listed directory for LIST), link target\0 ("" if
-	 * not a symbolic link), owner name\0, group name\0 */
+	 * not a symbolic link), owner name\0, group name\0, with META pairs key\0 value\0 */
 };
 _Static_assert(sizeof(struct brig_fs_entry) == 48, "wire");
 
@@ -228,16 +255,40 @@ struct brig_fs_event {
 };
 _Static_assert(sizeof(struct brig_fs_event) == 8, "wire");
 
-/* FS_WRITE: the agent answers FS_DONE only at the end; CREDIT on BRIG_CHAN_FS tells the host how
- * much it may send (the first grant comes when the file is open). FS_WATCH answers one FS_DONE with
- * err 0 and BRIG_FS_DONE_OPEN when the watch stands, and another when it ends. */
+/* FS_WRITE, FS_IMPORT: the agent answers FS_DONE only at the end; CREDIT on BRIG_CHAN_FS tells the
+ * host how much it may send (the first grant comes when the file is open). FS_WATCH answers one
+ * FS_DONE with err 0 and BRIG_FS_DONE_OPEN when the watch stands, and another when it ends.
+ * FS_EXPORT and FS_IMPORT are for uid 0 inside only (EPERM); the format of their data is in
+ * agent/layer.h. */
 #define BRIG_FS_DONE_OPEN 0x1u
 struct brig_fs_done {
 	int32_t err; /* errno, 0 = success */
 	uint32_t flags;
-	uint64_t bytes; /* READ, WRITE: data bytes moved */
+	uint64_t bytes; /* READ, WRITE, EXPORT, IMPORT: data bytes moved */
 	/* text\0: which path or step failed, "" on success */
 };
 _Static_assert(sizeof(struct brig_fs_done) == 16, "wire");
+
+/*
+ * A connection to a server inside, on 127.0.0.1 or else ::1. `credit` is what the one who sends it is
+ * ready to take at first; further grants are CREDIT frames on BRIG_CHAN_TCP. Each side ends its
+ * direction with FF_EOF. TCP_DONE comes when both have ended, or with an errno when the connection
+ * broke; a TCP_OPENED with an error is the last frame of its stream.
+ */
+#define BRIG_TCP_MAX 256u /* connections of one sandbox at a time; one more is answered EMFILE */
+struct brig_tcp {
+	uint32_t port; /* 1 .. 65535 */
+	uint32_t credit;
+};
+_Static_assert(sizeof(struct brig_tcp) == 8, "wire");
+struct brig_tcp_opened {
+	int32_t err; /* errno, 0 = connected */
+	uint32_t credit;
+};
+_Static_assert(sizeof(struct brig_tcp_opened) == 8, "wire");
+struct brig_tcp_done {
+	int32_t err; /* errno, 0 = both directions ended in order */
+};
+_Static_assert(sizeof(struct brig_tcp_done) == 4, "wire");
 
 #endif

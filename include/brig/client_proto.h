@@ -14,14 +14,15 @@
  *  {"op":"version"}                    -> {"version","proto","tiers":[..],"cgroup","rootless",
  *                                          "enforced":[..],"missing":[..],"pid","instance"}
  *  {"op":"run","spec":SPEC,"cmd":[*],"tty","stdin","rows","cols","detach","rm"}
- *      create + exec in one round. REP {"id","name","tier","image","warnings":[..]} when the command
- *      started (an error of the start is an END, not an error REP); streams on stream 1; END STATUS.
+ *      create + exec in one round. REP {"id","name","tier","image","warnings":[..],"pid"} when the
+ *      command started (an error of the start is an END, not an error REP); streams on stream 1; END
+ *      STATUS. pid: of the command, as processes inside see it.
  *      detach: REP, then the connection closes; the sandbox stays until rm (or with rm: until the
  *      command ends).
  *  {"op":"create","spec":SPEC}         -> {"id","name","tier","image","warnings","digest" (null for
  *                                          the host image),"user","home","limits"}
  *  {"op":"exec","id"*,"cmd"*,"env":[..],"workdir","user","tty","stdin","rows","cols","timeout_ms",
- *   "max_output_bytes","detach"}        -> as run, in a living sandbox; {"id","exec"}
+ *   "max_output_bytes","detach"}        -> as run, in a living sandbox; {"id","exec","pid"}
  *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
  *  {"op":"inspect","id"*}               -> INFO with "limits","env","labels","volumes","execs":[..]
  *  {"op":"logs","id"*,"follow","stderr","stdout","offset"} -> REP {}, STDOUT/STDERR on stream 1, END
@@ -31,6 +32,11 @@
  *  {"op":"fs","id"*,"user"}             -> REP {}, then FS_* frames as in agent_proto.h are relayed in
  *      both directions (stream ids of the client's choice, 1 ..); the operation ends when the client
  *      closes. The user string of each FS request must be empty; brigd puts in the request's user.
+ *  {"op":"connect","id"*,"port"*}       -> REP {} once a server inside, on 127.0.0.1 or ::1, took the
+ *      connection (else error "unavailable"); then TCP_DATA in both directions and CREDIT (channel 4)
+ *      on stream 1. BRIG_CLIENT_CREDIT is granted each way from the start. FF_EOF ends a direction.
+ *      END {} when both have, or when the connection broke: then {"error":{..}}. CLOSE, or the
+ *      client's end, breaks it.
  *  {"op":"pool"}                        -> {"pools":[{"image","size","ready","hits","misses",..}]}
  *  {"op":"images","image"}              -> {"images":[config.json, without env, of each named
  *                                          image]}; with "image" the whole one of that image
