@@ -42,6 +42,12 @@
 	"bash,coreutils,python3,python3-pip,nodejs,git,curl,sudo,ncurses-bin,libc-bin," \
 	"ca-certificates,procps,less"
 
+static const struct build_kind kinds[] = {
+#define X(word, name, packages, hook, summary) { word, name, packages, hook, summary },
+	BUILD_KINDS(X)
+#undef X
+};
+
 /* 2024-01-01: older than what is being built, as such a time must be, and never another one. */
 #define BUILD_EPOCH "1704067200"
 
@@ -149,14 +155,14 @@ static void arg(struct args *a, const char *fmt, ...)
 	va_end(ap);
 }
 
-static int make_args(const struct aptsrc *src, const char *program, const char *sudo,
-		     struct args *a)
+static int make_args(const struct build_kind *kind, const struct aptsrc *src, const char *program,
+		     const char *sudo, struct args *a)
 {
 	arg(a, "%s", program);
 	arg(a, "--mode=%s", geteuid() == 0 ? "root" : "unshare");
 	arg(a, "--variant=minbase");
 	arg(a, "--format=tar");
-	arg(a, "--include=%s", PACKAGES);
+	arg(a, "--include=%s%s%s", PACKAGES, kind->packages[0] ? "," : "", kind->packages);
 	for (size_t i = 0; i < src->noptions; i++)
 		arg(a, "--aptopt=%s", src->options[i]);
 	arg(a, "--customize-hook=upload '%s' /usr/local/bin/sudo", sudo);
@@ -164,6 +170,8 @@ static int make_args(const struct aptsrc *src, const char *program, const char *
 	       "chmod 0755 \"$1/usr/local/bin/sudo\"");
 	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++)
 		arg(a, "--customize-hook=%s", hooks[i]);
+	if (kind->hook)
+		arg(a, "--customize-hook=%s", kind->hook);
 	arg(a, "%s", src->suite);
 	arg(a, "-");
 	for (size_t i = 0; i < src->nlines; i++)
@@ -294,10 +302,12 @@ static int build_confirm(void *ctx, struct brig_err *err)
 static void build_progress(void *ctx, const char *what)
 {
 	struct build *b = ctx;
-	if (!b->o->quiet)
-		fprintf(stderr, "brig: %s\n",
-			strcmp(what, "unpacking") == 0 ? "making the base image (some minutes)"
-						       : what);
+	if (b->o->quiet)
+		return;
+	if (strcmp(what, "unpacking") == 0)
+		fprintf(stderr, "brig: making the %s image (some minutes)\n", b->o->kind->word);
+	else
+		fprintf(stderr, "brig: %s\n", what);
 }
 
 static int build_import(const struct publisher *p, struct build *b, struct import_result *ret,
@@ -333,8 +343,16 @@ static int build_import(const struct publisher *p, struct build *b, struct impor
 	return -1;
 }
 
-int build_base(const struct publisher *p, const struct build_options *o, struct import_result *ret,
-	       struct brig_err *err)
+const struct build_kind *build_kind_find(const char *word)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(kinds[i].word, word) == 0 || strcmp(kinds[i].name, word) == 0)
+			return &kinds[i];
+	return NULL;
+}
+
+int build_image(const struct publisher *p, const struct build_options *o,
+		struct import_result *ret, struct brig_err *err)
 {
 	struct build b = { .o = o, .out = -1, .log = -1 };
 	struct aptsrc src;
@@ -348,7 +366,7 @@ int build_base(const struct publisher *p, const struct build_options *o, struct 
 	if (find_sudo(sudo, sizeof(sudo), err) < 0 ||
 	    aptsrc_read(o->suite, BUILD_SUITE, &src, err) < 0)
 		return -1;
-	int r = make_args(&src, program, sudo, &a);
+	int r = make_args(o->kind, &src, program, sudo, &a);
 	if (r < 0)
 		brig_fail(err, BRIG_E_EXHAUSTED, -r, "start mmdebstrap");
 	else

@@ -168,7 +168,7 @@ int cmd_build(struct cli *cli, int argc, char **argv)
 					       CLI_LONG };
 	const struct cli_command *c = cli_command_find("build");
 	struct brig_err err = BRIG_ERR_INIT;
-	struct build_options o = { .name = "base" };
+	struct build_options o = { .name = NULL };
 	struct publisher p = PUBLISHER_INIT;
 	struct import_result result = { .reused = false };
 	int opt, code;
@@ -180,8 +180,11 @@ int cmd_build(struct cli *cli, int argc, char **argv)
 		else if (cli_option(cli, c, opt, argv, &code) < 0)
 			return code;
 	}
-	if (argc - optind != 1 || strcmp(argv[optind], "base") != 0)
-		return cli_usage(c, "what can be built is `base`");
+	o.kind = argc - optind == 1 ? build_kind_find(argv[optind]) : NULL;
+	if (!o.kind)
+		return cli_usage(c, "what can be built is `base` or `code-interpreter`");
+	if (!o.name)
+		o.name = o.kind->name;
 	o.quiet = cli->quiet;
 	int r = import_check_name(o.name, &err);
 	if (r == 0)
@@ -192,7 +195,7 @@ int cmd_build(struct cli *cli, int argc, char **argv)
 		r = cli_catch_signals(cli, &err);
 	if (r == 0) {
 		o.cancel = cli->cancel;
-		r = build_base(&p, &o, &result, &err);
+		r = build_image(&p, &o, &result, &err);
 	}
 	publisher_close(&p);
 	return r < 0 ? cli_fail(&err) : report(cli, o.name, &result);

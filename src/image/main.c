@@ -19,11 +19,12 @@
 
 /* Help texts keep to the 80 columns of a terminal. */
 const struct cli_command image_commands[] = {
-	{ "build", "base", "make the default image from Debian packages",
-	  "Makes the default image from Debian packages, with a user `user` (uid 1000)\n"
-	  "who may use sudo. Needs mmdebstrap and a package mirror. An image that has\n"
-	  "the name already is replaced at the end.",
-	  "      --name NAME          its name (default: base)\n"
+	{ "build", "base|code-interpreter", "make an image from Debian packages",
+	  "Makes an image from Debian packages, with a user `user` (uid 1000) who may use\n"
+	  "sudo: `base`, the default image, or `code-interpreter`, which has numpy,\n"
+	  "pandas, matplotlib and typescript besides. Needs mmdebstrap and a package\n"
+	  "mirror. An image that has the name already is replaced at the end.",
+	  "      --name NAME          its name (default: base, code-interpreter-v1)\n"
 	  "      --suite SUITE        the Debian release (default: the host's own)\n",
 	  cmd_build },
 	{ "import", "NAME FILE.tar|DIR|-", "store an archive or a directory as an image",

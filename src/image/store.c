@@ -107,6 +107,8 @@ static int not_found(const char *ref, struct brig_err *err)
 		  image_name_print(ref, shown, sizeof(shown)));
 	if (strcmp(ref, "base") == 0)
 		return brig_fix(err, "make it: brig image build base");
+	if (strcmp(ref, "code-interpreter-v1") == 0)
+		return brig_fix(err, "make it: brig image build code-interpreter");
 	return brig_fix(err, "see `brig image ls`, or add it: brig image import NAME FILE.tar");
 }
 
