@@ -178,7 +178,9 @@ static void op_text(struct link_op *op, const struct frame *f)
 static void op_frame(struct link_op *op, const struct frame *f)
 {
 	bool rep = f->h.type == BRIG_CL_REP, end = f->h.type == BRIG_CL_END;
-	if (rep != (op->phase == LINK_REPLY) || ((rep || end) && (f->h.stream || f->h.flags)) ||
+	/* A command that could not be started has an END and no REP. */
+	bool first = rep || (end && op->streams);
+	if ((op->phase == LINK_REPLY ? !first : rep) || ((rep || end) && (f->h.stream || f->h.flags)) ||
 	    (!rep && !end && (buf_len(&op->text) || !(frame_dir(f->h.type) & FRAME_DIR_A))))
 		op_fail(op, BRIG_E_PROTOCOL, "brigd's frame is out of order");
 	else if (rep || end)
