@@ -30,6 +30,7 @@ import time
 import traceback
 
 FLUSH_S = 0.02
+DRAIN_S = 0.00005
 TEXT_MAX = 64 * 1024  # characters of one stdout or stderr event
 LINE_MAX = 7 * 1024 * 1024  # bytes of one event; INTERP_LINE_MAX of brig-api is 8 MiB
 PLAIN_DEPTH = 24
@@ -132,7 +133,7 @@ class Stream:
     def write(self, text):
         if not isinstance(text, str):
             raise TypeError("write() argument must be str, not " + type(text).__name__)
-        if self.wire.forked():
+        if self.wire.child:
             os.write(self.fd, text.encode("utf-8", "replace"))
         elif text:
             self.wire.text(self.kind, text)
@@ -143,7 +144,7 @@ class Stream:
             self.write(line)
 
     def flush(self):
-        if not self.wire.forked():
+        if not self.wire.child:
             self.wire.flush()
 
     def fileno(self):
@@ -177,7 +178,7 @@ class Stream:
 class Wire:
     def __init__(self, rx):
         self.rx = rx
-        self.pid = os.getpid()
+        self.child = False  # set in what user code forks: the wire is not its own
         self.main = threading.get_ident()
         self.lock = threading.RLock()
         self.guard = Guard(self)
@@ -185,7 +186,7 @@ class Wire:
         self.interrupted = False
         self.running = False
         self.id = None
-        self.parts, self.size, self.flushed = [], 0, 0.0
+        self.parts, self.size, self.flushed, self.asked = [], 0, 0.0, 0.0
         self.due = threading.Event()
         self.out = os.dup(1)
         null = os.open("/dev/null", os.O_RDONLY)
@@ -206,15 +207,15 @@ class Wire:
         sys.stderr = sys.__stderr__ = Stream(self, "stderr", 2)
         signal.signal(signal.SIGINT, self.on_sigint)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.register_at_fork(after_in_child=self.after_fork)
         for target in (self.pump_main, self.flush_main):
             threading.Thread(target=target, daemon=True).start()
 
-    def forked(self):
-        """This is a child that user code forked: the wire is not its own."""
-        return os.getpid() != self.pid
+    def after_fork(self):
+        self.child = True
 
     def on_sigint(self, _signum, _frame):
-        if self.forked():
+        if self.child:
             raise KeyboardInterrupt
         if not self.running:
             return
@@ -241,11 +242,15 @@ class Wire:
 
     def text(self, kind, text):
         with self.guard:
-            self.drain()
+            # What another program printed took longer than this; a loop of prints asks seldom.
+            now = time.monotonic()
+            if now - self.asked > DRAIN_S:
+                self.drain()
+            self.asked = now
             self.append(kind, text)
             # print() writes its newline by itself: only whole lines leave at once.
             if self.size > TEXT_MAX or (text[-1] == "\n" and
-                                        time.monotonic() - self.flushed > FLUSH_S):
+                                        now - self.flushed > FLUSH_S):
                 self.flush()
             else:
                 self.due.set()
@@ -286,7 +291,7 @@ class Wire:
 
     # ---- events ----
     def send(self, kind, **fields):
-        if self.forked():
+        if self.child:
             return
         fields["type"] = kind
         if self.id is not None:

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ *   FILLING: create at brigd -> kernel started -> ready -> imports done -> IDLE -> taken by a create
+ *
+ * A pool makes one sandbox at a time, and begins WARM_DELAY_MS after one was taken, so that the request
+ * that took it is served before its successor costs anything. A sandbox whose kernel ends while it
+ * waits is removed and made again; after a failure the pool waits, twice as long each time.
+ *
+ * Imports happen before a sandbox counts as idle: that second is what a pool is for.
+ */
+#include "api/warm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/box.h"
+#include "base/clock.h"
+#include "base/size.h"
+
+#define WARM_DELAY_MS 20u
+#define WARM_RETRY_MS 1000u
+#define WARM_RETRY_MAX_MS 60000u
+
+struct pool;
+struct spare {
+	LIST_ENTRY(spare) link;
+	struct pool *p;
+	struct link_op *op; /* the create; NULL: answered */
+	char id[BRIG_ID_LEN + 8];
+	json_t *reply;
+	struct kernel *k;
+	bool idle;
+};
+
+struct pool {
+	struct warm *w;
+	struct warm_plan plan;
+	LIST_HEAD(, spare) spares; /* idle ones, and the one that is being made */
+	unsigned nidle;
+	bool filling;
+	uint64_t hits, misses, fills, failures, retry_ms;
+	char error[256];
+	struct ev_timer timer;
+};
+
+struct warm {
+	struct api *a;
+	struct pool *pools[WARM_POOLS_MAX];
+	unsigned n;
+};
+
+static void pool_schedule(struct pool *p, uint64_t delay_ms)
+{
+	if (!p->filling && p->nidle < p->plan.size)
+		ev_timer_set(&p->w->a->ev, &p->timer, clock_now() + delay_ms * MS_NS);
+}
+
+/* Takes it out of its pool; what brigd has of it is removed. */
+static void spare_discard(struct spare *s)
+{
+	struct pool *p = s->p;
+	LIST_REMOVE(s, link);
+	if (s->idle)
+		p->nidle--;
+	else
+		p->filling = false;
+	link_cancel(s->op);
+	kernel_free(s->k);
+	if (s->id[0])
+		(void)box_remove_id(p->w->a, s->id, NULL, NULL);
+	json_decref(s->reply);
+	free(s);
+}
+
+static void spare_failed(struct spare *s, const char *why)
+{
+	struct pool *p = s->p;
+	p->failures++;
+	snprintf(p->error, sizeof(p->error), "%s", why);
+	p->retry_ms = p->retry_ms ? 2 * p->retry_ms : WARM_RETRY_MS;
+	if (p->retry_ms > WARM_RETRY_MAX_MS)
+		p->retry_ms = WARM_RETRY_MAX_MS;
+	spare_discard(s);
+	pool_schedule(p, p->retry_ms);
+}
+
+static void kernel_event(void *ctx, struct interp_event *e)
+{
+	struct spare *s = ctx;
+	struct pool *p = s->p;
+	if (e->kind == INTERP_READY && kernel_warm(s->k) < 0) {
+		spare_failed(s, "the kernel takes no request");
+		return;
+	}
+	if (e->kind != INTERP_WARM || s->idle)
+		return;
+	s->idle = true;
+	p->nidle++;
+	p->fills++;
+	p->filling = false;
+	p->retry_ms = 0;
+	p->error[0] = '\0';
+	pool_schedule(p, WARM_DELAY_MS);
+}
+
+static void kernel_lost(void *ctx, const char *why)
+{
+	spare_failed(ctx, why);
+}
+
+static const struct kernel_ops ops_of_kernel = { .event = kernel_event, .gone = kernel_lost };
+
+static void create_replied(void *ctx, json_t *ok)
+{
+	struct spare *s = ctx;
+	struct pool *p = s->p;
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *id = json_string_value(json_object_get(ok, "id"));
+	s->op = NULL;
+	snprintf(s->id, sizeof(s->id), "%s", id ? id : "");
+	s->reply = json_incref(ok);
+	const struct kernel_spec spec = { .box = s->id,
+					  .language = "python",
+					  .cwd = p->plan.home,
+					  .user = p->plan.user };
+	if (kernel_start(p->w->a->link, &spec, &ops_of_kernel, s, &s->k, &err) < 0)
+		spare_failed(s, err.msg);
+}
+
+static void create_failed(void *ctx, json_t *error)
+{
+	struct spare *s = ctx;
+	const char *text = json_string_value(json_object_get(error, "message"));
+	s->op = NULL;
+	spare_failed(s, text ? text : "brigd does not answer");
+}
+
+static const struct link_ops ops_of_create = { .reply = create_replied, .failed = create_failed };
+
+static void pool_fill(void *ctx)
+{
+	struct pool *p = ctx;
+	struct brig_err err = BRIG_ERR_INIT;
+	struct spare *s = calloc(1, sizeof(*s));
+	if (!s) {
+		pool_schedule(p, WARM_RETRY_MAX_MS);
+		return;
+	}
+	s->p = p;
+	p->filling = true;
+	LIST_INSERT_HEAD(&p->spares, s, link);
+	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", p->plan.spec);
+	if (link_start(p->w->a->link, req, false, &ops_of_create, s, &s->op, &err) < 0) {
+		s->op = NULL;
+		spare_failed(s, err.msg);
+	}
+}
+
+/* ---- for the create ---- */
+
+static struct pool *pool_find(const struct warm *w, const char *template_id)
+{
+	for (unsigned i = 0; w && i < w->n; i++)
+		if (strcmp(w->pools[i]->plan.template_id, template_id) == 0)
+			return w->pools[i];
+	return NULL;
+}
+
+bool warm_take(struct warm *w, const char *template_id, struct warm_box *ret)
+{
+	struct pool *p = pool_find(w, template_id);
+	struct spare *s = NULL;
+	if (!p)
+		return false;
+	LIST_FOREACH(s, &p->spares, link)
+	{
+		if (s->idle)
+			break;
+	}
+	if (!s) {
+		p->misses++;
+		return false;
+	}
+	p->hits++;
+	memcpy(ret->id, s->id, sizeof(ret->id));
+	ret->reply = s->reply;
+	ret->kernel = s->k;
+	s->reply = NULL;
+	s->k = NULL;
+	s->id[0] = '\0';
+	spare_discard(s);
+	pool_schedule(p, WARM_DELAY_MS);
+	return true;
+}
+
+json_t *warm_info(const struct warm *w)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; w && i < w->n; i++) {
+		const struct pool *p = w->pools[i];
+		json_t *o = json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I}", "template",
+				      p->plan.template_id, "size", (int)p->plan.size, "ready",
+				      (int)p->nidle, "hits", (json_int_t)p->hits, "misses",
+				      (json_int_t)p->misses, "fills", (json_int_t)p->fills,
+				      "failures", (json_int_t)p->failures);
+		if (o && p->error[0])
+			json_object_set_new(o, "error", json_string(p->error));
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+/* ---- configuration ---- */
+
+int warm_parse(const char *text, char ret_template[192], unsigned *ret_size, struct brig_err *err)
+{
+	const char *eq = strrchr(text, '=');
+	uint64_t n = 0;
+	if (!eq || eq == text || eq - text >= 192 || size_parse_count(eq + 1, &n) < 0 || n < 1 ||
+	    n > WARM_SIZE_MAX)
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "'%.200s' is not TEMPLATE=N with N of 1 to %u", text,
+				 WARM_SIZE_MAX);
+	memcpy(ret_template, text, (size_t)(eq - text));
+	ret_template[eq - text] = '\0';
+	*ret_size = (unsigned)n;
+	return 0;
+}
+
+int warm_open(struct api *a, struct warm **ret, struct brig_err *err)
+{
+	struct warm *w = calloc(1, sizeof(*w));
+	if (!w)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make the pools");
+	w->a = a;
+	*ret = w;
+	return 0;
+}
+
+int warm_add(struct warm *w, struct warm_plan *plan, struct brig_err *err)
+{
+	struct pool *p = NULL;
+	int r = 0;
+	if (w->n >= WARM_POOLS_MAX || pool_find(w, plan->template_id))
+		r = brig_fail(err, BRIG_E_INVALID, 0, "too many pools, or two of '%s'",
+			      plan->template_id);
+	else if (!plan->spec || !(p = calloc(1, sizeof(*p))))
+		r = brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a pool");
+	if (r < 0) {
+		json_decref(plan->spec);
+		plan->spec = NULL;
+		return r;
+	}
+	p->w = w;
+	p->plan = *plan;
+	plan->spec = NULL;
+	LIST_INIT(&p->spares);
+	p->timer = (struct ev_timer){ .fn = pool_fill, .ctx = p };
+	w->pools[w->n++] = p;
+	pool_schedule(p, 0);
+	return 0;
+}
+
+void warm_close(struct warm *w)
+{
+	for (unsigned i = 0; w && i < w->n; i++) {
+		struct pool *p = w->pools[i];
+		while (!LIST_EMPTY(&p->spares))
+			spare_discard(LIST_FIRST(&p->spares));
+		ev_timer_stop(&w->a->ev, &p->timer);
+		json_decref(p->plan.spec);
+		free(p);
+	}
+	free(w);
+}

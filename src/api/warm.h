@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * warm.h: interpreters that are ready before they are asked for.
+ *
+ * Either the box exists and its default kernel is started behind the create (interp_prepare), or a
+ * sandbox with a running kernel waits for the create (a pool, warm.c). A pool belongs to one template
+ * and the limits that it has when a request names none; a sandbox of it is used once and never comes
+ * back. What is private to a request (environment, tokens, metadata) is not in it: the kernel is told
+ * the environment when the sandbox is taken.
+ */
+#ifndef BRIG_API_WARM_H
+#define BRIG_API_WARM_H
+
+#include "api/api.h"
+#include "api/kernel.h"
+
+/* Starts the kernel of b's default context and has it import what most cells use. */
+void interp_prepare(struct box *b);
+/* Whether a box of this template is meant for the interpreter: the template is code-interpreter-v1, or
+ * the metadata say brig.interpreter = python. */
+bool interp_wanted(const char *template_id, const json_t *metadata);
+/* k, which runs in b's sandbox, becomes the kernel of b's default context; false: it does not, and
+ * stays the caller's. */
+bool interp_adopt(struct box *b, struct kernel *k);
+
+struct warm; /* all pools */
+
+#define WARM_POOLS_MAX 8u
+#define WARM_SIZE_MAX 256u
+
+/* The spec of the sandboxes of one pool, as brigd's create takes it, and who runs the kernel there; made
+ * by the owner of the create, so that a sandbox of the pool is what a cold create would have made. */
+struct warm_plan {
+	char template_id[192];
+	unsigned size;
+	json_t *spec;	 /* stolen */
+	char user[64], home[256];
+};
+
+int warm_open(struct api *a, struct warm **ret, struct brig_err *err);
+/* "TEMPLATE=N" apart. */
+int warm_parse(const char *text, char ret_template[192], unsigned *ret_size, struct brig_err *err);
+int warm_add(struct warm *w, struct warm_plan *plan, struct brig_err *err);
+/* Ends all sandboxes of the pools that nobody took. */
+void warm_close(struct warm *w);
+
+/* A sandbox that waits for a request of this template. */
+struct warm_box {
+	char id[BRIG_ID_LEN + 8]; /* brigd's */
+	json_t *reply;		  /* what brigd answered to the create: {"id","image","tier","warnings",..} */
+	struct kernel *kernel;
+};
+/* True: *ret is the caller's, with its kernel (interp_adopt) and its reply. */
+bool warm_take(struct warm *w, const char *template_id, struct warm_box *ret);
+/* [{"template","size","ready","hits","misses","failures","error"}] */
+json_t *warm_info(const struct warm *w);
+
+#endif
