@@ -30,7 +30,8 @@ class Server:
         self.log = open(self.run / "log", "wb")
         env = dict(os.environ, BRIG_RUN=str(self.run), BRIG_SOCKET=self.socket)
         self.process = subprocess.Popen(
-            [str(build / "brig"), "serve", "--socket", self.socket, "--data", str(work / "data"),
+            [str(build / "brig"), "serve", "--no-http", "--socket", self.socket,
+             "--data", str(work / "data"),
              *options], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env)
         deadline = time.monotonic() + 20
         while True:

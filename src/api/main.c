@@ -5,20 +5,20 @@
  *   brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...] [--tls-cert-fd N --tls-key-fd N]
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
  *
- * It is started by `brig serve`, which opens everything that is named here; there is no configuration
- * file. An --http-fd that is a unix socket is the operator's: its requests need no key, and it never
- * speaks TLS. Exit codes: 0 ended as asked, 1 failed or brigd has ended, 2 usage.
+ * It is started by `brig serve`, which opens everything that is named here; there is no
+ * configuration file. An --http-fd that is a unix socket is the operator's: its requests need no
+ * key, and it never speaks TLS. Exit codes: 0 ended as asked, 1 failed or brigd has ended, 2 usage.
  *
  * Theory of operation
  * -------------------
- * The start goes from privilege to none: descriptors and limits, then another user, then what was kept
- * on disk (start.c), then the filter. Nothing that came from a client has been read up to there: the
- * listeners are opened only when the boxes are known again. Then --ready-fd gets one line: empty, or the
- * first key, which exists nowhere else in plain text.
+ * The start goes from privilege to none: descriptors and limits, then another user, then what was
+ * kept on disk (start.c), then the filter. Nothing that came from a client has been read up to
+ * there: the listeners are opened only when the boxes are known again. Then --ready-fd gets one
+ * line: empty, or the first key, which exists nowhere else in plain text.
  *
- * SIGTERM and SIGINT: no new connections; what is under way may end, for as long as GRACE_MS. brigd gets
- * the same signal, and the ends of its sandboxes are what streams wait for. Without brigd there is
- * nothing to serve: the process ends at once, and is started again with a new door.
+ * SIGTERM and SIGINT: no new connections; what is under way may end, for as long as GRACE_MS. brigd
+ * gets the same signal, and the ends of its sandboxes are what streams wait for. Without brigd
+ * there is nothing to serve: the process ends at once, and is started again with a new door.
  */
 #include <errno.h>
 #include <getopt.h>

@@ -19,9 +19,10 @@
 
 struct serve_opts {
 	const char *socket, *data;
-	struct strlist pools;
+	struct strlist pools, http;
+	const char *domain, *tls_cert, *tls_key;
 	uint64_t idle_exit_ms;
-	bool background;
+	bool background, no_http;
 };
 
 static const struct flag flags[] = {
@@ -48,6 +49,34 @@ static const struct flag flags[] = {
 	  .at = offsetof(struct serve_opts, idle_exit_ms),
 	  .arg = "DURATION",
 	  .help = "end when there was no sandbox and no client for so long" },
+	{ .name = "http",
+	  .kind = FLAG_LIST,
+	  .at = offsetof(struct serve_opts, http),
+	  .arg = "ADDR:PORT",
+	  .help = "where to speak HTTP, at most four addresses; port 0 is any free one; default: "
+		  "127.0.0.1:7681" },
+	{ .name = "no-http",
+	  .kind = FLAG_BOOL,
+	  .at = offsetof(struct serve_opts, no_http),
+	  .help = "do not speak HTTP" },
+	{ .name = "domain",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, domain),
+	  .arg = "NAME",
+	  .help = "ports of sandboxes are served as PORT-SANDBOX.NAME; with :PORT if clients use "
+		  "another than 443" },
+	{ .name = "tls-cert",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, tls_cert),
+	  .arg = "FILE",
+	  .complete = COMPLETE_FILE,
+	  .help = "speak TLS, with this certificate and its chain (PEM)" },
+	{ .name = "tls-key",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, tls_key),
+	  .arg = "FILE",
+	  .complete = COMPLETE_FILE,
+	  .help = "the certificate's key (PEM)" },
 	{ .name = "background",
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct serve_opts, background),
@@ -67,6 +96,44 @@ static int pool_check(const char *text, struct brig_err *err)
 			 "--pool '%.64s' is not IMAGE=N with N from 1 to %d", text, POOL_SIZE_MAX);
 }
 
+/* Host name characters, and a port. */
+static bool domain_ok(const char *name)
+{
+	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-."), all = strlen(name);
+	if (n == 0 || all > 240 || name[0] == '.' || name[n - 1] == '.')
+		return false;
+	return n == all || (name[n] == ':' && all - n >= 2 && all - n <= 6 &&
+			    strspn(name + n + 1, "0123456789") == all - n - 1);
+}
+
+/* 0: *ret is filled; 1: no HTTP is wanted; -1 with err. */
+static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, struct brig_err *err)
+{
+	static const char *const standard[] = { API_ADDR_DEFAULT };
+	const char *const *list = o->http.n ? o->http.v : standard;
+	size_t n = o->http.n ? o->http.n : 1;
+	if (o->no_http && (o->http.n || o->domain || o->tls_cert || o->tls_key))
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "--no-http excludes --http, --domain, --tls-cert and --tls-key");
+	if (o->no_http)
+		return 1;
+	if (n > API_ADDRS_MAX)
+		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u --http", API_ADDRS_MAX);
+	if (o->domain && !domain_ok(o->domain))
+		return brig_fail(
+			err, BRIG_E_INVALID, 0,
+			"--domain '%.80s' is no lower-case host name, with or without :PORT",
+			o->domain);
+	*ret = (struct apiproc_opts){ .naddr = (unsigned)n,
+				      .domain = o->domain,
+				      .tls_cert = o->tls_cert,
+				      .tls_key = o->tls_key };
+	for (size_t i = 0; i < n; i++)
+		if (api_addr_parse(list[i], &ret->addr[i], err) < 0)
+			return brig_ctx(err, "--http");
+	return apiproc_check(ret, err);
+}
+
 static int serve(struct cli *cli, const struct serve_opts *o, const char *const *extra)
 {
 	struct brig_err err = BRIG_ERR_INIT;
@@ -77,6 +144,11 @@ static int serve(struct cli *cli, const struct serve_opts *o, const char *const 
 	if (server_socket_path(o->socket, s.socket, &err) < 0 ||
 	    server_data_dir(o->data, data, sizeof(data), &err) < 0)
 		return cli_usage_err(cli, &err);
+	struct apiproc_opts api;
+	int http = api_options(o, &api, &err);
+	if (http < 0)
+		return cli_usage_err(cli, &err);
+	s.api = http == 0 ? &api : NULL;
 	/* The daemons, and what they start, must look for the same things. */
 	if (setenv("BRIG_SOCKET", s.socket, 1) < 0 || setenv("BRIG_DATA", data, 1) < 0) {
 		brig_err_set(&err, BRIG_E_EXHAUSTED, errno, "prepare the environment");
@@ -133,7 +205,17 @@ const struct cmd cmd_serve = {
 		 "its "
 		 "daemons dies, what it left is removed and it is started again.\n"
 		 "\n"
-		 "Only the user who started it and root can connect.",
+		 "Only the user who started it and root can connect to its socket.\n"
+		 "\n"
+		 "It also speaks HTTP, on 127.0.0.1:7681 unless told otherwise, to whoever has an "
+		 "API "
+		 "key: brig's own API below /v1 and the one that E2B's client libraries use. The "
+		 "first "
+		 "start makes a key and shows it, once; `brig key` makes and revokes others. An "
+		 "address "
+		 "that other machines reach needs TLS. The part that speaks HTTP is a process of "
+		 "its "
+		 "own, and the sandboxes outlive its death.",
 	.flags = flags,
 	.opts_size = sizeof(struct serve_opts),
 	.run = run,

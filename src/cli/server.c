@@ -4,8 +4,8 @@
  * -------------------
  * Runs in `brig` and in `brig serve`. A server is two processes, brigd and brig-jaild, joined by a
  * socket pair that is made here; neither knows how it was started. They get their descriptors by
- * number (3: the link, 4: the client or the listening socket), /dev/null as standard input and
- * output, and a session of their own.
+ * number (3: the link, 4: the client or the listening socket, 5: the door to brig-api), /dev/null
+ * as standard input and output, and a session of their own.
  *
  * A private server must be fast, because it is the price of every `brig run` on a machine without a
  * server: both programs are started before anything is waited for. Their standard error is a file
@@ -164,7 +164,7 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 	AUTO_FD link_brigd = link[0];
 	AUTO_FD link_jaild = link[1];
 
-	const char *brigd_argv[EXTRA_MAX + 8];
+	const char *brigd_argv[EXTRA_MAX + 10];
 	size_t n = 0;
 	brigd_argv[n++] = "brigd";
 	brigd_argv[n++] = "--jail-fd";
@@ -173,6 +173,10 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 	brigd_argv[n++] = "4";
 	brigd_argv[n++] = "--data";
 	brigd_argv[n++] = d->data;
+	if (d->door >= 0) {
+		brigd_argv[n++] = "--door-fd";
+		brigd_argv[n++] = "5";
+	}
 	for (size_t i = 0; d->extra && d->extra[i] && i < EXTRA_MAX; i++)
 		brigd_argv[n++] = d->extra[i];
 	brigd_argv[n] = NULL;
@@ -187,10 +191,12 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 	int jaild_fds[] = { null, null, d->log, link_jaild };
 	if (start_one(dir, "brig-jaild", jaild_argv, envp, jaild_fds, 4, &s.jaild, err) < 0)
 		return -1;
-	int brigd_fds[] = { null, null, d->log, link_brigd,
-			    d->client >= 0 ? d->client : d->listen };
+	int brigd_fds[] = {
+		null, null, d->log, link_brigd, d->client >= 0 ? d->client : d->listen, d->door
+	};
 	/* If this fails the link is closed on return, and jaild ends by itself. */
-	if (start_one(dir, "brigd", brigd_argv, envp, brigd_fds, 5, &s.brigd, err) < 0)
+	if (start_one(dir, "brigd", brigd_argv, envp, brigd_fds, d->door >= 0 ? 6 : 5, &s.brigd,
+		      err) < 0)
 		return -1;
 	*ret = s;
 	return 0;
@@ -209,7 +215,9 @@ int server_start_private(struct server *ret, struct brig_err *err)
 	AUTO_FD theirs = client[1];
 	/* Two writers share one offset; with O_APPEND neither overwrites the other. */
 	(void)fcntl(log, F_SETFL, O_APPEND);
-	struct server_daemons d = { .data = data, .client = theirs, .listen = -1, .log = log };
+	struct server_daemons d = {
+		.data = data, .client = theirs, .listen = -1, .log = log, .door = -1
+	};
 	if (server_start_daemons(&d, ret, err) < 0)
 		return -1;
 	ret->log = fd_steal(&log);
@@ -254,8 +262,10 @@ void server_done(struct server *s)
  * the end of a pipe: a byte comes when it listens, end of file if it gave up. */
 static int background_start(const char *path, int *ret_ready, struct brig_err *err)
 {
-	static const char *const argv[] = { "brig",	   "serve", "--background",
-					    "--idle-exit", "30s",   NULL };
+	/* What serves the network is started by somebody, not by the way. */
+	static const char *const argv[] = { "brig",	 "serve",	"--background",
+					    "--no-http", "--idle-exit", "30s",
+					    NULL };
 	char self[PATH_MAX];
 	int ends[2], status;
 	pid_t pid;

@@ -46,6 +46,7 @@ struct server_daemons {
 	const char *data;
 	const char *const *extra; /* further arguments of brigd; NULL-terminated; NULL = none */
 	int client, listen, log;
+	int door; /* brigd's end of the door to brig-api; -1 */
 };
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
 /* After the connection of a private server was lost, or one of its halves failed, and the

@@ -25,7 +25,7 @@ int spawn_self(char ret[PATH_MAX], struct brig_err *err);
  * An array to free; the strings are borrowed. NULL when out of memory. */
 char **spawn_environ(void);
 
-#define SPAWN_FDS_MAX 8
+#define SPAWN_FDS_MAX 16
 struct spawn {
 	const char *path;
 	const char *const *argv;

@@ -13,6 +13,9 @@
  *                if it does not. What they left is removed by brig-jaild --gc, then both are
  *                started again, more slowly each time; five deaths within a minute are too many.
  *
+ *   brig-api     dies alone: it is started again and brigd does not notice (apiproc.h). When brigd
+ *                dies it goes, too, because its door leads nowhere.
+ *
  * brigd ends with 0 when it has been idle for long enough. A client may connect in that very
  * moment: the name is taken away first, and if somebody is waiting then it is put back and brigd
  * started again.
@@ -51,7 +54,7 @@ struct supervisor {
 	struct brig_err *err;
 	int lock, listener, sigfd;
 	struct server daemons;
-	bool stop;
+	struct apiproc api;
 	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
 	unsigned ndeaths;
 };
@@ -124,18 +127,31 @@ static int signals_open(struct supervisor *s)
 	return 0;
 }
 
+/* Which processes are ours, for who comes after us. */
+static void record(struct supervisor *s)
+{
+	const pid_t pids[] = { s->daemons.brigd, s->daemons.jaild, s->api.pid };
+	(void)leftover_record(s->lock, pids, s->api.pid ? 3 : 2);
+}
+
 static int daemons_start(struct supervisor *s)
 {
+	AUTO_FD door = -1;
+	if (s->o->api && apiproc_door(&s->api, &door, s->err) < 0)
+		return -1;
 	struct server_daemons d = { .data = s->o->data,
 				    .extra = s->o->extra,
 				    .client = -1,
 				    .listen = s->listener,
-				    .log = 2 };
+				    .log = 2,
+				    .door = door };
 	if (server_start_daemons(&d, &s->daemons, s->err) < 0)
 		return -1;
-	const pid_t pids[] = { s->daemons.brigd, s->daemons.jaild };
-	(void)leftover_record(s->lock, pids, 2);
-	return 0;
+	/* brig-api must see the end of brigd's end: only brigd may hold it. */
+	fd_close(&door);
+	int r = s->o->api ? apiproc_start(&s->api, s->err) : 0;
+	record(s);
+	return r;
 }
 
 /* Waits for a daemon's end, kills it when the time is over, and returns its wait status. */
@@ -161,15 +177,24 @@ static int wait_event(struct supervisor *s)
 		return brig_fail(s->err, BRIG_E_UNSUPPORTED, errno, "watch the daemons");
 	for (;;) {
 		struct signalfd_siginfo si;
-		struct pollfd p[] = { { .fd = s->sigfd, .events = POLLIN },
-				      { .fd = brigd, .events = POLLIN },
-				      { .fd = jaild, .events = POLLIN } };
-		if (poll(p, 3, -1) < 0 && errno != EINTR)
+		struct pollfd p[5] = { { .fd = s->sigfd, .events = POLLIN },
+				       { .fd = brigd, .events = POLLIN },
+				       { .fd = jaild, .events = POLLIN } };
+		int ms;
+		apiproc_poll(&s->api, p + 3, &ms);
+		if (poll(p, 5, ms) < 0 && errno != EINTR)
 			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
 			return 1;
 		if (p[1].revents || p[2].revents)
 			return 0;
+		/* After them: when brigd has died brig-api follows, and that is no death of its
+		 * own. */
+		int r = apiproc_work(&s->api, s->err);
+		if (r < 0)
+			return -1;
+		if (r > 0)
+			record(s);
 	}
 }
 
@@ -221,7 +246,10 @@ static int serve_once(struct supervisor *s)
 	if (r < 0)
 		return -1;
 	if (r == 1) {
+		/* Both at once: what streams wait for is the end of the sandboxes. */
 		kill(s->daemons.brigd, SIGTERM);
+		apiproc_term(&s->api);
+		apiproc_reap(&s->api, DRAIN_NS);
 		(void)daemon_reap(&s->daemons.brigd, DRAIN_NS);
 		(void)daemon_reap(&s->daemons.jaild, DIE_NS);
 		return 0;
@@ -233,6 +261,7 @@ static int serve_once(struct supervisor *s)
 	bool brigd_first = si.si_pid == first;
 	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS);
 	int jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	apiproc_reap(&s->api, DIE_NS);
 	if (brigd_first && brigd == 0)
 		return client_waits(s) ? 1 : 0;
 	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what,
@@ -266,9 +295,13 @@ static int supervise(struct supervisor *s)
 
 int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 {
-	struct supervisor s = {
-		.o = o, .err = err, .lock = -1, .listener = -1, .sigfd = -1, .daemons = SERVER_NONE
-	};
+	struct supervisor s = { .o = o,
+				.err = err,
+				.lock = -1,
+				.listener = -1,
+				.sigfd = -1,
+				.daemons = SERVER_NONE,
+				.api = APIPROC_NONE };
 	AUTO_FD dir = server_open_dir(o->socket, true, err);
 	if (dir < 0)
 		return -1;
@@ -282,14 +315,21 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 	}
 	if (r == 0)
 		r = listen_open(&s);
+	if (r == 0 && o->api) {
+		r = apiproc_open(&s.api, o->api, o->socket, o->data, err);
+		if (r < 0)
+			unlink(o->socket);
+	}
 	if (r == 0) {
 		r = supervise(&s);
-		/* Only after a failure; an orderly end has reaped both. */
+		/* Only after a failure; an orderly end has reaped them all. */
+		apiproc_reap(&s.api, 0);
 		(void)daemon_reap(&s.daemons.brigd, 0);
 		(void)daemon_reap(&s.daemons.jaild, DIE_NS);
 		(void)leftover_record(s.lock, NULL, 0);
 		unlink(o->socket);
 	}
+	apiproc_done(&s.api);
 	fd_close(&s.listener);
 	fd_close(&s.sigfd);
 	fd_close(&s.lock);

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * supervisor.h: what `brig serve` is: it owns the socket, starts brigd and brig-jaild, and starts
- * them again. It reads nothing that a client sends.
+ * supervisor.h: what `brig serve` is: it owns the sockets, starts brigd, brig-jaild and brig-api, and
+ * starts them again. It reads nothing that a client sends.
  */
 #ifndef BRIG_CLI_SUPERVISOR_H
 #define BRIG_CLI_SUPERVISOR_H
 
 #include "base/err.h"
+#include "cli/apiproc.h"
 #include "cli/server.h"
 
 struct supervisor_opts {
 	char socket[SERVER_PATH_MAX];
 	const char *data;
 	const char *const *extra; /* further arguments of brigd, NULL-terminated */
+	const struct apiproc_opts *api; /* NULL: no HTTP */
 	int ready;		  /* a byte is written here when it listens; -1 */
 };
 

@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  * -------------------
- * Runs once, before brigd, or brig-api, reads a byte of anybody, in the order of confine.h. Nothing is
- * given back later: after confine_syscalls() the process can neither change its user nor start a
+ * Runs once, before brigd, or brig-api, reads a byte of anybody, in the order of confine.h. Nothing
+ * is given back later: after confine_syscalls() the process can neither change its user nor start a
  * program. An attacker who owns brigd has the sockets that it holds, the image store to read, and
  * jaild's few verbs; one who owns brig-api has the door to brigd and the folder of its database.
  */

@@ -286,8 +286,8 @@ static void listen_event(void *ctx, uint32_t events)
 	}
 }
 
-/* What comes through the door must be the end of a connected unix stream: anything else could behave
- * in ways that the framer and the loop do not expect of a client. */
+/* What comes through the door must be the end of a connected unix stream: anything else could
+ * behave in ways that the framer and the loop do not expect of a client. */
 static bool is_client(int fd)
 {
 	int domain = 0, type = 0, listening = 0;

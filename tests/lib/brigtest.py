@@ -196,12 +196,15 @@ class Brig:
 
 
 class Server:
-    """A resident server: `brig serve` in the foreground."""
+    """A resident server: `brig serve` in the foreground; it speaks HTTP only if an address is given,
+    because tests run beside each other and the usual port is one."""
 
     def __init__(self, brig, *args, **kw):
         self.brig = brig
         brig.socket.parent.mkdir(parents=True, exist_ok=True)
         brig.socket.parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        if "--http" not in args and "--no-http" not in args:
+            args = (*args, "--no-http")
         self.process = brig.popen("serve", *args, stderr=subprocess.STDOUT, **kw)
         # It may first say that it cleared up after another.
         self.log = [self.process.stdout.readline()]

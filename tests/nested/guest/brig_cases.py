@@ -219,7 +219,7 @@ class Server:
 
     def __enter__(self):
         self.log = open("/tmp/serve.log", "w+")
-        self.process = subprocess.Popen([BRIG, "serve"], stdin=subprocess.DEVNULL, stdout=self.log,
+        self.process = subprocess.Popen([BRIG, "serve", "--no-http"], stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=self.log)
         end = time.monotonic() + 20
         while not pathlib.Path("/run/brig/brigd.sock").exists():
