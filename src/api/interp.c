@@ -415,7 +415,7 @@ void interp_prepare(struct box *b)
 	struct ictx *c = in ? ictx_default(in, kernel_language("python"), &err) : NULL;
 	/* A failure is told to the execution that needs the kernel. */
 	if (c && !c->k && ictx_start(c, &err) == 0)
-		kernel_warm(c->k);
+		kernel_warm(c->k, false);
 }
 
 bool interp_wanted(const char *template_id, const json_t *metadata)

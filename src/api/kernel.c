@@ -145,9 +145,9 @@ int kernel_setenv(struct kernel *k, json_t *env)
 	return kernel_put(k, json_pack("{s:s,s:O}", "op", "env", "env", env));
 }
 
-int kernel_warm(struct kernel *k)
+int kernel_warm(struct kernel *k, bool idle)
 {
-	return kernel_put(k, json_pack("{s:s}", "op", "warm"));
+	return kernel_put(k, json_pack("{s:s,s:b}", "op", "warm", "idle", idle));
 }
 
 void kernel_interrupt(struct kernel *k)

@@ -54,7 +54,8 @@ bool kernel_ready(const struct kernel *k);
  * strings or NULL; both are borrowed. */
 int kernel_execute(struct kernel *k, uint64_t id, json_t *code, json_t *env);
 int kernel_setenv(struct kernel *k, json_t *env);
-int kernel_warm(struct kernel *k);
+/* idle: nobody waits for it, so it may take its time. */
+int kernel_warm(struct kernel *k, bool idle);
 /* SIGINT. */
 void kernel_interrupt(struct kernel *k);
 /* While held nothing more is read from it. */

@@ -92,7 +92,7 @@ static void kernel_event(void *ctx, struct interp_event *e)
 {
 	struct spare *s = ctx;
 	struct pool *p = s->p;
-	if (e->kind == INTERP_READY && kernel_warm(s->k) < 0) {
+	if (e->kind == INTERP_READY && kernel_warm(s->k, true) < 0) {
 		spare_failed(s, "the kernel takes no request");
 		return;
 	}

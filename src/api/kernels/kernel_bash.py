@@ -56,7 +56,7 @@ class BashKernel:
         if self.bash:
             self.stop()
 
-    def warm(self):
+    def warm(self, idle):
         if not self.bash:
             self.start()
         self.wire.send("warm")

@@ -13,7 +13,7 @@ that way: their text is queued directly, after what the pipes hold at that momen
 order of print() and of subprocesses. Text leaves at once when nothing left within FLUSH_S, else
 together with what follows, so that a loop of prints costs few events.
 
-Requests:  {"op":"execute","id","code","env":{}}  {"op":"env","env":{}}  {"op":"warm"}
+Requests:  {"op":"execute","id","code","env":{}}  {"op":"env","env":{}}  {"op":"warm","idle"}
            SIGINT interrupts the execution under way and is ignored otherwise.
 Events:    {"type":"ready"}  {"type":"warm"}, and with the "id" of the execution: count (with
            execution_count), stdout, stderr (text), result, error (name, value, traceback), done; or
@@ -342,7 +342,7 @@ class Wire:
                 os.environ.update(req.get("env") or {})
                 kernel.env(req.get("env") or {})
             elif op == "warm":
-                kernel.warm()
+                kernel.warm(bool(req.get("idle")))
         self.settle()
 
     def execute(self, kernel, req):

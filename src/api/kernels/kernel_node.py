@@ -61,7 +61,7 @@ class NodeKernel:
         if self.node:
             self.put(json_line({"op": "env", "env": env}))  # noqa: F821
 
-    def warm(self):
+    def warm(self, idle):
         try:
             if not self.node:
                 self.start()

@@ -400,16 +400,37 @@ class PythonKernel:
     def env(self, env):
         pass
 
-    def warm(self):
-        """Imports what most cells want, beside whatever runs meanwhile."""
-        def run():
+    def warm(self, idle):
+        """Imports what most cells want: beside whatever runs meanwhile, or, if nothing is going to
+        for a while, here and now and with a first figure, whose fonts take their time."""
+        def imports():
             for name in ("numpy", "pandas", "matplotlib.pyplot"):
                 try:
                     importlib.import_module(name)
                 except Exception:
                     pass
+
+        def run():
+            imports()
             self.wire.send("warm")
-        threading.Thread(target=run, daemon=True).start()
+        if not idle:
+            threading.Thread(target=run, daemon=True).start()
+            return
+        imports()
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+            figure = Figure()
+            FigureCanvasAgg(figure)
+            axes = figure.subplots()
+            axes.plot([0, 1], label="a")
+            axes.set_title("a")
+            axes.legend()
+            figure_fields(figure)
+        except Exception:
+            pass
+        self.compile("1", "<warm>")
+        self.wire.send("warm")
 
     # ---- results ----
     def result(self, value, main):
