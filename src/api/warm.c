@@ -38,7 +38,11 @@ struct spare {
 
 struct pool {
 	struct warm *w;
-	struct warm_plan plan;
+	char template_id[192];
+	char asked[160]; /* image of the template */
+	char image[160], fallback[160];
+	unsigned size;
+	json_t *spec;
 	LIST_HEAD(, spare) spares; /* idle ones, and the one that is being made */
 	unsigned nidle;
 	bool filling;
@@ -55,7 +59,7 @@ struct warm {
 
 static void pool_schedule(struct pool *p, uint64_t delay_ms)
 {
-	if (!p->filling && p->nidle < p->plan.size)
+	if (!p->filling && p->nidle < p->size)
 		ev_timer_set(&p->w->a->ev, &p->timer, clock_now() + delay_ms * MS_NS);
 }
 
@@ -125,21 +129,42 @@ static void create_replied(void *ctx, json_t *ok)
 	s->reply = json_incref(ok);
 	const struct kernel_spec spec = { .box = s->id,
 					  .language = "python",
-					  .cwd = p->plan.home,
-					  .user = p->plan.user };
+					  .cwd = json_string_value(json_object_get(ok, "home")),
+					  .user = json_string_value(json_object_get(ok, "user")) };
 	if (kernel_start(p->w->a->link, &spec, &ops_of_kernel, s, &s->k, &err) < 0)
 		spare_failed(s, err.msg);
 }
 
+static int spare_ask(struct spare *s, struct brig_err *err);
+
 static void create_failed(void *ctx, json_t *error)
 {
 	struct spare *s = ctx;
-	const char *text = json_string_value(json_object_get(error, "message"));
+	struct pool *p = s->p;
+	struct brig_err err = BRIG_ERR_INIT;
+	api_err_from(error, &err);
 	s->op = NULL;
-	spare_failed(s, text ? text : "brigd does not answer");
+	if (err.code == BRIG_E_NOT_FOUND && p->fallback[0]) {
+		snprintf(p->image, sizeof(p->image), "%s", p->fallback);
+		p->fallback[0] = '\0';
+		if (spare_ask(s, &err) == 0)
+			return;
+	}
+	spare_failed(s, err.msg);
 }
 
 static const struct link_ops ops_of_create = { .reply = create_replied, .failed = create_failed };
+
+static int spare_ask(struct spare *s, struct brig_err *err)
+{
+	struct pool *p = s->p;
+	json_object_set_new(p->spec, "image", json_string(p->image));
+	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", p->spec);
+	if (link_start(p->w->a->link, req, false, &ops_of_create, s, &s->op, err) == 0)
+		return 0;
+	s->op = NULL;
+	return -1;
+}
 
 static void pool_fill(void *ctx)
 {
@@ -153,11 +178,8 @@ static void pool_fill(void *ctx)
 	s->p = p;
 	p->filling = true;
 	LIST_INSERT_HEAD(&p->spares, s, link);
-	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", p->plan.spec);
-	if (link_start(p->w->a->link, req, false, &ops_of_create, s, &s->op, &err) < 0) {
-		s->op = NULL;
+	if (spare_ask(s, &err) < 0)
 		spare_failed(s, err.msg);
-	}
 }
 
 /* ---- for the create ---- */
@@ -165,16 +187,17 @@ static void pool_fill(void *ctx)
 static struct pool *pool_find(const struct warm *w, const char *template_id)
 {
 	for (unsigned i = 0; w && i < w->n; i++)
-		if (strcmp(w->pools[i]->plan.template_id, template_id) == 0)
+		if (strcmp(w->pools[i]->template_id, template_id) == 0)
 			return w->pools[i];
 	return NULL;
 }
 
-bool warm_take(struct warm *w, const char *template_id, struct warm_box *ret)
+bool warm_take(struct warm *w, const char *template_id, const char *image, struct warm_box *ret)
 {
 	struct pool *p = pool_find(w, template_id);
 	struct spare *s = NULL;
-	if (!p)
+	/* A tag of the tenant may have led it elsewhere. */
+	if (!p || strcmp(p->asked, image) != 0)
 		return false;
 	LIST_FOREACH(s, &p->spares, link)
 	{
@@ -203,7 +226,7 @@ json_t *warm_info(const struct warm *w)
 	for (unsigned i = 0; w && i < w->n; i++) {
 		const struct pool *p = w->pools[i];
 		json_t *o = json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I}", "template",
-				      p->plan.template_id, "size", (int)p->plan.size, "ready",
+				      p->template_id, "size", (int)p->size, "ready",
 				      (int)p->nidle, "hits", (json_int_t)p->hits, "misses",
 				      (json_int_t)p->misses, "fills", (json_int_t)p->fills,
 				      "failures", (json_int_t)p->failures);
@@ -241,23 +264,22 @@ int warm_open(struct api *a, struct warm **ret, struct brig_err *err)
 	return 0;
 }
 
-int warm_add(struct warm *w, struct warm_plan *plan, struct brig_err *err)
+int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err)
 {
-	struct pool *p = NULL;
-	int r = 0;
 	if (w->n >= WARM_POOLS_MAX || pool_find(w, plan->template_id))
-		r = brig_fail(err, BRIG_E_INVALID, 0, "too many pools, or two of '%s'",
-			      plan->template_id);
-	else if (!plan->spec || !(p = calloc(1, sizeof(*p))))
-		r = brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a pool");
-	if (r < 0) {
-		json_decref(plan->spec);
-		plan->spec = NULL;
-		return r;
+		return brig_fail(err, BRIG_E_INVALID, 0, "too many pools, or two of '%s'",
+				 plan->template_id);
+	struct pool *p = calloc(1, sizeof(*p));
+	if (!p || !plan->spec || !(p->spec = json_copy(plan->spec))) {
+		free(p);
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a pool");
 	}
 	p->w = w;
-	p->plan = *plan;
-	plan->spec = NULL;
+	p->size = plan->size;
+	snprintf(p->template_id, sizeof(p->template_id), "%s", plan->template_id);
+	snprintf(p->asked, sizeof(p->asked), "%s", plan->image);
+	snprintf(p->image, sizeof(p->image), "%s", plan->image);
+	snprintf(p->fallback, sizeof(p->fallback), "%s", plan->fallback ? plan->fallback : "");
 	LIST_INIT(&p->spares);
 	p->timer = (struct ev_timer){ .fn = pool_fill, .ctx = p };
 	w->pools[w->n++] = p;
@@ -272,7 +294,7 @@ void warm_close(struct warm *w)
 		while (!LIST_EMPTY(&p->spares))
 			spare_discard(LIST_FIRST(&p->spares));
 		ev_timer_stop(&w->a->ev, &p->timer);
-		json_decref(p->plan.spec);
+		json_decref(p->spec);
 		free(p);
 	}
 	free(w);

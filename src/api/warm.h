@@ -28,30 +28,30 @@ struct warm; /* all pools */
 #define WARM_POOLS_MAX 8u
 #define WARM_SIZE_MAX 256u
 
-/* The spec of the sandboxes of one pool, as brigd's create takes it, and who runs the kernel there; made
- * by the owner of the create, so that a sandbox of the pool is what a cold create would have made. */
+/* What one pool makes; the caller's, copied. */
 struct warm_plan {
-	char template_id[192];
+	const char *template_id;
+	const char *image, *fallback; /* fallback: if there is no such image; may be NULL */
 	unsigned size;
-	json_t *spec;	 /* stolen */
-	char user[64], home[256];
+	json_t *spec; /* SPEC of client_proto.h without image: what a create without wishes asks for */
 };
 
 int warm_open(struct api *a, struct warm **ret, struct brig_err *err);
 /* "TEMPLATE=N" apart. */
 int warm_parse(const char *text, char ret_template[192], unsigned *ret_size, struct brig_err *err);
-int warm_add(struct warm *w, struct warm_plan *plan, struct brig_err *err);
+int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err);
 /* Ends all sandboxes of the pools that nobody took. */
 void warm_close(struct warm *w);
 
-/* A sandbox that waits for a request of this template. */
+/* A sandbox that waited for a request of its template. */
 struct warm_box {
 	char id[BRIG_ID_LEN + 8]; /* brigd's */
-	json_t *reply;		  /* what brigd answered to the create: {"id","image","tier","warnings",..} */
+	json_t *reply;		  /* what brigd answered to the create */
 	struct kernel *kernel;
 };
-/* True: *ret is the caller's, with its kernel (interp_adopt) and its reply. */
-bool warm_take(struct warm *w, const char *template_id, struct warm_box *ret);
+/* True: *ret is the caller's, with its kernel (interp_adopt) and its reply. w may be NULL. image: what
+ * the template leads to for this request. */
+bool warm_take(struct warm *w, const char *template_id, const char *image, struct warm_box *ret);
 /* [{"template","size","ready","hits","misses","failures","error"}] */
 json_t *warm_info(const struct warm *w);
 
