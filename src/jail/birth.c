@@ -9,14 +9,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "engine/container/stage.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
 
 int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, struct brig_err *err)
 {
@@ -43,7 +50,8 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 	int e = fd_send(j->stage, &m, sizeof(m), fds, n);
 	if (e < 0) {
 		close(sv[0]);
-		return brig_fail(err, BRIG_E_INTERNAL, -e, "ask the stage");
+		brig_fail(err, BRIG_E_UNAVAILABLE, -e, "the stage, which starts sandboxes, has ended");
+		return brig_fix(err, "run it again; if it persists, run `brig doctor`");
 	}
 	s->ctl = sv[0];
 	s->spawn = m.h.seq;
@@ -109,11 +117,25 @@ static void drop_ahead(struct serve *j, struct slot *s, const char *why)
 	memmove(s, s + 1, (j->slots.n_ready - at) * sizeof(*s));
 }
 
+/* It is our child, and nobody else will reap it. */
+static void orphan_end(int pidfd)
+{
+	if (pidfd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
+}
+
 static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
 {
 	struct box *b;
 	struct slot *s = find(j, c->h.seq, &b);
-	if (!s || s->pidfd >= 0)
+	if (!s) {
+		/* Its slot was given up before the stage told of it. */
+		orphan_end(*pidfd);
+		return;
+	}
+	if (s->pidfd >= 0)
 		return;
 	if (c->err || *pidfd < 0) {
 		struct brig_err e = BRIG_ERR_INIT;

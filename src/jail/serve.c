@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "jail/gc.h"
@@ -57,12 +58,15 @@ static int start_stage(struct serve *j)
 		char *argv[] = { (char[]){ "brig-agent" },
 				 j->o->rootless ? (char[]){ "--stage-rootless" } : (char[]){ "--stage" },
 				 NULL };
-		char *envp[] = { NULL };
+		char *envp[] = { FAILPOINT_ENV, NULL };
 		int s = fcntl(sv[1], F_DUPFD, 16);
 		if (s < 0 || dup2(s, 3) < 0 || fd_close_from(4) < 0)
 			_exit(126);
 		execve(j->o->agent, argv, envp);
-		fprintf(stderr, "brig-jaild: start '%s': %s\n", j->o->agent, strerror(errno));
+		fprintf(stderr,
+			"brig-jaild: start '%s': %s\n"
+			"  remedy: install brig completely, or set BRIG_LIBEXEC to the folder of brigd\n",
+			j->o->agent, strerror(errno));
 		_exit(127);
 	}
 	close(sv[1]);

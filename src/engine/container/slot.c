@@ -399,13 +399,22 @@ void slot_wait(struct slot_host *h)
 		slot_collect(h);
 }
 
+/* A child born ahead that is gone (killed, out of memory) has closed its end of ctl. */
+static int child_lost(const struct slot *s)
+{
+	struct pollfd p = { .fd = s->ctl, .events = POLLIN };
+	return s->ctl >= 0 && poll(&p, 1, 0) != 0;
+}
+
 static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 {
-	if (h->n_ready) {
+	while (h->n_ready) {
 		/* The oldest: a child born ahead has had the most time. */
 		*ret = h->ready[0];
 		memmove(h->ready, h->ready + 1, --h->n_ready * sizeof(h->ready[0]));
-		return 0;
+		if (!child_lost(ret))
+			return 0;
+		slot_done(h, ret);
 	}
 	if (h->maker >= 0) {
 		slot_prefetch(h, 1);

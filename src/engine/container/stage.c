@@ -202,6 +202,7 @@ int stage_main(int jaild, int rootless)
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	/* Dispositions stay as agent_prepare() left them: what is ignored here would be ignored by every
 	 * command. Keyboard signals do not come here, jaild's session has no terminal. */
+	(void)FAILPOINT("stage.start");
 	clearenv();
 	umask(0); /* modes in rootfs.c are meant as written; the agent sets its own */
 	leave_keyring();
