@@ -121,6 +121,7 @@ int stage_main(int jaild, int rootless);
  * names the failing step in `step`. */
 struct stage_fds {
 	int own, userns, netns, timens; /* own: its socket, until it has entered */
+	int mntns, utsns;               /* of a prepared child; the stage's */
 	int chan, image;                /* -1 = none */
 	unsigned n_join, n_volumes;
 	int join[8];
@@ -144,13 +145,18 @@ int rootfs_root(struct stage_step *st);
 
 /*
  * Stages of confinement, in the order in which the child runs them.
- * confine_join:  Must run before any mount or allocation that is to be charged to the sandbox.
- * confine_user:  Must run after the root is entered. Must not keep any capability over the host.
- * confine_syscalls: Must be the last. After it only what payload.seccomp allows is possible.
+ * confine_join:     Must run before any mount or allocation that is to be charged to the sandbox.
+ * confine_hostname: Must run with the rights of the outer user namespace; in the child or for it.
+ * confine_user:     Must run after the last mount that the child makes. Must not keep any capability
+ *                   over the host.
+ * confine_syscalls: Must come after it. From then on only what payload.seccomp allows is possible.
+ * confine_files, confine_suid: when the request is known; they only take away.
  */
 int confine_join(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st);
-int confine_user(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
-		 struct stage_step *st);
-int confine_syscalls(const struct stage_enter *e, struct stage_step *st);
+int confine_hostname(const struct jail_spec *p, struct stage_step *st);
+int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st);
+int confine_syscalls(int deny_suid, struct stage_step *st);
+int confine_files(uint32_t nofile, struct stage_step *st);
+int confine_suid(struct stage_step *st);
 
 #endif
