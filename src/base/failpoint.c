@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct {
 	int read, error, stall;
@@ -37,6 +38,15 @@ static void failpoint_read(void)
 	fp.left = count ? strtoul(count, NULL, 10) : 1;
 }
 
+char *failpoint_env(void)
+{
+	static const char key[] = "BRIG_FAILPOINT=";
+	for (char **e = environ; e && *e; e++)
+		if (strncmp(*e, key, sizeof(key) - 1) == 0)
+			return *e;
+	return NULL;
+}
+
 int failpoint_hit(const char *name)
 {
 	if (!fp.read)
@@ -52,7 +62,8 @@ int failpoint_hit(const char *name)
 		return 0;
 	}
 	raise(SIGKILL);
-	return 0;
+	/* The first process of a pid namespace is spared by its own signals. */
+	_exit(128 + SIGKILL);
 }
 #else
 /* ISO C forbids an empty translation unit. */

@@ -7,15 +7,22 @@
  * BRIG_FAILPOINT=NAME[:N] names one of them: at its Nth passage (default 1) the process gets
  * SIGKILL. NAME[:N]=stall sleeps 5 s there instead, NAME[:N]=error makes the macro yield -EIO,
  * which the place must handle as its own step failing.
+ *
+ * A program that is started with an empty environment is given FAILPOINT_ENV, and passes a failpoint
+ * before it clears its environment: the name is read at the first one.
  */
 #ifndef BRIG_BASE_FAILPOINT_H
 #define BRIG_BASE_FAILPOINT_H
 
 #ifdef BRIG_FAILPOINTS
 int failpoint_hit(const char *name);
+/* "BRIG_FAILPOINT=..." of our own environment, or NULL. */
+char *failpoint_env(void);
 #define FAILPOINT(name) failpoint_hit(name)
+#define FAILPOINT_ENV failpoint_env()
 #else
 #define FAILPOINT(name) 0
+#define FAILPOINT_ENV NULL
 #endif
 
 #endif

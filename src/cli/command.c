@@ -210,10 +210,25 @@ static int finish(struct command *c, const struct stream_result *res)
 }
 
 /* Something of brig broke, maybe brig-jaild, which would have cleaned up. */
-static bool is_host_fault(const json_t *end)
+static bool is_host_fault(const struct stream_result *res)
 {
-	const char *reason = json_string_value(json_object_get(end, "stop_reason"));
-	return reason && strcmp(reason, "host_fault") == 0;
+	const char *reason = json_string_value(json_object_get(res->end, "stop_reason"));
+	const char *code = json_string_value(json_object_get(res->error, "code"));
+	return (reason && strcmp(reason, "host_fault") == 0) ||
+	       (code && strcmp(code, brig_code_name(BRIG_E_UNAVAILABLE)) == 0);
+}
+
+/* What a private server that broke wrote when it did; the server itself is gone. */
+static void tell_server_words(const struct command *c, struct conn *conn)
+{
+	struct server_words words;
+	fd_close(&conn->fd);
+	server_post_mortem(&conn->server);
+	if (c->o->quiet || !server_last_words(&conn->server, &words))
+		return;
+	cli_note("its server said: %s", words.line);
+	if (words.remedy[0])
+		fprintf(stderr, "  remedy: %s\n", words.remedy);
 }
 
 int command_run(struct command *c, enum conn_mode mode, const json_t *req, const int *fds,
@@ -230,13 +245,8 @@ int command_run(struct command *c, enum conn_mode mode, const json_t *req, const
 	if (r == 0)
 		r = stream_run(&conn, &c->stream, &res, &err);
 	int code = r < 0 ? command_fail(c, &err) : finish(c, &res);
-	if (is_host_fault(res.end)) {
-		char words[300];
-		fd_close(&conn.fd);
-		server_post_mortem(&conn.server);
-		if (!c->o->quiet && server_last_words(&conn.server, words, sizeof(words)))
-			cli_note("its server said: %s", words);
-	}
+	if (is_host_fault(&res))
+		tell_server_words(c, &conn);
 	stream_result_done(&res);
 	conn_done(&conn);
 	command_done(c);

@@ -44,12 +44,14 @@ void conn_done(struct conn *c)
 int conn_lost(struct conn *c, struct brig_err *err)
 {
 	bool own = c->server.brigd != 0;
-	char words[300];
+	struct server_words words;
 	fd_close(&c->fd);
 	server_post_mortem(&c->server);
-	bool said = server_last_words(&c->server, words, sizeof(words));
+	bool said = server_last_words(&c->server, &words);
 	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the %sserver ended without an answer%s%s",
-		     own ? "private " : "", said ? ": " : "", said ? words : "");
+		     own ? "private " : "", said ? ": " : "", words.line);
+	if (words.remedy[0])
+		return brig_fix(err, "%s", words.remedy);
 	return brig_fix(
 		err, own ? "run `brig doctor`"
 			 : "see `brig ls` for what is left, and the server's log for the reason");

@@ -224,20 +224,41 @@ int server_start_private(struct server *ret, struct brig_err *err)
 	return fd_steal(&mine);
 }
 
-int server_last_words(const struct server *s, char *ret, size_t cap)
+/* Of brig-jaild or what it started. What brigd says when one of these is gone is a consequence, and
+ * whether it comes before or after their own line is chance. */
+static bool line_of_jail(const char *line)
 {
-	char text[1024];
+	return strncmp(line, "brig-", 5) == 0;
+}
+
+int server_last_words(const struct server *s, struct server_words *ret)
+{
+	static const char remedy[] = "  remedy: ";
+	char text[4096];
 	off_t end = s->log >= 0 ? lseek(s->log, 0, SEEK_END) : 0;
 	off_t from = end > (off_t)sizeof(text) - 1 ? end - ((off_t)sizeof(text) - 1) : 0;
 	ssize_t n = end > 0 ? pread(s->log, text, sizeof(text) - 1, from) : 0;
-	while (n > 0 && text[n - 1] == '\n')
-		n--;
+	const char *best = NULL, *fix = NULL, *last = NULL;
+	char *rest = text;
+	*ret = (struct server_words){ "", "" };
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
-	char *line = strrchr(text, '\n');
-	snprintf(ret, cap, "%s", line ? line + 1 : text);
-	return 1;
+	for (const char *line; (line = strsep(&rest, "\n"));) {
+		if (strncmp(line, remedy, sizeof(remedy) - 1) == 0) {
+			if (best && last == best)
+				fix = line + sizeof(remedy) - 1;
+		} else if (line[0] && (!best || !line_of_jail(best))) {
+			best = line;
+			fix = NULL;
+		}
+		last = line;
+	}
+	if (best)
+		snprintf(ret->line, sizeof(ret->line), "%s", best);
+	if (fix)
+		snprintf(ret->remedy, sizeof(ret->remedy), "%s", fix);
+	return best != NULL;
 }
 
 void server_post_mortem(struct server *s)

@@ -53,8 +53,12 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
  * connection is closed: waits a moment for its processes and removes what they left. Nothing
  * without one. */
 void server_post_mortem(struct server *s);
-/* The last line of its log, which is the reason as far as there is one. 0 if it said nothing. */
-int server_last_words(const struct server *s, char *ret, size_t cap);
+/* The line of its log that is the reason, as far as there is one: the first of brig-jaild's side, which
+ * fails before brigd notices, else the last of brigd. 0 if it said nothing. */
+struct server_words {
+	char line[300], remedy[256]; /* remedy "" = none was given */
+};
+int server_last_words(const struct server *s, struct server_words *ret);
 void server_done(struct server *s);
 
 /* Makes sure that a background server listens (starting `brig serve` if none does) and connects. */

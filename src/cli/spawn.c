@@ -91,7 +91,13 @@ int spawn_find(const char *program, char ret[PATH_MAX], struct brig_err *err)
 
 char **spawn_environ(void)
 {
-	static const char *const kept[] = { "PATH=", "HOME=", "TZ=", "BRIG_", "XDG_" };
+	static const char *const kept[] = {
+		"PATH=", "HOME=", "TZ=", "BRIG_", "XDG_",
+#ifdef __SANITIZE_ADDRESS__
+		/* Or a daemon, which may not be traced, fails at its end in the search for leaks. */
+		"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=",
+#endif
+	};
 	size_t n = 0, at = 0;
 	bool path = false;
 	while (environ[n])

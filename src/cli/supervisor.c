@@ -250,8 +250,11 @@ static int serve_once(struct supervisor *s)
 		kill(s->daemons.brigd, SIGTERM);
 		apiproc_term(&s->api);
 		apiproc_reap(&s->api, DRAIN_NS);
-		(void)daemon_reap(&s->daemons.brigd, DRAIN_NS);
-		(void)daemon_reap(&s->daemons.jaild, DIE_NS);
+		int ended = daemon_reap(&s->daemons.brigd, DRAIN_NS);
+		ended |= daemon_reap(&s->daemons.jaild, DIE_NS);
+		/* One of them had died, and nobody has cleaned up after it yet. */
+		if (ended)
+			spawn_gc(5000);
 		return 0;
 	}
 	/* Whichever it was, the other sees the end of the link. */

@@ -119,6 +119,7 @@ void brigd_fail(struct brigd *d, const char *why)
 		}
 	}
 	brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "the server is ending: %s", why);
+	brig_err_remedy(&err, "run it again; if it persists, run `brig doctor`");
 	for (c = LIST_FIRST(&d->conns); c; c = next) {
 		next = LIST_NEXT(c, all);
 		conn_abort(c, &err);

@@ -191,7 +191,7 @@ int images_get(struct images *im, const char *ref, struct image **ret, struct br
 	if (!im->store_open || store_resolve(&im->store, ref, &digest, err) < 0) {
 		/* A default that is broken is an error; one that was never made is not. */
 		if (!fallback || err->code != BRIG_E_NOT_FOUND)
-			return -1;
+			return im->store_open ? -1 : brig_ctx(err, "find image '%.128s'", ref);
 		*err = (struct brig_err)BRIG_ERR_INIT;
 		*ret = image_ref(im->slot[0]);
 		return 0;

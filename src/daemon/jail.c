@@ -162,7 +162,9 @@ static void link_event(void *ctx, uint32_t events)
 		if (n == -EAGAIN)
 			return;
 		if (n <= 0) {
-			link_lose(l, n == 0 ? "brig-jaild ended" : "cannot read from brig-jaild");
+			/* ECONNRESET: it ended with requests of ours unread. */
+			link_lose(l, n == 0 || n == -ECONNRESET ? "brig-jaild ended"
+								: "cannot read from brig-jaild");
 			return;
 		}
 		if (answer_handle(l, &a, (size_t)n) < 0) {

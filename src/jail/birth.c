@@ -9,16 +9,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "engine/container/stage.h"
 
-int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, struct brig_err *err)
+/* For a child that is already on its way; a host that takes longer is in trouble. */
+#define PREPARED_MS 2000
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, int ahead,
+		struct brig_err *err)
 {
 	int sv[2], fds[FD_MSG_MAX];
 	unsigned n = 0;
@@ -28,7 +41,8 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 	struct stage_clone m = { .h = { STAGE_CLONE, ++j->spawns },
 				 .flags = (j->slots.range ? STAGE_F_RANGE : 0) |
 					  (j->o->rootless ? 0 : STAGE_F_IDMAP) |
-					  (s->timens >= 0 ? STAGE_F_TIME : 0),
+					  (s->timens >= 0 ? STAGE_F_TIME : 0) |
+					  (ahead ? STAGE_F_AHEAD : 0),
 				 .cgroup_version = (uint32_t)j->cg.version,
 				 .n_join = join->n,
 				 .host_uid = s->host_uid,
@@ -43,22 +57,60 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 	int e = fd_send(j->stage, &m, sizeof(m), fds, n);
 	if (e < 0) {
 		close(sv[0]);
-		return brig_fail(err, BRIG_E_INTERNAL, -e, "ask the stage");
+		brig_fail(err, BRIG_E_UNAVAILABLE, -e, "the stage, which starts sandboxes, has ended");
+		return brig_fix(err, "run it again; if it persists, run `brig doctor`");
 	}
 	s->ctl = sv[0];
+	s->ahead = ahead;
 	s->spawn = m.h.seq;
 	return 0;
+}
+
+/* The namespaces of a child born ahead. It has told them long ago, or is about to: a birth takes 2 ms, and
+ * the request needs this child. */
+static int prepared_take(const struct slot *s, int ret_ns[2], struct brig_err *err)
+{
+	struct stage_prepared m;
+	struct pollfd p = { .fd = s->ctl, .events = POLLIN };
+	unsigned n = 2;
+	if (poll(&p, 1, PREPARED_MS) != 1 || !(p.revents & POLLIN))
+		return brig_fail(err, BRIG_E_EXHAUSTED, p.revents ? EPIPE : ETIMEDOUT,
+				 "wait for the sandbox's first process to be prepared");
+	ssize_t got = fd_recv(s->ctl, &m, sizeof(m), ret_ns, &n, MSG_DONTWAIT);
+	if (got == sizeof(m) && m.h.verb == STAGE_PREPARED && n == 2)
+		return 0;
+	if (got <= 0)
+		n = 0;
+	while (n)
+		fd_close(&ret_ns[--n]);
+	brig_fail(err, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");
+	return brig_fix(err, "run it again; the log of brig-jaild may say more");
 }
 
 int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
 		int deny_suid, struct brig_err *err)
 {
-	int all[FD_MSG_MAX];
+	int all[FD_MSG_MAX], ns[2] = { -1, -1 };
 	unsigned n = 0;
-	struct stage_enter m = { .h = { STAGE_ENTER, s->spawn },
-				 .deny_suid = (uint32_t)deny_suid,
-				 .spec = *p };
+	struct stage_enter m;
+	const size_t size = stage_enter_size(p->nvolumes);
+	m.h = (struct stage_hdr){ STAGE_ENTER, s->spawn };
+	m.deny_suid = (uint32_t)deny_suid;
+	m.flags = (j->slots.range ? STAGE_F_RANGE : 0) | (j->o->rootless ? 0 : STAGE_F_IDMAP);
+	m.host_uid = s->host_uid;
+	m.host_gid = s->host_gid;
+	memcpy(&m.spec, p, size - offsetof(struct stage_enter, spec));
+	if (s->ahead && prepared_take(s, ns, err) < 0)
+		return -1;
+	AUTO_FD mntns = ns[0];
+	AUTO_FD utsns = ns[1];
 	AUTO_FD image = -1;
+	if (s->ahead) {
+		all[n++] = s->ctl;
+		all[n++] = mntns;
+		all[n++] = utsns;
+		all[n++] = s->userns;
+	}
 	all[n++] = fds[0];
 	if (p->image != 0) {
 		image = mntfd_clone(j->image_fd[p->image], "", MNTFD_AT_EMPTY_PATH);
@@ -68,7 +120,7 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 	}
 	for (unsigned i = 0; i < p->nvolumes; i++)
 		all[n++] = fds[1 + i];
-	int e = fd_send(s->ctl, &m, sizeof(m), all, n);
+	int e = fd_send(s->ahead ? j->stage : s->ctl, &m, size, all, n);
 	return e < 0 ? brig_fail(err, BRIG_E_INTERNAL, -e, "hand the request to the sandbox") : 0;
 }
 
@@ -82,7 +134,7 @@ void birth_ahead(struct serve *j)
 		struct slot *s = &j->slots.ready[i];
 		/* Without groups of its own (v2) a child would be charged to somebody else. */
 		if (s->ctl < 0 && s->groups.name[0] &&
-		    birth_clone(j, s, &s->groups.join, &err) < 0)
+		    birth_clone(j, s, &s->groups.join, 1, &err) < 0)
 			j->no_ahead = 1;
 	}
 }
@@ -109,11 +161,25 @@ static void drop_ahead(struct serve *j, struct slot *s, const char *why)
 	memmove(s, s + 1, (j->slots.n_ready - at) * sizeof(*s));
 }
 
+/* It is our child, and nobody else will reap it. */
+static void orphan_end(int pidfd)
+{
+	if (pidfd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
+}
+
 static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
 {
 	struct box *b;
 	struct slot *s = find(j, c->h.seq, &b);
-	if (!s || s->pidfd >= 0)
+	if (!s) {
+		/* Its slot was given up before the stage told of it. */
+		orphan_end(*pidfd);
+		return;
+	}
+	if (s->pidfd >= 0)
 		return;
 	if (c->err || *pidfd < 0) {
 		struct brig_err e = BRIG_ERR_INIT;
@@ -147,6 +213,7 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 	if (m->err == 0) {
 		b->unborn = 0;
 		j->births--;
+		j->birth_at = clock_now();
 		b->known = 1;
 		b->state = BOX_LIVE;
 		/* Held by the sandbox's own processes from here on. */
@@ -161,8 +228,8 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 	brig_fail(&e, (enum brig_code)m->code, -m->err, "create sandbox '%s': %.180s", b->id, m->step);
 	brig_fix(&e, "run `brig doctor`");
 	box_refuse(j, b, &e);
-	/* It exits by itself and is reaped then. */
-	b->state = BOX_DYING;
+	/* It exits by itself, unless it was the stage that failed for it. */
+	box_kill(b);
 }
 
 void birth_on_stage(struct serve *j)

@@ -211,6 +211,18 @@ static int proc_in_live_group(struct gc *g, const char *pid)
 	return 0;
 }
 
+/* brig-api outlives brigd and brig-jaild: `brig serve`, its parent, is about to start them again. */
+static int proc_has_supervisor(const char *pid)
+{
+	char path[300], text[4096];
+	snprintf(path, sizeof(path), "/proc/%s/status", pid);
+	if (fd_slurp_at(AT_FDCWD, path, text, sizeof(text)) < 0)
+		return 1; /* gone by now */
+	const char *p = strstr(text, "\nPPid:");
+	snprintf(path, sizeof(path), "/proc/%lu/comm", p ? strtoul(p + 6, NULL, 10) : 0ul);
+	return fd_slurp_at(AT_FDCWD, path, text, sizeof(text)) > 0 && strcmp(text, "brig") == 0;
+}
+
 static void on_process(void *arg, int at, const struct dirent *e)
 {
 	struct gc *g = arg;
@@ -223,7 +235,10 @@ static void on_process(void *arg, int at, const struct dirent *e)
 		return;
 	char detail[96];
 	snprintf(detail, sizeof(detail), "host uid %u", uid);
-	if (uid == BRIG_DAEMON_UID ? g->alive > 0 : proc_in_live_group(g, e->d_name)) {
+	int live = uid == BRIG_DAEMON_UID ? g->alive > 0
+		   : uid == BRIG_API_UID ? g->alive > 0 || proc_has_supervisor(e->d_name)
+					 : proc_in_live_group(g, e->d_name);
+	if (live) {
 		say(g, "process", e->d_name, "live", detail);
 		return;
 	}

@@ -41,6 +41,7 @@ struct serve {
 	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
 	int no_ahead; /* a child born ahead failed: let requests meet the reason */
 	int births; /* boxes whose CREATE has not been answered */
+	uint64_t birth_at; /* when the last CREATE was answered */
 	uint32_t spawns;
 	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;
@@ -79,8 +80,9 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b);
 
 /* Asks the stage for the child of a slot: it prepares what the slot decides and waits for birth_enter.
  * join = groups to join (v1: of the slot, made ahead or just now; v2: the final group). */
-int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, struct brig_err *err);
-/* Hands the request to the child: fds = channel, then one detached mount per volume. */
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, int ahead,
+		struct brig_err *err);
+/* Hands the request to the child, or to the stage for a child born ahead: fds = channel, then one detached mount per volume. */
 int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
 		int deny_suid, struct brig_err *err);
 /* Lets the children of ready slots be born, where their groups exist. */

@@ -252,8 +252,9 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		goto fail;
 	have_group = 1;
 	(void)FAILPOINT("jail.cgroup");
-	if ((b->slot.ctl < 0 && birth_clone(j, &b->slot, &join, err) < 0) ||
-	    birth_enter(j, &b->slot, p, r->fd, deny_suid, err) < 0)
+	if ((b->slot.ctl < 0 && birth_clone(j, &b->slot, &join, 0, err) < 0) ||
+	    birth_enter(j, &b->slot, p, r->fd, deny_suid, err) < 0 ||
+	    cgroup_name(&j->cg, p->id, &b->slot.groups, err) < 0)
 		goto fail;
 	cgroup_join_close(&join);
 	(void)FAILPOINT("jail.spawn");

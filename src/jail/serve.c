@@ -33,13 +33,16 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "jail/gc.h"
 #include "jail/jaild.h"
 
 /* Below this many ready slots the maker works beside births. */
-#define SLOTS_LOW 2u
+#define SLOTS_LOW 4u
+/* How long after a birth its command has started: 2 ms, with a margin. */
+#define QUIET_NS (4 * MS_NS)
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -57,12 +60,15 @@ static int start_stage(struct serve *j)
 		char *argv[] = { (char[]){ "brig-agent" },
 				 j->o->rootless ? (char[]){ "--stage-rootless" } : (char[]){ "--stage" },
 				 NULL };
-		char *envp[] = { NULL };
+		char *envp[] = { FAILPOINT_ENV, NULL };
 		int s = fcntl(sv[1], F_DUPFD, 16);
 		if (s < 0 || dup2(s, 3) < 0 || fd_close_from(4) < 0)
 			_exit(126);
 		execve(j->o->agent, argv, envp);
-		fprintf(stderr, "brig-jaild: start '%s': %s\n", j->o->agent, strerror(errno));
+		fprintf(stderr,
+			"brig-jaild: start '%s': %s\n"
+			"  remedy: install brig completely, or set BRIG_LIBEXEC to the folder of brigd\n",
+			j->o->agent, strerror(errno));
 		_exit(127);
 	}
 	close(sv[1]);
@@ -106,13 +112,23 @@ static int idle_work(struct serve *j)
 }
 
 /*
- * One slot more, if some are missing. Making one contends with a birth for the kernel's own locks
- * (cgroups, network), so births go first as long as a few are left.
+ * Nothing waits: time for what no request asked for. Making a slot contends with a command that starts for
+ * the kernel's own locks (cgroups, network) and for a CPU, so as long as enough are left it waits until
+ * requests have been quiet for a moment. Returns how long to sleep at most, in ms.
  */
-static void refill(struct serve *j)
+static int prepare(struct serve *j)
 {
-	if (!j->o->once && (j->births == 0 || j->slots.n_ready + j->slots.n_asked < SLOTS_LOW))
-		slot_prefetch(&j->slots, (unsigned)j->o->ready);
+	uint64_t quiet = clock_now() - j->birth_at;
+	if (j->o->once || j->slots.n_ready == (unsigned)j->o->ready) {
+		birth_ahead(j);
+		return -1;
+	}
+	if (j->slots.n_ready + j->slots.n_asked >= SLOTS_LOW &&
+	    (j->births || quiet < QUIET_NS))
+		return j->births ? -1 : (int)((QUIET_NS - quiet) / MS_NS) + 1;
+	slot_prefetch(&j->slots, (unsigned)j->o->ready);
+	birth_ahead(j);
+	return -1;
 }
 
 static void destroy_all(struct serve *j)
@@ -221,11 +237,9 @@ int serve_run(const struct serve_options *o)
 		int busy = 0;
 		int n = epoll_wait(j.epoll, ev, 64, 0);
 		if (n == 0) {
-			/* Nothing waits: time for what no request asked for. */
-			refill(&j);
-			birth_ahead(&j);
+			int ms = prepare(&j);
 			busy = idle_work(&j);
-			n = epoll_wait(j.epoll, ev, 64, busy ? 1 : -1);
+			n = epoll_wait(j.epoll, ev, 64, busy ? 1 : ms);
 		}
 		for (int i = 0; i < n; i++) {
 			uint32_t kind = (uint32_t)(ev[i].data.u64 >> 32), at = (uint32_t)ev[i].data.u64;

@@ -2,6 +2,7 @@
 """kill -9 of each program, at rest and under load: the client gets one clear error, nothing is left, the
 server comes back."""
 
+import contextlib
 import json
 import os
 import re
@@ -227,7 +228,8 @@ class Serve(Fault):
             if self.server.process.poll() is not None:
                 break
             for pid in hoststate.brig_pids("brigd"):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             pause = time.monotonic() + 6
             while time.monotonic() < pause and self.server.process.poll() is None and \
                     not [p for p in hoststate.brig_pids("brigd")]:

@@ -66,7 +66,7 @@ class Run(WithImage):
             self.assertIn(done.code, (0, 124, 125), str(done))
             if done.code == 125:
                 # brig saw a daemon or the sandbox's first process go.
-                self.assertRegex(done.errors, r"brig: .*(ended|set-up)", str(done))
+                self.assertRegex(done.errors, r"brig: .*(ended|set-up|gone)", str(done))
                 break
             # Otherwise it happens after the command has ended: the result is right, and a daemon dies.
             self.assertEqual(done.out, b"out\n", str(done))

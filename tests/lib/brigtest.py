@@ -431,7 +431,8 @@ class ResidentCase(TestCase):
             left.pop("id range", None)
             for kind in ("cgroup", "process"):
                 ours = [x for x in left.pop(kind, ())
-                        if "/ready-" not in x and " brig-slots " not in x]
+                        if "/ready-" not in x and " brig-slots " not in x
+                        and not x.endswith(" prepared")]
                 if ours:
                     left[kind] = ours
             if not left or time.monotonic() > end:

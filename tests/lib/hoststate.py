@@ -173,16 +173,22 @@ def processes(foreign=None):
         uid, comm = uid_of(pid), comm_of(pid)
         ours = is_ours(pid) and comm.startswith("brig")
         if (ours or in_id_range(uid)) and not foreign.owns_process(pid) and not is_dead(pid):
-            found.add(f"{pid} {comm} uid {uid}")
+            found.add(f"{pid} {comm} uid {uid}{' prepared' if is_prepared(pid) else ''}")
     return found
 
 
+def is_prepared(pid):
+    """The first process of a sandbox that nobody has asked for yet: jaild has not given its groups a
+    sandbox's name."""
+    return bool(re.search(r"/brig/[^/\n]+/ready-\d+$", read(PROC / str(pid) / "cgroup"), re.M))
+
+
 def sandbox_processes():
-    """Processes with an id of a sandbox's own range, of this run or of the dead."""
+    """Processes of sandboxes, which have an id of the sandbox's own range; of this run or of the dead."""
     foreign = Foreign()
     return {f"{pid} {comm_of(pid)} uid {uid_of(pid)}" for pid in pids()
             if (uid_of(pid) or 0) >= ID_BASE + ID_SLOT and in_id_range(uid_of(pid))
-            and not foreign.owns_process(pid) and not is_dead(pid)}
+            and not foreign.owns_process(pid) and not is_dead(pid) and not is_prepared(pid)}
 
 
 def brig_pids(program=None):

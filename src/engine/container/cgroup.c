@@ -428,33 +428,37 @@ int cgroup_make(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 {
 	if (!ahead || !ahead->name[0])
 		return make_new(h, id, lim, ret, err);
-	for (unsigned t = 0; t < h->ntrees; t++) {
+	for (unsigned t = 0; t < h->ntrees && memcmp(lim, &ahead->limits, sizeof(*lim)) != 0; t++) {
+		int at = h->tree[t].fd;
+		struct group_path gp;
+		if (at < 0 || !h->tree[t].ctls)
+			continue;
+		AUTO_FD dir = openat(at, group(h, ahead->name, "", &gp),
+				     O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (dir < 0)
+			return brig_fail(err, BRIG_E_EXHAUSTED, errno, "open the cgroup of '%s'", id);
+		if (set_limits(h, h->tree[t].ctls, dir, &ahead->limits, lim, err) < 0)
+			return -1;
+	}
+	*ret = ahead->join;
+	ahead->join.n = 0;
+	return 0;
+}
+
+int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead *ahead,
+		struct brig_err *err)
+{
+	for (unsigned t = 0; t < h->ntrees && ahead->name[0]; t++) {
 		int at = h->tree[t].fd;
 		struct group_path from, to;
 		if (at < 0 || !h->tree[t].ctls)
 			continue;
-		if (renameat(at, group(h, ahead->name, "", &from), at, group(h, id, "", &to)) < 0) {
-			brig_fail(err, BRIG_E_EXHAUSTED, errno, "name cgroup '%s' in %s", id,
-				  h->tree[t].path);
-			goto fail;
-		}
-		if (memcmp(lim, &ahead->limits, sizeof(*lim)) == 0)
-			continue;
-		AUTO_FD dir = openat(at, to.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (dir < 0) {
-			brig_fail(err, BRIG_E_EXHAUSTED, errno, "open cgroup '%s'", id);
-			goto fail;
-		}
-		if (set_limits(h, h->tree[t].ctls, dir, &ahead->limits, lim, err) < 0)
-			goto fail;
+		if (renameat(at, group(h, ahead->name, "", &from), at, group(h, id, "", &to)) < 0)
+			return brig_fail(err, BRIG_E_EXHAUSTED, errno, "name cgroup '%s' in %s", id,
+					 h->tree[t].path);
 	}
-	*ret = ahead->join;
-	ahead->join.n = 0;
 	ahead->name[0] = '\0';
 	return 0;
-fail:
-	cgroup_remove(h, id); /* the rest under its old name goes with the slot */
-	return -1;
 }
 
 /* A number in a one-number file; 0 and clear *ok on any trouble. */

@@ -49,12 +49,24 @@ static int lower_limit(int what, rlim_t v, struct stage_step *st)
 	return setrlimit(what, &l) < 0 ? stage_fail(st, -errno, "set resource limit %d", what) : 0;
 }
 
-int confine_user(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
-		 struct stage_step *st)
+int confine_hostname(const struct jail_spec *p, struct stage_step *st)
+{
+	return sethostname(p->hostname, strlen(p->hostname)) < 0
+		       ? stage_fail(st, -errno, "set the host name")
+		       : 0;
+}
+
+int confine_files(uint32_t nofile, struct stage_step *st)
+{
+	struct rlimit files = { nofile, nofile };
+	return setrlimit(RLIMIT_NOFILE, &files) < 0
+		       ? stage_fail(st, -errno, "set the limit of open descriptors to %u", nofile)
+		       : 0;
+}
+
+int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st)
 {
 	int r;
-	if (sethostname(e->spec.hostname, strlen(e->spec.hostname)) < 0)
-		return stage_fail(st, -errno, "set the host name");
 	static const struct {
 		int what;
 		rlim_t most;
@@ -72,11 +84,6 @@ int confine_user(const struct stage_clone *c, const struct stage_enter *e, const
 	for (unsigned i = 0; i < sizeof(lower) / sizeof(lower[0]); i++)
 		if ((r = lower_limit(lower[i].what, lower[i].most, st)) < 0)
 			return r;
-	struct rlimit files = { e->spec.nofile, e->spec.nofile };
-	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
-		return stage_fail(st, -errno, "set the limit of open descriptors to %u",
-				  e->spec.nofile);
-
 	if (setns(f->userns, CLONE_NEWUSER) < 0)
 		return stage_fail(st, -errno, "enter the user namespace");
 	if (c->flags & STAGE_F_RANGE && setgroups(0, NULL) < 0)
@@ -110,8 +117,14 @@ int confine_user(const struct stage_clone *c, const struct stage_enter *e, const
 	return 0;
 }
 
-int confine_syscalls(const struct stage_enter *e, struct stage_step *st)
+int confine_syscalls(int deny_suid, struct stage_step *st)
 {
-	int r = seccomp_install_payload(e->deny_suid != 0);
+	int r = seccomp_install_payload(deny_suid != 0);
 	return r < 0 ? stage_fail(st, r, "install the system call filter") : 0;
+}
+
+int confine_suid(struct stage_step *st)
+{
+	int r = seccomp_install_suid();
+	return r < 0 ? stage_fail(st, r, "install the filter for writable volumes") : 0;
 }

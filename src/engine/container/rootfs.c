@@ -16,7 +16,7 @@
  *     /w   tmpfs, charged to the sandbox (it has joined its cgroup); sized when the request is known
  *     /p   proc of its pid namespace, with masks
  *     /d   a minimal /dev with its own devpts and shm
- * and when the request is known (rootfs_enter):
+ * and when the request is known (rootfs_build, in the child or by the stage in its mount namespace):
  *     /l   the image, id-mapped so that its file owners are those of this sandbox
  *     /r   overlay of /l and /w: the root; /p and /d move to their places in it
  * then home and volumes, and moves the whole over "/". All mounts are owned by the outer user
@@ -343,7 +343,7 @@ int rootfs_prepare(const struct stage_clone *c, int rootless, struct stage_step 
 	return mask_proc(st);
 }
 
-/* ---- child, second step ---- */
+/* ---- second step ---- */
 
 static int size_layer(const struct stage_enter *e, struct stage_step *st)
 {
@@ -373,7 +373,7 @@ static int map_lower(const char *lower, int userns, struct stage_step *st)
 	return 1;
 }
 
-static int root_overlay(const struct stage_clone *c, const struct stage_fds *f, int rootless,
+static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, int rootless,
 			struct stage_step *st)
 {
 	char opt[96];
@@ -385,7 +385,7 @@ static int root_overlay(const struct stage_clone *c, const struct stage_fds *f, 
 		if ((r = mntfd_setattr(f->image, 0, &ro)) < 0 || (r = attach_at(f->image, "/i")) < 0)
 			return stage_fail(st, r, "attach the image");
 	}
-	if (c->flags & STAGE_F_IDMAP && (mapped = map_lower(lower, f->userns, st)) < 0)
+	if (e->flags & STAGE_F_IDMAP && (mapped = map_lower(lower, f->userns, st)) < 0)
 		return mapped;
 	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", mapped ? "l" : lower,
 		 rootless ? ",userxattr" : "");
@@ -432,8 +432,8 @@ static int host_dir(int root, const char *lower, const char *rel, struct stage_s
 	return move_in_root(root, "/i", rel, st);
 }
 
-static int attach_volumes(const struct stage_clone *c, const struct stage_enter *e,
-			  const struct stage_fds *f, int root, struct stage_step *st)
+static int attach_volumes(const struct stage_enter *e, const struct stage_fds *f, int root,
+			  struct stage_step *st)
 {
 	for (unsigned i = 0; i < f->n_volumes; i++) {
 		const struct jail_volume *v = &e->spec.volumes[i];
@@ -443,13 +443,13 @@ static int attach_volumes(const struct stage_clone *c, const struct stage_enter 
 			return stage_fail(st, -errno, "look at the volume for %s", v->path);
 		AUTO_FD target = -1;
 		if (S_ISDIR(sb.st_mode)) {
-			target = path_mkdirs_beneath(root, v->path, c->host_uid, c->host_gid);
+			target = path_mkdirs_beneath(root, v->path, e->host_uid, e->host_gid);
 		} else if (S_ISREG(sb.st_mode)) {
 			char dir[JAIL_PATH_MAX];
 			snprintf(dir, sizeof(dir), "%s", v->path);
 			char *slash = strrchr(dir, '/');
 			*slash = '\0';
-			AUTO_FD parent = path_mkdirs_beneath(root, dir, c->host_uid, c->host_gid);
+			AUTO_FD parent = path_mkdirs_beneath(root, dir, e->host_uid, e->host_gid);
 			if (parent >= 0) {
 				int fd = path_open_beneath(parent, slash + 1,
 							   O_WRONLY | O_CREAT | O_NONBLOCK, 0644);
@@ -469,18 +469,17 @@ static int attach_volumes(const struct stage_clone *c, const struct stage_enter 
 	return 0;
 }
 
-static int give_home(const struct stage_clone *c, const struct stage_enter *e, int root,
-		     struct stage_step *st)
+static int give_home(const struct stage_enter *e, int root, struct stage_step *st)
 {
 	const struct jail_spec *p = &e->spec;
 	if (!p->home[0])
 		return 0;
-	uid_t uid = c->host_uid + (c->flags & STAGE_F_RANGE ? p->uid : 0);
-	gid_t gid = c->host_gid + (c->flags & STAGE_F_RANGE ? p->gid : 0);
+	uid_t uid = e->host_uid + (e->flags & STAGE_F_RANGE ? p->uid : 0);
+	gid_t gid = e->host_gid + (e->flags & STAGE_F_RANGE ? p->gid : 0);
 	struct stat sb;
 	AUTO_FD fd = path_open_beneath(root, p->home, O_RDONLY | O_DIRECTORY, 0);
 	if (fd == -ENOENT)
-		fd = path_mkdirs_beneath(root, p->home, c->host_uid, c->host_gid);
+		fd = path_mkdirs_beneath(root, p->home, e->host_uid, e->host_gid);
 	if (fd < 0)
 		return stage_fail(st, fd, "make the home directory %s", p->home);
 	/* Only the directory itself, and only where the image's owners could not be mapped. */
@@ -491,11 +490,11 @@ static int give_home(const struct stage_clone *c, const struct stage_enter *e, i
 	return 0;
 }
 
-int rootfs_enter(const struct stage_clone *c, const struct stage_enter *e, const struct stage_fds *f,
-		 int rootless, struct stage_step *st)
+int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int rootless,
+		 struct stage_step *st)
 {
 	int r;
-	if ((r = size_layer(e, st)) < 0 || (r = root_overlay(c, f, rootless, st)) < 0)
+	if ((r = size_layer(e, st)) < 0 || (r = root_overlay(e, f, rootless, st)) < 0)
 		return r;
 	AUTO_FD root = open("/r", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
@@ -505,7 +504,7 @@ int rootfs_enter(const struct stage_clone *c, const struct stage_enter *e, const
 		return r;
 	if ((r = move_in_root(root, "/p", "proc", st)) < 0 ||
 	    (r = move_in_root(root, "/d", "dev", st)) < 0 ||
-	    (r = give_home(c, e, root, st)) < 0 || (r = attach_volumes(c, e, f, root, st)) < 0)
+	    (r = give_home(e, root, st)) < 0 || (r = attach_volumes(e, f, root, st)) < 0)
 		return r;
 	/*
 	 * The root is moved over the template's root and becomes ours, as switch_root does with an
@@ -516,8 +515,14 @@ int rootfs_enter(const struct stage_clone *c, const struct stage_enter *e, const
 	 * the cover off needs CAP_SYS_ADMIN over a mount namespace that belongs to the outer user
 	 * namespace, which nothing inside ever has. Attack test: cover.c.
 	 */
-	if (chdir("/r") < 0 || mount("/r", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
-	    chdir("/") < 0)
+	if (chdir("/r") < 0 || mount("/r", "/", NULL, MS_MOVE, NULL) < 0)
+		return stage_fail(st, -errno, "move the root into place");
+	return 0;
+}
+
+int rootfs_root(struct stage_step *st)
+{
+	if (chroot(".") < 0 || chdir("/") < 0)
 		return stage_fail(st, -errno, "enter the root");
 	return 0;
 }

@@ -37,6 +37,11 @@ int seccomp_install_payload(bool deny_suid)
 	return r < 0 ? r : install(payload_filter, PAYLOAD_FILTER_LEN);
 }
 
+int seccomp_install_suid(void)
+{
+	return install(suid_filter, SUID_FILTER_LEN);
+}
+
 const char *seccomp_payload_digest(void)
 {
 	return PAYLOAD_FILTER_SHA256;

@@ -18,6 +18,9 @@
  */
 int seccomp_install_payload(bool deny_suid);
 
+/* The second of them alone, for a process that has the payload filter already (which allows to add more). */
+int seccomp_install_suid(void);
+
 /* SHA-256, in hexadecimal, of the payload filter as the kernel got it: which policy a run had. */
 const char *seccomp_payload_digest(void);
 /* How many system calls some rule of it allows. */

@@ -38,6 +38,9 @@
  * inside. Debian gives users ids from 1000, packages below. */
 #define SMALL_SLOT 1024u
 
+/* Groups of a slot that nobody has taken yet, by its lease. */
+#define GROUP_READY "ready-%u"
+
 static int lease_lock(const struct slot_host *h, uint32_t n, short type)
 {
 	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = n, .l_len = 1 };
@@ -94,6 +97,13 @@ void slot_host_close(struct slot_host *h)
 			;
 		h->maker_pid = 0;
 	}
+	/* What the maker was asked for and nobody has received: leases that are still taken. */
+	for (uint32_t n = 1; n < h->n && h->cg; n++)
+		if (h->taken[n / 8] & 1u << (n % 8)) {
+			char group[32];
+			snprintf(group, sizeof(group), GROUP_READY, n);
+			cgroup_remove(h->cg, group);
+		}
 	fd_close(&h->lock);
 	fd_close(&h->home_netns);
 }
@@ -231,7 +241,7 @@ static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret
 	if (!h->cg)
 		return 0;
 	char group[32];
-	snprintf(group, sizeof(group), "ready-%u", s->lease);
+	snprintf(group, sizeof(group), GROUP_READY, s->lease);
 	struct cgroup_limits defaults = default_limits();
 	*ret_step = "cgroup";
 	return cgroup_make_ahead(h->cg, group, &defaults, &s->groups);
@@ -399,13 +409,22 @@ void slot_wait(struct slot_host *h)
 		slot_collect(h);
 }
 
+/* A child born ahead that is gone (killed, out of memory) has closed its end of ctl. */
+static int child_lost(const struct slot *s)
+{
+	struct pollfd p = { .fd = s->ctl };
+	return s->ctl >= 0 && poll(&p, 1, 0) == 1;
+}
+
 static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 {
-	if (h->n_ready) {
+	while (h->n_ready) {
 		/* The oldest: a child born ahead has had the most time. */
 		*ret = h->ready[0];
 		memmove(h->ready, h->ready + 1, --h->n_ready * sizeof(h->ready[0]));
-		return 0;
+		if (!child_lost(ret))
+			return 0;
+		slot_done(h, ret);
 	}
 	if (h->maker >= 0) {
 		slot_prefetch(h, 1);

@@ -21,7 +21,8 @@ struct slot {
 	uint32_t host_uid, host_gid; /* of id 0 inside, as jaild sees ids */
 	int userns, netns;
 	struct cgroup_ahead groups;
-	int ctl;    /* socket of a child born ahead (stage.h), -1 = none */
+	int ctl;    /* socket of a child (stage.h), -1 = none */
+	int ahead;  /* the child was born ahead of its request */
 	uint32_t spawn; /* its number towards the stage */
 	int pid, pidfd; /* 0 and -1 until the stage has told */
 	int timens; /* clocks that start at zero; -1 where the kernel has no time namespaces */

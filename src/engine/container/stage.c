@@ -30,9 +30,16 @@
 struct stage {
 	int jaild;
 	int rootless;
+	int mntns, utsns; /* our own, to come back to */
 };
 
-/* One received CLONE with its descriptors, and in the child the ENTER that follows. */
+union stage_msg {
+	struct stage_hdr h;
+	struct stage_clone clone;
+	struct stage_enter enter;
+};
+
+/* One received CLONE with its descriptors, and in the child what follows it. */
 struct birth {
 	struct stage_clone c;
 	struct stage_enter e;
@@ -57,7 +64,7 @@ static int clone_take(struct birth *b)
 	    b->n_all != 3 + has_time + b->c.n_join)
 		return -EPROTO;
 	const int *fd = b->all;
-	*f = (struct stage_fds){ .chan = -1, .image = -1, .timens = -1 };
+	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .image = -1, .timens = -1 };
 	f->own = *fd++;
 	f->userns = *fd++;
 	f->netns = *fd++;
@@ -68,75 +75,161 @@ static int clone_take(struct birth *b)
 	return 0;
 }
 
-/* Waits for ENTER. -ECANCELED: jaild has no use for this child any more. */
-static int enter_take(struct birth *b, struct stage_step *st)
+/* Is this a whole ENTER, and do the descriptors from fd[0] = channel on fit it? Sorts them in. */
+static int enter_take(const struct stage_enter *e, size_t got, const int *fd, unsigned n,
+		      struct stage_fds *f)
 {
-	struct stage_fds *f = &b->f;
-	int fd[FD_MSG_MAX];
-	unsigned n = FD_MSG_MAX;
-	ssize_t got = fd_recv(f->own, &b->e, sizeof(b->e), fd, &n, 0);
-	if (got <= 0)
-		return -ECANCELED;
-	unsigned has_image = b->e.spec.image != 0;
-	if (got != sizeof(b->e) || b->e.h.verb != STAGE_ENTER ||
-	    b->e.spec.nvolumes > JAIL_VOLUMES_MAX || n != 1 + has_image + b->e.spec.nvolumes)
-		return stage_fail(st, -EPROTO, "read the specification");
+	unsigned has_image = e->spec.image != 0;
+	if (got < stage_enter_size(0) || e->h.verb != STAGE_ENTER ||
+	    e->spec.nvolumes > JAIL_VOLUMES_MAX || got != stage_enter_size(e->spec.nvolumes) ||
+	    n != 1 + has_image + e->spec.nvolumes)
+		return -EPROTO;
 	f->chan = fd[0];
-	if (has_image)
-		f->image = fd[1];
-	f->n_volumes = b->e.spec.nvolumes;
+	f->image = has_image ? fd[1] : -1;
+	f->n_volumes = e->spec.nvolumes;
 	memcpy(f->volume, fd + 1 + has_image, f->n_volumes * sizeof(int));
 	return 0;
 }
 
-/*
- * Leaves exactly these descriptors open: 0-2 null, 3 the channel, 4 jaild, 5 the user namespace (the
- * last two are closed before the agent runs). All are first copied out of the way, because any of
- * them may sit in another's place.
- */
-static int place_fds(struct stage_fds *f, int null, int *jaild, struct stage_step *st)
+/* A child waits for ENTER. -ECANCELED: jaild has no use for it any more. */
+static int enter_wait(struct birth *b, struct stage_step *st)
 {
-	enum { AWAY = 64 };
-	const int from[6] = { null, null, null, f->chan, *jaild, f->userns };
-	int away[6];
-	for (int i = 0; i < 6; i++) {
-		away[i] = fcntl(from[i], F_DUPFD_CLOEXEC, AWAY);
+	int fd[FD_MSG_MAX];
+	unsigned n = FD_MSG_MAX;
+	ssize_t got = fd_recv(b->f.own, &b->e, sizeof(b->e), fd, &n, 0);
+	if (got <= 0)
+		return -ECANCELED;
+	return enter_take(&b->e, (size_t)got, fd, n, &b->f) < 0
+		       ? stage_fail(st, -EPROTO, "read the specification")
+		       : 0;
+}
+
+/* Puts fd[i] on descriptor i; the first three survive an exec. All are first copied out of the way,
+ * because any of them may sit in another's place. Everything else is closed. */
+static int place_fds(int *fd, int n, struct stage_step *st)
+{
+	enum { AWAY = 64, MOST = 8 };
+	int away[MOST];
+	for (int i = 0; i < n; i++) {
+		away[i] = fcntl(fd[i], F_DUPFD_CLOEXEC, AWAY);
 		if (away[i] < 0)
 			return stage_fail(st, -errno, "copy descriptor %d", i);
 	}
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < n; i++) {
 		if (dup3(away[i], i, i < 3 ? 0 : O_CLOEXEC) < 0)
 			return stage_fail(st, -errno, "place descriptor %d", i);
-	f->chan = 3;
-	*jaild = 4;
-	f->userns = 5;
-	int r = fd_close_from(6);
+		fd[i] = i;
+	}
+	int r = fd_close_from(n);
 	return r < 0 ? stage_fail(st, r, "close all other descriptors") : 0;
 }
 
-/* From root of the outer namespace to the confined agent. */
-static int child_birth(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
+/* From root of the outer namespace to the confined agent, with its own hands. *jaild: the socket for the
+ * last message; afterwards 0-2 are null, 3 is the channel, 4 jaild. */
+static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
 {
-	/* jaild is the parent (CLONE_PARENT). It is set again in confine_user, which clears it. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	int r = confine_join(&b->c, &b->f, st);
-	(void)FAILPOINT("stage.joined");
-	if (r < 0 || (r = rootfs_prepare(&b->c, g->rootless, st)) < 0 ||
-	    (r = enter_take(b, st)) < 0 ||
-	    (r = rootfs_enter(&b->c, &b->e, &b->f, g->rootless, st)) < 0)
+	int r = enter_wait(b, st);
+	if (r < 0 || (r = rootfs_build(&b->e, &b->f, g->rootless, st)) < 0 ||
+	    (r = rootfs_root(st)) < 0)
 		return r;
 	(void)FAILPOINT("stage.rooted");
 	/* The standard descriptors of every later process are this sandbox's own /dev/null. */
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return stage_fail(st, -errno, "open /dev/null inside");
-	if ((r = place_fds(&b->f, null, jaild, st)) < 0 ||
-	    (r = confine_user(&b->c, &b->e, &b->f, st)) < 0)
+	int fd[6] = { null, null, null, b->f.chan, *jaild, b->f.userns };
+	if ((r = place_fds(fd, 6, st)) < 0)
+		return r;
+	*jaild = fd[4];
+	b->f.userns = fd[5];
+	if ((r = confine_hostname(&b->e.spec, st)) < 0 ||
+	    (r = confine_files(b->e.spec.nofile, st)) < 0 || (r = confine_user(&b->c, &b->f, st)) < 0)
 		return r;
 	fd_close(&b->f.userns);
-	r = confine_syscalls(&b->e, st);
+	r = confine_syscalls(b->e.deny_suid != 0, st);
 	(void)FAILPOINT("stage.confined");
 	return r;
+}
+
+/* Tells jaild how our namespaces can be entered. /p is our own proc mount. */
+static int prepared_tell(const struct birth *b, struct stage_step *st)
+{
+	struct stage_prepared m = { .h = { STAGE_PREPARED, b->c.h.seq } };
+	AUTO_FD mnt = open("/p/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	AUTO_FD uts = open("/p/self/ns/uts", O_RDONLY | O_CLOEXEC);
+	if (mnt < 0 || uts < 0)
+		return stage_fail(st, -errno, "open the namespaces");
+	const int fds[2] = { mnt, uts };
+	int r = fd_send(b->f.own, &m, sizeof(m), fds, 2);
+	return r < 0 ? stage_fail(st, r, "tell that it is prepared") : 0;
+}
+
+/* The same for a child that is confined before its request is known; the stage builds its root. */
+static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
+{
+	int null = open("/d/null", O_RDWR | O_CLOEXEC), r;
+	if (null < 0)
+		return stage_fail(st, -errno, "open its null device");
+	if ((r = prepared_tell(b, st)) < 0)
+		return r;
+	int fd[6] = { null, null, null, b->f.own, *jaild, b->f.userns };
+	if ((r = place_fds(fd, 6, st)) < 0)
+		return r;
+	int own = fd[3];
+	*jaild = fd[4];
+	b->f.userns = fd[5];
+	if ((r = confine_user(&b->c, &b->f, st)) < 0)
+		return r;
+	fd_close(&b->f.userns);
+	r = confine_syscalls(0, st);
+	(void)FAILPOINT("stage.confined");
+	if (r < 0)
+		return r;
+	/* For whoever looks at the host: nobody's sandbox yet. */
+	prctl(PR_SET_NAME, "brig-ready", 0, 0, 0);
+	struct stage_go go;
+	int got[2];
+	unsigned n = 2;
+	ssize_t len = fd_recv(own, &go, sizeof(go), got, &n, 0);
+	if (len <= 0)
+		return -ECANCELED;
+	if (len != sizeof(go) || go.h.verb != STAGE_GO || n != 2)
+		return stage_fail(st, -EPROTO, "read the word to go");
+	prctl(PR_SET_NAME, "brig-agent", 0, 0, 0);
+	if (fchdir(got[1]) < 0)
+		return stage_fail(st, -errno, "go to the root");
+	if ((r = rootfs_root(st)) < 0)
+		return r;
+	(void)FAILPOINT("stage.rooted");
+	close(got[1]);
+	/* The channel takes the place of the socket. */
+	if (dup3(got[0], own, O_CLOEXEC) < 0)
+		return stage_fail(st, -errno, "place the channel");
+	close(got[0]);
+	if ((r = confine_files(go.nofile, st)) < 0)
+		return r;
+	return go.deny_suid ? confine_suid(st) : 0;
+}
+
+static int child_birth(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
+{
+	/* jaild is the parent (CLONE_PARENT). It is set again in confine_user, which clears it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	int r = confine_join(&b->c, &b->f, st);
+	(void)FAILPOINT("stage.joined");
+	if (r < 0 || (r = rootfs_prepare(&b->c, g->rootless, st)) < 0)
+		return r;
+	return b->c.flags & STAGE_F_AHEAD ? born_ahead(b, jaild, st) : born_whole(g, b, jaild, st);
+}
+
+static int answer_ready(int jaild, uint32_t seq, int r, const struct stage_step *st)
+{
+	struct stage_ready ready = { .h = { STAGE_READY, seq },
+				     .err = r,
+				     .code = r == -ENOSPC || r == -ENOMEM ? BRIG_E_EXHAUSTED
+									  : BRIG_E_UNSUPPORTED };
+	snprintf(ready.step, sizeof(ready.step), "%s", st->text);
+	return fd_send(jaild, &ready, sizeof(ready), NULL, 0);
 }
 
 static void __attribute__((noreturn)) child_main(const struct stage *g, struct birth *b)
@@ -146,12 +239,7 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 	int r = child_birth(g, b, &jaild, &st);
 	if (r == -ECANCELED)
 		_exit(0);
-	struct stage_ready ready = { .h = { STAGE_READY, b->c.h.seq },
-				     .err = r,
-				     .code = r == -ENOSPC || r == -ENOMEM ? BRIG_E_EXHAUSTED
-									  : BRIG_E_UNSUPPORTED };
-	snprintf(ready.step, sizeof(ready.step), "%s", st.text);
-	if (fd_send(jaild, &ready, sizeof(ready), NULL, 0) < 0 || r != 0)
+	if (answer_ready(jaild, b->c.h.seq, r, &st) < 0 || r != 0)
 		_exit(1);
 	close(jaild);
 	_exit(agent_main(3));
@@ -184,6 +272,64 @@ static void op_clone(const struct stage *g, struct birth *b)
 	answer_cloned(g, b->c.h.seq, (int)pid, pidfd, pid < 0 ? errno : 0);
 }
 
+/* In the mount namespace of a prepared child: builds its root. The child is confined and waits; no
+ * process of a tenant has run there, and the names that are opened are checked as in the child. */
+static int child_root(const struct stage *g, const struct stage_enter *e, const struct stage_fds *f,
+		      int *ret_root, struct stage_step *st)
+{
+	int r;
+	if (setns(f->utsns, CLONE_NEWUTS) < 0)
+		return stage_fail(st, -errno, "enter the child's UTS namespace");
+	if ((r = confine_hostname(&e->spec, st)) < 0)
+		return r;
+	if (setns(f->mntns, CLONE_NEWNS) < 0)
+		return stage_fail(st, -errno, "enter the child's mount namespace");
+	if ((r = rootfs_build(e, f, g->rootless, st)) < 0)
+		return r;
+	*ret_root = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return *ret_root < 0 ? stage_fail(st, -errno, "open the root") : 0;
+}
+
+/* Exits if the way home is lost: everything the stage made afterwards would land in a sandbox. */
+static void go_home(const struct stage *g)
+{
+	if (setns(g->mntns, CLONE_NEWNS) < 0 || setns(g->utsns, CLONE_NEWUTS) < 0) {
+		fprintf(stderr, "brig-agent: stage: return to its namespaces: %s\n", strerror(errno));
+		_exit(1);
+	}
+}
+
+static void op_enter(const struct stage *g, const struct stage_enter *e, size_t got, const int *fd,
+		     unsigned n)
+{
+	struct stage_step st = { "" };
+	struct stage_fds f = { .chan = -1 };
+	AUTO_FD root = -1;
+	int r = -EPROTO;
+	if (n < STAGE_N_CHILD ||
+	    enter_take(e, got, fd + STAGE_N_CHILD, n - STAGE_N_CHILD, &f) < 0) {
+		(void)stage_fail(&st, r, "read the specification");
+	} else {
+		f.own = fd[0];
+		f.mntns = fd[1];
+		f.utsns = fd[2];
+		f.userns = fd[3];
+		r = child_root(g, e, &f, &root, &st);
+		go_home(g);
+	}
+	if (r == 0) {
+		struct stage_go go = { .h = { STAGE_GO, e->h.seq },
+				       .deny_suid = e->deny_suid,
+				       .nofile = e->spec.nofile };
+		const int fds[2] = { f.chan, root };
+		r = fd_send(f.own, &go, sizeof(go), fds, 2);
+		if (r == 0)
+			return;
+		(void)stage_fail(&st, r, "hand the root to the sandbox's first process");
+	}
+	answer_ready(g->jaild, e->h.seq, r, &st);
+}
+
 /* Leaves the keyring of whoever started brig: keyctl is denied inside, but a key need not even be
  * within reach. */
 static void leave_keyring(void)
@@ -196,12 +342,14 @@ int stage_main(int jaild, int rootless)
 	struct stage g = { .jaild = jaild, .rootless = rootless };
 	struct stage_step st = { "" };
 	struct birth *b = malloc(sizeof(*b));
-	if (!b)
+	union stage_msg *m = malloc(sizeof(*m));
+	if (!b || !m)
 		return 1;
 	/* Dies with jaild even if the socket is still held by somebody. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	/* Dispositions stay as agent_prepare() left them: what is ignored here would be ignored by every
 	 * command. Keyboard signals do not come here, jaild's session has no terminal. */
+	(void)FAILPOINT("stage.start");
 	clearenv();
 	umask(0); /* modes in rootfs.c are meant as written; the agent sets its own */
 	leave_keyring();
@@ -210,6 +358,9 @@ int stage_main(int jaild, int rootless)
 			strerror(errno));
 		return 1;
 	}
+	/* While the host's /proc is still there. */
+	g.mntns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	g.utsns = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
 	int r = rootfs_template(g.rootless, &st);
 	if (r < 0) {
 		fprintf(stderr, "brig-agent: stage: %s: %s\n", st.text, strerror(-r));
@@ -217,13 +368,21 @@ int stage_main(int jaild, int rootless)
 	}
 	for (;;) {
 		b->n_all = FD_MSG_MAX;
-		ssize_t n = fd_recv(jaild, &b->c, sizeof(b->c), b->all, &b->n_all, 0);
+		ssize_t n = fd_recv(jaild, m, sizeof(*m), b->all, &b->n_all, 0);
 		if (n <= 0)
 			return n < 0; /* jaild is gone */
-		if (n != sizeof(b->c) || b->c.h.verb != STAGE_CLONE || clone_take(b) < 0)
-			answer_cloned(&g, n >= (ssize_t)sizeof(b->c.h) ? b->c.h.seq : 0, 0, -1, EPROTO);
-		else
-			op_clone(&g, b);
+		uint32_t seq = n >= (ssize_t)sizeof(m->h) ? m->h.seq : 0;
+		if (seq && m->h.verb == STAGE_ENTER) {
+			op_enter(&g, &m->enter, (size_t)n, b->all, b->n_all);
+		} else if (n == sizeof(m->clone) && m->h.verb == STAGE_CLONE) {
+			b->c = m->clone;
+			if (clone_take(b) == 0)
+				op_clone(&g, b);
+			else
+				answer_cloned(&g, seq, 0, -1, EPROTO);
+		} else {
+			answer_cloned(&g, seq, 0, -1, EPROTO);
+		}
 		birth_done(b);
 	}
 }
