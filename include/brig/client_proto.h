@@ -26,6 +26,8 @@
  *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
  *  {"op":"inspect","id"*}               -> INFO with "limits","env","labels","volumes","execs":[..]
  *  {"op":"logs","id"*,"follow","stderr","stdout","offset"} -> REP {}, STDOUT/STDERR on stream 1, END
+ *  {"op":"setenv","id"*,"env"*}         -> {}     its environment for commands from now on, in place of
+ *      the spec's
  *  {"op":"kill","id"*,"signal"}         -> {}     signal to the main command; default KILL
  *  {"op":"rm","id"*,"force"}            -> {}     answered when nothing of it is left
  *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id

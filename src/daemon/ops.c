@@ -167,6 +167,18 @@ static int op_exec(struct conn *c, json_t *req, struct brig_err *err)
 	return 0;
 }
 
+/* For sandboxes that were made ahead of whoever knows their environment. */
+static int op_setenv(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", "env", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "setenv", keys, err) < 0 || find(c, req, &sb, err) < 0 ||
+	    spec_setenv(&sb->spec, req, err) < 0)
+		return -1;
+	conn_ok_last(c, json_object());
+	return 0;
+}
+
 static int op_kill(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "id", "signal", NULL };
@@ -349,6 +361,7 @@ static const struct op {
 	{ "run", true, true, op_run },
 	{ "create", true, true, op_create },
 	{ "exec", true, false, op_exec },
+	{ "setenv", false, false, op_setenv },
 	{ "ls", false, false, op_ls },
 	{ "inspect", false, false, op_inspect },
 	{ "logs", false, false, op_logs },

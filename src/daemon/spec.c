@@ -15,6 +15,7 @@
 #include "daemon/spec.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -395,6 +396,22 @@ void spec_done(struct spec *spec)
 {
 	json_decref(spec->root);
 	*spec = (struct spec){ .root = NULL };
+}
+
+int spec_setenv(struct spec *spec, json_t *req, struct brig_err *err)
+{
+	json_t *env = NULL;
+	if (field_strings(req, "env", SPEC_STRINGS_MAX, SPEC_ENV_BYTES_MAX, &env, err) < 0 ||
+	    env_check(env, err) < 0)
+		return -1;
+	if (!env)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'env' is missing");
+	if (!spec->root)
+		spec->root = json_object();
+	if (json_object_set(spec->root, "env", env) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "keep the environment");
+	spec->env = env;
+	return 0;
 }
 
 /* timeout_ms and max_output_bytes of exec: as limits.h has them for a sandbox. */

@@ -61,6 +61,8 @@ struct cmd {
  * by exactly one volume. */
 int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *err);
 void spec_done(struct spec *spec);
+/* Replaces the environment by that of req ("env"); what runs keeps its own. */
+int spec_setenv(struct spec *spec, json_t *req, struct brig_err *err);
 
 /* req is the whole request object; is_run tells which keys belong to it. */
 int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err);

@@ -157,6 +157,26 @@ static void a_created_sandbox_lives_until_rm(void **state)
 	assert_int_equal(t.d.nboxes, 0);
 }
 
+static void the_environment_of_a_sandbox_is_replaced(void **state)
+{
+	(void)state;
+	struct box b;
+	create(&b, "{\"env\":[\"A=1\"]}");
+	expect_ok("{\"op\":\"setenv\",\"id\":\"%s\",\"env\":[\"B=2\",\"C=3\"]}", b.id);
+	json_t *rep = answer("{\"op\":\"inspect\",\"id\":\"%s\"}", b.id);
+	const json_t *env = json_object_get(json_object_get(rep, "ok"), "env");
+	assert_int_equal(json_array_size(env), 2);
+	assert_string_equal(json_string_value(json_array_get(env, 0)), "B=2");
+	json_decref(rep);
+	expect_error("{\"op\":\"setenv\",\"id\":\"%s\"}", b.id, "invalid_argument", "missing");
+	expect_error("{\"op\":\"setenv\",\"id\":\"%s\",\"env\":[\"=\"]}", b.id,
+		     "invalid_argument", "NAME=value");
+	rm(&b);
+	create(&b, "{}");
+	expect_ok("{\"op\":\"setenv\",\"id\":\"%s\",\"env\":[]}", b.id);
+	rm(&b);
+}
+
 static void a_prefix_finds_one_sandbox_or_says_why_not(void **state)
 {
 	(void)state;
@@ -825,6 +845,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(a_created_sandbox_lives_until_rm),
+		T(the_environment_of_a_sandbox_is_replaced),
 		T(a_prefix_finds_one_sandbox_or_says_why_not),
 		T(exec_reports_the_growth_of_figures_and_frees_its_stream),
 		T(a_number_is_not_used_again_before_pong),
