@@ -7,11 +7,14 @@
  * happens to sandboxes, but its bytes are checked like anybody's: a frame that breaks the rules
  * ends its operation with `failed` and nothing else.
  *
- *   REPLY   REQ is on its way; only REP may come. A text of BRIG_FRAME_MAX bytes is continued in
- * the next frame of the same type. Leaves to STREAM or OVER. STREAM  Frames of agents, handed on;
- * leaves to OVER by END, also a text in parts. OVER    No callback follows. The socket is closed;
- * the memory is freed when the round ends, because handlers further up the stack may still look at
- * it.
+ * - REPLY: REQ is on its way; only REP may come, or END of a command that could not be started. A
+ * text of BRIG_FRAME_MAX bytes is continued in the next frame of the same type. Leaves to STREAM
+ * or OVER.
+ *
+ * - STREAM: frames of agents, handed on; leaves to OVER by END, also a text in parts.
+ *
+ * - OVER: no callback follows. The socket is closed; the memory is freed when the round ends,
+ * because handlers further up the stack may still look at it.
  *
  * Reading goes through one buffer of the link. What a held or incomplete frame leaves over moves to
  * the operation's own. While an operation is held its socket is not polled at all: the kernel's
@@ -180,7 +183,8 @@ static void op_frame(struct link_op *op, const struct frame *f)
 	bool rep = f->h.type == BRIG_CL_REP, end = f->h.type == BRIG_CL_END;
 	/* A command that could not be started has an END and no REP. */
 	bool first = rep || (end && op->streams);
-	if ((op->phase == LINK_REPLY ? !first : rep) || ((rep || end) && (f->h.stream || f->h.flags)) ||
+	if ((op->phase == LINK_REPLY ? !first : rep) ||
+	    ((rep || end) && (f->h.stream || f->h.flags)) ||
 	    (!rep && !end && (buf_len(&op->text) || !(frame_dir(f->h.type) & FRAME_DIR_A))))
 		op_fail(op, BRIG_E_PROTOCOL, "brigd's frame is out of order");
 	else if (rep || end)

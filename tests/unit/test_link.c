@@ -286,6 +286,18 @@ static void frames_come_between_reply_and_end(void **state)
 	expect_closed(fd);
 }
 
+static void an_end_may_stand_for_a_reply(void **state)
+{
+	(void)state;
+	start(true);
+	int fd = take();
+	say_text(fd, BRIG_CL_END, "{\"exit_code\":127,\"error\":{\"code\":\"not_found\"}}");
+	rounds(1);
+	assert_int_equal(told.ends, 1);
+	assert_int_equal(told.replies + told.failures, 0);
+	close(fd);
+}
+
 static void an_end_with_nothing_but_an_error_fails(void **state)
 {
 	(void)state;
@@ -328,7 +340,7 @@ static void frames_that_break_the_rules_fail_the_operation(void **state)
 		const char *text;
 	} cases[] = {
 		{ false, { .type = BRIG_STDOUT, .stream = 1 }, "" },
-		{ false, { .type = BRIG_CL_END }, "{}" },
+		{ false, { .type = BRIG_CL_END, .stream = 1 }, "{}" },
 		{ false, { .type = BRIG_CL_REP, .stream = 1 }, "{\"ok\":{}}" },
 		{ false, { .type = BRIG_CL_REP, .flags = BRIG_FF_EOF }, "{\"ok\":{}}" },
 		{ false, { .type = BRIG_CL_REP }, "{}" },
@@ -363,8 +375,14 @@ static void frames_that_break_the_rules_fail_the_operation(void **state)
 	assert_int_equal(told.ends, 0);
 	assert_int_equal(told.frames, 0);
 	struct brig_frame_hdr h = { .len = BRIG_FRAME_MAX + 1, .type = BRIG_CL_REP };
-	start(true);
+	start(false);
 	int fd = take();
+	say_text(fd, BRIG_CL_END, "{}");
+	rounds(2);
+	assert_string_equal(last("code"), "protocol_violation");
+	close(fd);
+	start(true);
+	fd = take();
 	assert_int_equal(fd_write_full(fd, &h, sizeof(h)), 0);
 	rounds(2);
 	assert_string_equal(last("code"), "protocol_violation");
@@ -547,6 +565,7 @@ int main(void)
 		T(a_reply_may_come_in_parts),
 		T(a_lost_connection_fails),
 		T(frames_come_between_reply_and_end),
+		T(an_end_may_stand_for_a_reply),
 		T(an_end_with_nothing_but_an_error_fails),
 		T(a_stream_may_be_cut_at_every_byte),
 		T(frames_that_break_the_rules_fail_the_operation),
