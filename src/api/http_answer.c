@@ -19,8 +19,10 @@
 #include "api/http_conn.h"
 #include "base/fd.h"
 
-/* For streams of a known size. */
+/* What the library keeps per stream of a known size; those in chunks use its connection's buffer,
+ * and are the ones that stay open in great number. */
 #define BLOCK (64u * 1024u)
+#define BLOCK_CHUNKED 1024u
 
 static bool text_plain(const char *s, bool name)
 {
@@ -142,8 +144,10 @@ void http_stream_begin(struct http_req *r, unsigned status, const char *type, in
 		return;
 	}
 	answer(r, status, type,
-	       MHD_create_response_from_callback(size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)size,
-						 BLOCK, stream_read, r, NULL));
+	       size < 0 ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_CHUNKED,
+							    stream_read, r, NULL)
+			: MHD_create_response_from_callback((uint64_t)size, BLOCK, stream_read, r,
+							    NULL));
 }
 
 void http_stream_write(struct http_req *r, const void *p, size_t n)

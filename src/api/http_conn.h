@@ -21,12 +21,17 @@
 #define HTTP_ANSWER_HEADERS_MAX 128u
 
 /*
- *   LINE    The request line is there, headers are still coming. Leaves to BODY.
- *   BODY    The handler is known; its body, if any, comes. Leaves to READY.
- *   READY   The body is complete and the library waits for an answer. Leaves to ANSWER.
- *   ANSWER  An answer was handed to the library. Leaves by the end of the request.
- *   UPGRADED  The connection belongs to somebody else; the request is an empty shell that the
- *             library still points to.
+ * - LINE: the request line is there, headers are still coming. Leaves to BODY.
+ *
+ * - BODY: the handler is known; its body, if any, comes. Leaves to READY, or to ANSWER if the rest
+ * is not to be read.
+ *
+ * - READY: the body is complete and the library waits for an answer. Leaves to ANSWER.
+ *
+ * - ANSWER: an answer was handed to the library. Leaves by the end of the request.
+ *
+ * - UPGRADED: the connection belongs to somebody else; the request is an empty shell that the
+ * library still points to.
  */
 enum http_phase { HTTP_LINE, HTTP_BODY, HTTP_READY, HTTP_ANSWER, HTTP_UPGRADED };
 

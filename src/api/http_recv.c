@@ -15,7 +15,8 @@
  * What the library accepts and we do not (check_head): Transfer-Encoding other than a single
  * "chunked", together with Content-Length, or in HTTP/1.0; two Content-Length or two Host; names of
  * headers with anything but token characters (the library takes "Content-Length " for another
- * header). Each is a way to make two parsers disagree about where a request ends.
+ * header), and values with control characters (it ends a line at LF only, so a CR may stand in a
+ * value). Each is a way to make two parsers disagree about where a request ends.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -149,9 +150,17 @@ void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 	free(r);
 }
 
+/* RFC 9110, 5.6.2 */
+static bool is_token(const char *s)
+{
+	static const char chars[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	return s[0] && !s[strspn(s, chars)];
+}
+
 struct head {
 	unsigned lengths, encodings, hosts;
-	bool bad_name, chunked, expects;
+	bool malformed, chunked, expects;
 	uint64_t length;
 };
 
@@ -160,12 +169,12 @@ static enum MHD_Result head_look(void *cls, enum MHD_ValueKind kind, const char 
 {
 	struct head *d = cls;
 	(void)kind;
-	/* RFC 9110, 5.6.2: token */
-	static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
-				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	value = value ? value : "";
-	if (!name[0] || name[strspn(name, token)])
-		d->bad_name = true;
+	if (!is_token(name))
+		d->malformed = true;
+	for (const char *p = value; *p; p++)
+		if (((unsigned char)*p < ' ' && *p != '\t') || *p == 0x7f)
+			d->malformed = true;
 	if (strcasecmp(name, "Content-Length") == 0) {
 		d->lengths++;
 		d->length = strtoull(value, NULL, 10); /* digits: the library saw to it */
@@ -185,10 +194,10 @@ static int check_head(const struct http_req *r, const struct head *d, const char
 {
 	bool old = strcmp(version, "HTTP/1.1") != 0;
 	if (r->h->nreqs > HTTP_REQUESTS_MAX)
-		return brig_fail(err, BRIG_E_BUSY, 0, "%u requests are under way",
+		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "%u requests are under way",
 				 HTTP_REQUESTS_MAX);
-	if (d->bad_name)
-		return brig_fail(err, BRIG_E_INVALID, 0, "the name of a header is malformed");
+	if (d->malformed)
+		return brig_fail(err, BRIG_E_INVALID, 0, "the method or a header is malformed");
 	if (d->encodings && d->lengths)
 		return brig_fail(err, BRIG_E_INVALID, 0,
 				 "Transfer-Encoding and Content-Length in one request");
@@ -233,13 +242,10 @@ static enum MHD_Result request_head(struct http_req *r, const char *method, cons
 	struct head d = { 0 };
 	r->phase = HTTP_BODY;
 	r->is_head = strcmp(method, "HEAD") == 0;
-	if ((size_t)snprintf(r->method, sizeof(r->method), "%s", method) >= sizeof(r->method)) {
-		r->handler = &refused;
-		brig_err_set(&err, BRIG_E_UNSUPPORTED, 0, "unknown method");
-		api_fail_as(r, 501, &err);
-		return r->response ? answer_now(r) : MHD_NO;
-	}
+	snprintf(r->method, sizeof(r->method), "%s", method);
 	MHD_get_connection_values(r->mc, MHD_HEADER_KIND, head_look, &d);
+	if (strlen(method) >= sizeof(r->method) || !is_token(method))
+		d.malformed = true;
 	if (check_head(r, &d, version, &err) < 0 ||
 	    http_target_parse(&r->target, r->line, &err) < 0) {
 		r->handler = &refused;

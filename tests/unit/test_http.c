@@ -352,6 +352,8 @@ static void requests_that_two_parsers_would_cut_differently_are_refused(void **s
 		"Host: x\r\nContent-Length: \r\n\r\nabcde",
 		"Host: x\r\nContent-Length : 5\r\n\r\nabcde",
 		"Host: x\r\nX y: 5\r\n\r\n",
+		"Host: x\r\nX: a\rContent-Length: 5\r\n\r\nabcde",
+		"Host: x\r\nX: a\x01\r\n\r\n",
 		"Host: x\r\nHost: y\r\n\r\n",
 		"X: y\r\n\r\n",
 		"Host: x\r\nno colon\r\n\r\n",
@@ -366,6 +368,10 @@ static void requests_that_two_parsers_would_cut_differently_are_refused(void **s
 		assert_int_equal(status, 400);
 		(void)client_end(fd); /* and nothing behind it is read as a request */
 	}
+	assert_int_equal(ask_once("G\rT /hello HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+	assert_int_equal(ask_once("G(T /hello HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+	assert_int_equal(ask_once("ABCDEFGHIJKLMNOPQRSTUVWX /hello HTTP/1.1\r\nHost: x\r\n\r\n"),
+			 400);
 	int fd = client_open();
 	client_text(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: "
 			"99999999999999999999999\r\n\r\n");
