@@ -38,6 +38,9 @@ struct store;
 struct interp; /* code interpreter state of one box (interp.c) */
 struct proc;   /* a command known to envd (envd_process.c) */
 struct box_watcher;
+struct box_waker;
+struct metrics; /* samples of all boxes (metrics.c) */
+struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
 #define API_HTTP_MAX 5u
@@ -46,6 +49,8 @@ struct box_watcher;
 #define API_ENVD_PORT 49983u
 #define API_INTERP_PORT 49999u
 #define API_ENVD_VERSION "0.6.13"
+#define API_BOXES_MAX 4096u
+#define API_ID_BUCKETS 512u
 
 enum box_state { BOX_RUNNING, BOX_PAUSING, BOX_PAUSED, BOX_RESUMING, BOX_DEAD };
 
@@ -66,18 +71,25 @@ struct box {
 	char tenant[40];
 	enum box_state state;
 	char template_id[192], alias[192];
+	char image[160]; /* digest of what it was made from, or "host" */
+	char tier[16];
 	char token[48];		/* envdAccessToken; "" = none */
 	char traffic_token[48]; /* "" = ports are public */
 	char user[64], home[256]; /* default user of commands and its home */
 	json_t *metadata;	/* object of strings */
 	json_t *envs;		/* object of strings: sandbox-wide, for every command */
+	json_t *limits;		/* as it asked for them, SPEC of client_proto.h */
 	json_t *network;	/* NetworkConfig as given, or NULL */
 	int allow_internet;	/* -1 not said, 0, 1 */
 	int64_t started_ms, end_ms; /* wall clock, ms since 1970; end_ms 0 = never */
+	int64_t timeout_ms;	    /* as it was asked for last: what a resume by traffic gets */
 	bool pause_on_timeout, auto_resume;
 	uint32_t cpu_milli;
 	uint64_t memory_bytes, disk_bytes;
 	struct ev_timer end_timer;
+	LIST_HEAD(, box_waker) wakers; /* who waits for a change of state (box_state.c) */
+	struct link_op *op;	       /* the pause or resume under way */
+	struct metric_ring *ring;      /* metrics.c; NULL until the first sample */
 	LIST_HEAD(, box_user) users;
 	LIST_HEAD(, proc) procs; /* envd_process.c */
 	uint32_t nprocs;
@@ -93,8 +105,10 @@ struct api {
 	struct http *http[API_HTTP_MAX];
 	unsigned nhttp;
 	struct store *store;
-	LIST_HEAD(, box) all;
+	LIST_HEAD(box_list, box) all, by_id[API_ID_BUCKETS];
 	unsigned nboxes;
+	struct metrics *metrics;
+	struct runs *runs;
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
 	int data_fd; /* folder of brig-api's own files */
@@ -127,8 +141,8 @@ void box_unuse(struct box_user *u);
 /* Marks it dead, breaks what uses it, removes it from brigd and store. */
 void box_kill(struct box *b);
 /* Calls done(ctx, NULL) when the box runs: at once if it does, after a resume if it is paused and resumes on
- * traffic; else done(ctx, err). Never calls back after box_wake_cancel. */
-struct box_waker;
+ * traffic (forced: in any case); else done(ctx, err). NULL: done was called. Never calls back after
+ * box_wake_cancel. */
 typedef void (*box_woken)(void *ctx, const struct brig_err *err);
 struct box_waker *box_wake(struct box *b, bool forced, box_woken done, void *ctx);
 void box_wake_cancel(struct box_waker *w);

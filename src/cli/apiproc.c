@@ -353,7 +353,7 @@ static void tell(const struct apiproc *p, const char *key)
 	       "brig: to run something:\n"
 	       "\n"
 	       "    curl -sS %s/v1/run -H 'X-API-Key: %s' \\\n"
-	       "        -H 'Content-Type: application/json' -d '{\"command\":\"echo hello\"}'\n"
+	       "        -H 'Content-Type: application/json' -d '{\"cmd\":[\"echo\",\"hello\"]}'\n"
 	       "\n"
 	       "brig: for programs written for E2B:\n"
 	       "\n"

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* describe.h: a box as the JSON that clients of either API see; names are E2B's, exact. */
+#ifndef BRIG_API_DESCRIBE_H
+#define BRIG_API_DESCRIBE_H
+
+#include "api/api.h"
+
+/* Sandbox: what create, connect, resume and fork answer. */
+json_t *describe_sandbox(const struct box *b);
+/* ListedSandbox. */
+json_t *describe_listed(const struct box *b);
+/* SandboxDetail. */
+json_t *describe_detail(const struct box *b);
+/* brig's own: GET /v1/sandboxes. */
+json_t *describe_v1(const struct box *b);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/network.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENTRIES_MAX 256u
+#define ENTRY_MAX 255u
+
+/* An address, with or without the length of its prefix. */
+static bool is_cidr(const char *s)
+{
+	char addr[INET6_ADDRSTRLEN];
+	unsigned char raw[16];
+	const char *slash = strchr(s, '/');
+	size_t n = slash ? (size_t)(slash - s) : strlen(s);
+	if (n >= sizeof(addr))
+		return false;
+	memcpy(addr, s, n);
+	addr[n] = '\0';
+	int max = inet_pton(AF_INET, addr, raw) == 1 ? 32 : inet_pton(AF_INET6, addr, raw) == 1 ? 128 : -1;
+	if (max < 0 || !slash)
+		return max >= 0;
+	size_t digits = strspn(slash + 1, "0123456789");
+	return digits >= 1 && digits <= 3 && !slash[1 + digits] && atoi(slash + 1) <= max;
+}
+
+/* A host name, or "*." and one, or "*". */
+static bool is_domain(const char *s)
+{
+	if (strcmp(s, "*") == 0)
+		return true;
+	if (strncmp(s, "*.", 2) == 0)
+		s += 2;
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+	return n >= 1 && n <= 253 && s[n] == '\0' && s[0] != '.' && s[0] != '-' && !strstr(s, "..");
+}
+
+static int list_check(json_t *list, const char *key, bool domains, struct brig_err *err)
+{
+	size_t i;
+	json_t *v;
+	if (!list || json_is_null(list))
+		return 0;
+	if (!json_is_array(list) || json_array_size(list) > ENTRIES_MAX)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'%s' must be an array of at most %u",
+				 key, ENTRIES_MAX);
+	json_array_foreach(list, i, v)
+	{
+		const char *s = json_string_value(v);
+		if (!s || json_string_length(v) > ENTRY_MAX ||
+		    !(is_cidr(s) || (domains && is_domain(s))))
+			return brig_fail(err, BRIG_E_INVALID, 0,
+					 "entry %zu of '%s' is no address, no prefix%s", i + 1, key,
+					 domains ? " and no domain" : "");
+	}
+	return 0;
+}
+
+static int type_check(json_t *network, const char *key, bool right, const char *want,
+		      struct brig_err *err)
+{
+	json_t *v = json_object_get(network, key);
+	if (!v || json_is_null(v) || right)
+		return 0;
+	return brig_fail(err, BRIG_E_INVALID, 0, "'%s' must be %s", key, want);
+}
+
+int network_check(json_t *network, struct brig_err *err)
+{
+	size_t i;
+	json_t *v, *ports = json_object_get(network, "httpsPorts");
+	json_t *proxy = json_object_get(network, "egressProxy");
+	if (!network)
+		return 0;
+	if (!json_is_object(network))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'network' must be an object");
+	if (list_check(json_object_get(network, "allowOut"), "allowOut", true, err) < 0 ||
+	    list_check(json_object_get(network, "denyOut"), "denyOut", false, err) < 0 ||
+	    type_check(network, "allowPublicTraffic",
+		       json_is_boolean(json_object_get(network, "allowPublicTraffic")),
+		       "true or false", err) < 0 ||
+	    type_check(network, "maskRequestHost",
+		       json_is_string(json_object_get(network, "maskRequestHost")), "a string",
+		       err) < 0 ||
+	    type_check(network, "httpsPorts", json_is_array(ports), "an array of ports", err) < 0 ||
+	    type_check(network, "egressProxy",
+		       json_is_string(json_object_get(proxy, "address")),
+		       "an object with an address", err) < 0 ||
+	    type_check(network, "rules", json_is_object(json_object_get(network, "rules")),
+		       "an object", err) < 0)
+		return -1;
+	json_array_foreach(ports, i, v)
+	{
+		if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > 65535)
+			return brig_fail(err, BRIG_E_INVALID, 0,
+					 "entry %zu of 'httpsPorts' is no port", i + 1);
+	}
+	return 0;
+}
+
+bool network_public(const json_t *network)
+{
+	return !json_is_false(json_object_get(network, "allowPublicTraffic"));
+}

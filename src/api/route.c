@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * Chooses who handles a request, in the order that api.h tells. The data plane names its sandbox by two
+ * headers or by the host; it has no key, but tokens that its handlers check. The control plane is a
+ * list of tables, one row per method and path. A request passes, in this order: the route exists, the
+ * key is good, the body is JSON; so an unknown path is told as such also to a client without a key, and
+ * nothing of a body is looked at before the key.
+ *
+ * The operator's socket (peer "unix") is reachable only for who may open it in the file system, so it
+ * needs no key; and only there keys are made.
+ */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/call.h"
+#include "api/key.h"
+#include "api/metrics.h"
+#include "api/text.h"
+#include "store/store.h"
+
+/* ---- tables ---- */
+
+/* The first row that fits is taken: DELETE /templates/tags before /templates/{}. */
+static const struct route *const tables[] = { create_routes,   control_routes,	list_routes,
+					      template_routes, snapshot_routes, run_routes,
+					      v1_routes,       keys_routes };
+
+/* arg is filled from the segments that "{}" stands for. */
+static bool path_matches(const char *pattern, const char *path,
+			 char arg[CALL_ARGS_MAX][CALL_ARG_MAX])
+{
+	unsigned n = 0;
+	while (*pattern) {
+		if (pattern[0] == '{' && pattern[1] == '}') {
+			size_t len = strcspn(path, "/");
+			if (len == 0 || len >= CALL_ARG_MAX || n == CALL_ARGS_MAX)
+				return false;
+			memcpy(arg[n], path, len);
+			arg[n++][len] = '\0';
+			pattern += 2;
+			path += len;
+		} else if (*pattern++ != *path++) {
+			return false;
+		}
+	}
+	return *path == '\0';
+}
+
+int route_match(const struct route *table, const char *method, const char *path,
+		const struct route **ret, char arg[CALL_ARGS_MAX][CALL_ARG_MAX])
+{
+	int r = -ENOENT;
+	for (; table->method; table++) {
+		if (!path_matches(table->path, path, arg))
+			continue;
+		if (strcmp(table->method, method) == 0) {
+			*ret = table;
+			return 0;
+		}
+		r = -EPERM;
+	}
+	return r;
+}
+
+/* ---- who asks ---- */
+
+/* "Bearer x" -> "x", or NULL. */
+static const char *bearer(const struct http_req *r)
+{
+	const char *v = http_header(r, "Authorization");
+	if (!v || strncasecmp(v, "Bearer ", 7) != 0)
+		return NULL;
+	v += 7;
+	return v + strspn(v, " ");
+}
+
+static void refuse_key(struct call *c, const char *why)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	brig_err_set(&err, BRIG_E_DENIED, 0, "%s", why);
+	brig_err_remedy(&err, "send a key in the header X-API-KEY; `brig key create` makes one");
+	http_answer_header(c->r, "WWW-Authenticate", "Bearer");
+	if (c->route->flags & ROUTE_E2B)
+		api_fail_e2b(c->r, 401, &err);
+	else
+		api_fail_as(c->r, 401, &err);
+}
+
+static bool authenticate(struct call *c)
+{
+	const struct store_key *k;
+	uint8_t hash[STORE_HASH_LEN];
+	const char *key = http_header(c->r, "X-API-KEY");
+	c->operator = strcmp(http_peer(c->r), "unix") == 0;
+	snprintf(c->tenant, sizeof(c->tenant), "%s", KEY_TENANT_DEFAULT);
+	if (c->operator || c->route->flags & ROUTE_OPEN)
+		return true;
+	if (!key)
+		key = bearer(c->r);
+	if (!key) {
+		refuse_key(c, "no API key was sent");
+		return false;
+	}
+	text_sha256(key, strlen(key), hash);
+	k = store_key_find(c->api->store, hash);
+	if (!k) {
+		refuse_key(c, "the API key is not known, or was revoked");
+		return false;
+	}
+	snprintf(c->tenant, sizeof(c->tenant), "%s", k->tenant);
+	store_key_used(c->api->store, k->id, wall_ms());
+	if (c->route->flags & ROUTE_OPERATOR) {
+		struct brig_err err = BRIG_ERR_INIT;
+		brig_err_set(&err, BRIG_E_DENIED, 0, "keys are managed on the server only");
+		brig_err_remedy(&err, "run `brig key` there");
+		call_fail(c, &err);
+		return false;
+	}
+	return true;
+}
+
+/* ---- a call ---- */
+
+static void drop_nulls(json_t *body)
+{
+	const char *key;
+	json_t *v;
+	void *next;
+	json_object_foreach_safe(body, next, key, v)
+	{
+		if (json_is_null(v))
+			json_object_del(body, key);
+	}
+}
+
+static void call_begin(struct http_req *r)
+{
+	struct call *c = http_ctx(r);
+	(void)authenticate(c);
+}
+
+static void call_ready(struct http_req *r)
+{
+	struct call *c = http_ctx(r);
+	struct brig_err err = BRIG_ERR_INIT;
+	if (http_answered(r))
+		return;
+	if (c->route->flags & ROUTE_BODY) {
+		if (http_body_json(r, &c->body, &err) < 0) {
+			if (err.code == BRIG_E_PROTOCOL)
+				err.code = BRIG_E_INVALID; /* of the client, not of brigd */
+			call_fail(c, &err);
+			return;
+		}
+		if (!json_is_object(c->body)) {
+			brig_err_set(&err, BRIG_E_INVALID, 0, "the body is not a JSON object");
+			call_fail(c, &err);
+			return;
+		}
+		drop_nulls(c->body);
+	}
+	c->route->run(c);
+}
+
+static void call_gone(struct http_req *r)
+{
+	struct call *c = http_ctx(r);
+	if (c->op)
+		link_cancel(c->op);
+	if (c->gone)
+		c->gone(c);
+	json_decref(c->body);
+	box_unref(c->box);
+	free(c);
+}
+
+static void call_drained(struct http_req *r)
+{
+	struct call *c = http_ctx(r);
+	if (c->drained)
+		c->drained(c);
+}
+
+static const struct http_handler call_handler = { .begin = call_begin,
+						  .ready = call_ready,
+						  .gone = call_gone };
+/* Code and files of a run are larger than what controls a sandbox. */
+static const struct http_handler run_handler = { .begin = call_begin,
+						 .body_max = 32u * 1024u * 1024u,
+						 .ready = call_ready,
+						 .drained = call_drained,
+						 .gone = call_gone };
+
+bool call_may_see(const struct call *c, const char *tenant)
+{
+	return c->operator || strcmp(c->tenant, tenant) == 0;
+}
+
+struct box *call_box(struct call *c)
+{
+	struct box *b = box_find(c->api, c->arg[0]);
+	if (!b || !call_may_see(c, b->tenant)) {
+		call_fail_text(c, 404, "sandbox '%s' was not found", c->arg[0]);
+		return NULL;
+	}
+	c->box = box_ref(b);
+	return b;
+}
+
+void call_fail(struct call *c, const struct brig_err *err)
+{
+	if (c->route->flags & ROUTE_E2B)
+		api_fail_e2b(c->r, 0, err);
+	else
+		api_fail(c->r, err);
+}
+
+void call_fail_text(struct call *c, unsigned status, const char *fmt, ...)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	char text[sizeof(err.msg)];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (c->route->flags & ROUTE_E2B) {
+		api_fail_e2b_text(c->r, status, "%s", text);
+		return;
+	}
+	brig_err_set(&err,
+		     status == 404   ? BRIG_E_NOT_FOUND
+		     : status == 409 ? BRIG_E_STATE
+		     : status == 501 ? BRIG_E_UNSUPPORTED
+				     : BRIG_E_INVALID,
+		     0, "%s", text);
+	api_fail_as(c->r, status, &err);
+}
+
+void call_op(struct call *c, json_t *req, const struct link_ops *ops)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	if (link_start(c->api->link, req, false, ops, c, &c->op, &err) < 0) {
+		c->op = NULL;
+		call_fail(c, &err);
+	}
+}
+
+void call_op_failed(void *ctx, json_t *error)
+{
+	struct call *c = ctx;
+	struct brig_err err = BRIG_ERR_INIT;
+	call_op_done(c);
+	api_err_from(error, &err);
+	call_fail(c, &err);
+}
+
+/* ---- what leads nowhere ---- */
+
+static void no_memory_begin(struct http_req *r)
+{
+	api_fail_e2b_text(r, 503, "out of memory");
+}
+
+static void no_route_begin(struct http_req *r)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *path = http_path(r);
+	brig_err_set(&err, BRIG_E_NOT_FOUND, 0, "there is no %s %.200s", http_method(r), path);
+	if (strncmp(path, "/v1/", 4) == 0)
+		api_fail(r, &err);
+	else
+		api_fail_e2b(r, 404, &err);
+}
+
+static void no_method_begin(struct http_req *r)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *path = http_path(r);
+	brig_err_set(&err, BRIG_E_INVALID, 0, "%s is not possible on %.200s", http_method(r), path);
+	if (strncmp(path, "/v1/", 4) == 0)
+		api_fail_as(r, 405, &err);
+	else
+		api_fail_e2b(r, 405, &err);
+}
+
+static void half_begin(struct http_req *r)
+{
+	api_fail_e2b_text(r, 400, "E2b-Sandbox-Id and E2b-Sandbox-Port go together");
+}
+
+static void signature_begin(struct http_req *r)
+{
+	api_fail_e2b_text(r, 401, "invalid signature");
+}
+
+static const struct http_handler no_memory = { .begin = no_memory_begin };
+static const struct http_handler no_route = { .begin = no_route_begin };
+static const struct http_handler no_method = { .begin = no_method_begin };
+static const struct http_handler half_named = { .begin = half_begin };
+static const struct http_handler bad_signature = { .begin = signature_begin };
+
+/* ---- the data plane ---- */
+
+/* Which sandbox a request meant that is not served; the answer is E2B's proxy's. */
+struct lost {
+	char id[ROUTE_ID_MAX];
+	unsigned status;
+	const char *message;
+};
+
+static void lost_begin(struct http_req *r)
+{
+	const struct lost *l = http_ctx(r);
+	http_reply_json(r, l->status,
+			json_pack("{s:s,s:s,s:i}", "sandboxId", l->id, "message", l->message,
+				  "code", (int)l->status));
+}
+
+static void lost_gone(struct http_req *r)
+{
+	free(http_ctx(r));
+}
+
+static const struct http_handler lost_handler = { .begin = lost_begin, .gone = lost_gone };
+
+static const struct http_handler *lost(const char *id, unsigned status, const char *message,
+				       void **ret_ctx)
+{
+	struct lost *l = calloc(1, sizeof(*l));
+	if (!l)
+		return &no_memory;
+	snprintf(l->id, sizeof(l->id), "%s", id);
+	l->status = status;
+	l->message = message;
+	*ret_ctx = l;
+	return &lost_handler;
+}
+
+static bool id_sane(const char *id)
+{
+	size_t n = strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789");
+	return n > 0 && n < ROUTE_ID_MAX && id[n] == '\0';
+}
+
+static int port_parse(const char *text, size_t n, unsigned *ret)
+{
+	unsigned v = 0;
+	if (n < 1 || n > 5)
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		if (!isdigit((unsigned char)text[i]))
+			return -EINVAL;
+		v = v * 10 + (unsigned)(text[i] - '0');
+	}
+	*ret = v;
+	return v >= 1 && v <= 65535 ? 0 : -EINVAL;
+}
+
+int route_host_label(const char *host, unsigned *ret_port, char ret_id[ROUTE_ID_MAX])
+{
+	size_t digits = strspn(host, "0123456789");
+	if (host[digits] != '-' || port_parse(host, digits, ret_port) < 0)
+		return -EINVAL;
+	const char *id = host + digits + 1;
+	size_t n = strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789");
+	/* What follows a second '-' means nothing; a bare label is no host of ours. */
+	if (n == 0 || n >= ROUTE_ID_MAX || !strchr(id, '.') || (id[n] != '.' && id[n] != '-'))
+		return -EINVAL;
+	memcpy(ret_id, id, n);
+	ret_id[n] = '\0';
+	return 0;
+}
+
+/* Whether this host may carry requests for any sandbox by headers: the one URL of a server without
+ * wildcard names, or sandbox.<domain>. */
+static bool host_is_shared(const struct api *a, const char *host)
+{
+	char name[256];
+	unsigned char addr[16];
+	if (!a->domain[0] || !host)
+		return true;
+	if (host[0] == '[')
+		return true; /* an IPv6 address */
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(host, ":"), host);
+	if (strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, addr) == 1)
+		return true;
+	return strncasecmp(host, "sandbox.", 8) == 0 && strcasecmp(host + 8, a->domain) == 0;
+}
+
+static const struct http_handler *to_box(struct api *a, struct http_req *r, const char *id,
+					 unsigned port, void **ret_ctx)
+{
+	struct box *b = box_find(a, id);
+	if (!b || (b->state == BOX_PAUSED && !b->auto_resume))
+		return lost(id, 502, "The sandbox was not found", ret_ctx);
+	if (port == API_ENVD_PORT)
+		return envd_route(b, r, ret_ctx);
+	if (b->traffic_token[0]) {
+		const char *t = http_header(r, "E2B-Traffic-Access-Token");
+		if (!t || !text_same_secret(t, b->traffic_token))
+			return lost(id, 403,
+				    t ? "The traffic access token is wrong"
+				      : "The traffic access token is missing",
+				    ret_ctx);
+	}
+	return port == API_INTERP_PORT ? interp_route(b, r, ret_ctx)
+				       : proxy_route(b, port, r, ret_ctx);
+}
+
+/* The sandbox whose token made the signature. Every box is tried, whatever matched before. */
+static struct box *box_by_signature(struct api *a, struct http_req *r)
+{
+	const char *sig = http_query(r, "signature"), *path = http_query(r, "path");
+	const char *user = http_query(r, "username");
+	const char *expiry = http_query(r, "signature_expiration");
+	const char *op = strcmp(http_method(r), "POST") == 0 ? "write" : "read";
+	char want[TEXT_SIGNATURE_MAX];
+	struct box *b, *found = NULL;
+	LIST_FOREACH(b, &a->all, all)
+	{
+		if (b->token[0] &&
+		    text_signature(path ? path : "", op, user ? user : "", b->token, expiry,
+				   want) == 0 &&
+		    text_same_secret(want, sig))
+			found = b;
+	}
+	return found;
+}
+
+/* NULL: not of the data plane. */
+static const struct http_handler *data_plane(struct api *a, struct http_req *r, void **ret_ctx)
+{
+	const char *id = http_header(r, "E2b-Sandbox-Id"), *host = http_header(r, "Host");
+	const char *port = http_header(r, "E2b-Sandbox-Port");
+	char named[ROUTE_ID_MAX];
+	unsigned n = 0;
+	if ((id || port) && host_is_shared(a, host)) {
+		if (!id || !port)
+			return &half_named;
+		if (!id_sane(id) || port_parse(port, strlen(port), &n) < 0)
+			return lost(id_sane(id) ? id : "", 400,
+				    "The sandbox or its port is malformed", ret_ctx);
+		return to_box(a, r, id, n, ret_ctx);
+	}
+	if (host && route_host_label(host, &n, named) == 0)
+		return to_box(a, r, named, n, ret_ctx);
+	if (strcmp(http_path(r), "/files") == 0 && http_query(r, "signature")) {
+		struct box *b = box_by_signature(a, r);
+		return b ? to_box(a, r, b->id, API_ENVD_PORT, ret_ctx) : &bad_signature;
+	}
+	return NULL;
+}
+
+const struct http_handler *api_route(void *ctx, struct http_req *r, void **ret_ctx)
+{
+	struct api *a = ctx;
+	const struct route *route = NULL;
+	int found = -ENOENT;
+	const struct http_handler *h = data_plane(a, r, ret_ctx);
+	if (h)
+		return h;
+	struct call *c = calloc(1, sizeof(*c));
+	if (!c)
+		return &no_memory;
+	for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]) && found != 0; i++) {
+		int one = route_match(tables[i], http_method(r), http_path(r), &route, c->arg);
+		found = one == -ENOENT ? found : one;
+	}
+	if (found != 0) {
+		free(c);
+		return found == -EPERM ? &no_method : &no_route;
+	}
+	c->api = a;
+	c->r = r;
+	c->route = route;
+	*ret_ctx = c;
+	return strcmp(route->path, "/v1/run") == 0 ? &run_handler : &call_handler;
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/spawn.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/box.h"
+#include "api/fsio.h"
+#include "api/text.h"
+#include "base/fd.h"
+
+#define TOKEN_BYTES 20
+
+struct spawn {
+	struct api *a;
+	box_spawned done;
+	void *ctx;
+	struct link_op *op;
+	struct fsio *fs;
+	struct box_plan plan; /* strings and references of our own */
+	json_t *made;	      /* what brigd answered */
+};
+
+static char *copy(const char *s)
+{
+	return s ? strdup(s) : NULL;
+}
+
+static void spawn_free(struct spawn *s)
+{
+	const struct box_plan *p = &s->plan;
+	char *const strings[] = { (char *)(uintptr_t)p->tenant, (char *)(uintptr_t)p->template_id,
+				  (char *)(uintptr_t)p->alias, (char *)(uintptr_t)p->image,
+				  (char *)(uintptr_t)p->fallback };
+	for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
+		free(strings[i]);
+	json_decref(p->spec);
+	json_decref(p->metadata);
+	json_decref(p->envs);
+	json_decref(p->network);
+	json_decref(s->made);
+	fd_close(&s->plan.import_fd);
+	fsio_close(s->fs);
+	free(s);
+}
+
+static const char *made_id(const struct spawn *s)
+{
+	return json_string_value(json_object_get(s->made, "id"));
+}
+
+static void fail(struct spawn *s, const struct brig_err *err)
+{
+	struct brig_err copied = *err;
+	s->done(s->ctx, NULL, &copied);
+	spawn_free(s);
+}
+
+static void copy_text(char *dst, size_t cap, const char *src)
+{
+	snprintf(dst, cap, "%s", src ? src : "");
+}
+
+static uint64_t limit(const json_t *made, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(json_object_get(made, "limits"), key));
+}
+
+static void record_fill(struct box *b, struct spawn *s)
+{
+	struct box_plan *p = &s->plan;
+	const char *digest = json_string_value(json_object_get(s->made, "digest"));
+	const char *image = json_string_value(json_object_get(s->made, "image"));
+	copy_text(b->tenant, sizeof(b->tenant), p->tenant);
+	copy_text(b->template_id, sizeof(b->template_id), p->template_id);
+	copy_text(b->alias, sizeof(b->alias), p->alias);
+	copy_text(b->image, sizeof(b->image), digest ? digest : image);
+	copy_text(b->tier, sizeof(b->tier), json_string_value(json_object_get(s->made, "tier")));
+	copy_text(b->user, sizeof(b->user), json_string_value(json_object_get(s->made, "user")));
+	copy_text(b->home, sizeof(b->home), json_string_value(json_object_get(s->made, "home")));
+	b->metadata = json_incref(p->metadata);
+	b->envs = json_incref(p->envs);
+	b->network = json_incref(p->network);
+	b->limits = json_incref(json_object_get(p->spec, "limits"));
+	b->allow_internet = p->allow_internet;
+	b->pause_on_timeout = p->pause_on_timeout;
+	b->auto_resume = p->auto_resume;
+	b->cpu_milli = (uint32_t)limit(s->made, "cpu_milli");
+	b->memory_bytes = limit(s->made, "memory_bytes");
+	b->disk_bytes = limit(s->made, "disk_bytes");
+	b->started_ms = b->last_used_ms = wall_ms();
+	b->timeout_ms = p->timeout_ms;
+	b->end_ms = b->started_ms + p->timeout_ms;
+}
+
+/* Everything of it exists: from here on it is a box. */
+static void complete(struct spawn *s)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct box *b = box_add(s->a, made_id(s));
+	if (!b || text_token("", TOKEN_BYTES, b->token, sizeof(b->token)) < 0 ||
+	    (s->plan.private_traffic &&
+	     text_token("", TOKEN_BYTES, b->traffic_token, sizeof(b->traffic_token)) < 0)) {
+		if (b)
+			box_kill(b);
+		else
+			(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+		brig_err_set(&err, BRIG_E_EXHAUSTED, 0, "there are %u sandboxes already",
+			     API_BOXES_MAX);
+		fail(s, &err);
+		return;
+	}
+	record_fill(b, s);
+	box_save(b);
+	s->done(s->ctx, b, NULL);
+	spawn_free(s);
+}
+
+static void imported(void *ctx, const struct brig_err *err)
+{
+	struct spawn *s = ctx;
+	if (!err) {
+		complete(s);
+		return;
+	}
+	struct brig_err told = *err;
+	(void)brig_ctx(&told, "put the files of the snapshot in place");
+	(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+	fail(s, &told);
+}
+
+static void create_replied(void *ctx, json_t *ok)
+{
+	struct spawn *s = ctx;
+	struct brig_err err = BRIG_ERR_INIT;
+	s->op = NULL;
+	s->made = json_incref(ok);
+	if (!made_id(s)) {
+		brig_err_set(&err, BRIG_E_INTERNAL, 0, "brigd told no id of the sandbox");
+		fail(s, &err);
+		return;
+	}
+	if (s->plan.import_fd < 0) {
+		complete(s);
+		return;
+	}
+	if (fsio_open(s->a, made_id(s), "root", &s->fs, &err) < 0) {
+		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+		fail(s, &err);
+		return;
+	}
+	fsio_import(s->fs, s->plan.import_fd, s->plan.import_bytes, imported, s);
+}
+
+static int ask(struct spawn *s, const char *image, struct brig_err *err);
+
+static void create_failed(void *ctx, json_t *error)
+{
+	struct spawn *s = ctx;
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *fallback = s->plan.fallback;
+	s->op = NULL;
+	api_err_from(error, &err);
+	if (err.code == BRIG_E_NOT_FOUND && fallback) {
+		s->plan.fallback = NULL;
+		int r = ask(s, fallback, &err);
+		free((char *)(uintptr_t)fallback);
+		if (r == 0)
+			return;
+	}
+	fail(s, &err);
+}
+
+static const struct link_ops ops = { .reply = create_replied, .failed = create_failed };
+
+static int ask(struct spawn *s, const char *image, struct brig_err *err)
+{
+	json_object_set_new(s->plan.spec, "image", json_string(image));
+	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", s->plan.spec);
+	return link_start(s->a->link, req, false, &ops, s, &s->op, err);
+}
+
+int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void *ctx,
+	      struct spawn **ret, struct brig_err *err)
+{
+	struct spawn *s = calloc(1, sizeof(*s));
+	if (!s)
+		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
+	s->a = a;
+	s->done = done;
+	s->ctx = ctx;
+	s->plan = *plan;
+	s->plan.tenant = copy(plan->tenant);
+	s->plan.template_id = copy(plan->template_id);
+	s->plan.alias = copy(plan->alias);
+	s->plan.image = copy(plan->image);
+	s->plan.fallback = copy(plan->fallback);
+	s->plan.spec = json_incref(plan->spec);
+	s->plan.metadata = json_incref(plan->metadata);
+	s->plan.envs = json_incref(plan->envs);
+	s->plan.network = json_incref(plan->network);
+	s->plan.import_fd = -1;
+	if (plan->import_fd >= 0)
+		s->plan.import_fd = fcntl(plan->import_fd, F_DUPFD_CLOEXEC, 3);
+	if ((plan->import_fd >= 0 && s->plan.import_fd < 0) || !s->plan.image || !s->plan.tenant) {
+		spawn_free(s);
+		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory or descriptors");
+	}
+	json_object_set_new(s->plan.spec, "labels", json_pack("{s:s}", API_LABEL, "sandbox"));
+	if (ask(s, s->plan.image, err) < 0) {
+		spawn_free(s);
+		return -1;
+	}
+	*ret = s;
+	return 0;
+}
+
+void box_spawn_cancel(struct spawn *s)
+{
+	if (s->op)
+		link_cancel(s->op); /* brigd removes what nobody has learnt the id of */
+	else if (s->made)
+		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+	spawn_free(s);
+}

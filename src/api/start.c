@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * start.c: what brig-api has before it listens, and gives back after it has stopped: the database, the
+ * snapshots, the first key, the boxes that still live.
+ */
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/box.h"
+#include "api/key.h"
+#include "api/metrics.h"
+#include "api/run.h"
+#include "api/snapshot.h"
+#include "store/store.h"
+
+/* A server that nobody has a key for is of no use: the first start makes one. */
+static int first_key(struct api *a, struct brig_err *err)
+{
+	struct store_key k;
+	return store_key_at(a->store, 0)
+		       ? 0
+		       : key_make(a, "first", KEY_TENANT_DEFAULT, &k, a->first_key, err);
+}
+
+int api_init(struct api *a, api_ready ready, struct brig_err *err)
+{
+	LIST_INIT(&a->all);
+	for (unsigned i = 0; i < API_ID_BUCKETS; i++)
+		LIST_INIT(&a->by_id[i]);
+	return store_open(a->data_fd, &a->store, err) < 0 || snapshots_check(a, err) < 0 ||
+			       metrics_open(a, err) < 0 || runs_open(a, err) < 0 ||
+			       first_key(a, err) < 0 || boxes_adopt(a, ready, err) < 0
+		       ? -1
+		       : 0;
+}
+
+void api_done(struct api *a)
+{
+	boxes_done(a);
+	runs_close(a);
+	metrics_close(a);
+	store_close(a->store);
+	a->store = NULL;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* v1.c: brig's own routes about what there is: sandboxes, pools, version, health, figures. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/call.h"
+#include "api/describe.h"
+#include "api/metrics.h"
+
+#define METRICS_TEXT_MAX (256u * 1024u)
+
+void metrics_line(struct buf *out, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n < sizeof(text))
+		(void)buf_add(out, text, (size_t)n);
+}
+
+/* ---- sandboxes ---- */
+
+static void sandbox_list(struct call *c)
+{
+	json_t *all = json_array();
+	struct box *b;
+	LIST_FOREACH(b, &c->api->all, all)
+	{
+		if (call_may_see(c, b->tenant))
+			json_array_append_new(all, describe_v1(b));
+	}
+	http_reply_json(c->r, 200, json_pack("{s:o}", "sandboxes", all));
+}
+
+static void sandbox_get(struct call *c)
+{
+	struct box *b = call_box(c);
+	if (b)
+		http_reply_json(c->r, 200, describe_v1(b));
+}
+
+/* ---- version, pools ---- */
+
+static void passed_on(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	call_op_done(c);
+	http_reply_json(c->r, 200, json_incref(ok));
+}
+
+static const struct link_ops pass_on = { .reply = passed_on, .failed = call_op_failed };
+
+static void version_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	call_op_done(c);
+	json_t *o = json_copy(ok);
+	/* What only whoever runs the server needs. */
+	json_object_del(o, "pid");
+	json_object_del(o, "instance");
+	json_object_set_new(o, "api", json_string("v1"));
+	json_object_set_new(o, "envd_version", json_string(API_ENVD_VERSION));
+	http_reply_json(c->r, 200, o);
+}
+
+static void version(struct call *c)
+{
+	static const struct link_ops ops = { .reply = version_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s}", "op", "version"), &ops);
+}
+
+static void pools(struct call *c)
+{
+	call_op(c, json_pack("{s:s}", "op", "pool"), &pass_on);
+}
+
+/* ---- figures, health ---- */
+
+static long long pool_number(const json_t *pool, const char *key)
+{
+	return (long long)json_integer_value(json_object_get(pool, key));
+}
+
+static void figures_replied(void *ctx, json_t *ok)
+{
+	static const struct {
+		const char *name, *type, *key, *help;
+	} rows[] = {
+		{ "brig_pool_size", "gauge", "size", "Sandboxes that the pool keeps ready." },
+		{ "brig_pool_ready", "gauge", "ready", "Sandboxes that are ready." },
+		{ "brig_pool_hits_total", "counter", "hits", "Requests served from the pool." },
+		{ "brig_pool_misses_total", "counter", "misses", "Requests that found none." },
+		{ "brig_pool_fills_total", "counter", "fills", "Sandboxes made for the pool." },
+		{ "brig_pool_fill_microseconds", "gauge", "fill_us_mean",
+		  "Mean time in which one is made." },
+	};
+	struct call *c = ctx;
+	struct buf out = BUF_INIT(METRICS_TEXT_MAX);
+	json_t *all = json_object_get(ok, "pools"), *pool;
+	size_t i;
+	call_op_done(c);
+	metrics_text(c->api, &out);
+	for (unsigned k = 0; json_array_size(all) && k < sizeof(rows) / sizeof(rows[0]); k++) {
+		metrics_line(&out, "# HELP %s %s\n# TYPE %s %s\n", rows[k].name, rows[k].help,
+			     rows[k].name, rows[k].type);
+		json_array_foreach(all, i, pool)
+		{
+			const char *image = json_string_value(json_object_get(pool, "image"));
+			metrics_line(&out, "%s{image=\"%s\"} %lld\n", rows[k].name,
+				     image ? image : "", pool_number(pool, rows[k].key));
+		}
+	}
+	http_reply(c->r, 200, "text/plain; version=0.0.4; charset=utf-8", buf_head(&out),
+		   buf_len(&out));
+	buf_done(&out);
+}
+
+static void figures(struct call *c)
+{
+	static const struct link_ops ops = { .reply = figures_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s}", "op", "pool"), &ops);
+}
+
+static void health_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	(void)ok;
+	call_op_done(c);
+	http_reply(c->r, 200, "text/plain", "ok\n", 3);
+}
+
+/* Healthy is who reaches brigd. */
+static void health(struct call *c)
+{
+	static const struct link_ops ops = { .reply = health_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s}", "op", "version"), &ops);
+}
+
+const struct route v1_routes[] = {
+	{ "GET", "/v1/sandboxes", 0, sandbox_list },
+	{ "GET", "/v1/sandboxes/{}", 0, sandbox_get },
+	{ "DELETE", "/v1/sandboxes/{}", 0, control_delete },
+	{ "GET", "/v1/version", 0, version },
+	{ "GET", "/v1/pools", 0, pools },
+	{ "GET", "/metrics", 0, figures },
+	{ "GET", "/healthz", ROUTE_OPEN, health },
+	{ "GET", "/health", ROUTE_OPEN | ROUTE_E2B, health },
+	{ NULL },
+};

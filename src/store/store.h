@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h: what brig-api must not forget: keys, sandboxes of the API, results of idempotent requests,
+ * snapshots and tags. One SQLite database, `api.db`, in brig-api's data folder.
+ *
+ * Theory of operation
+ * -------------------
+ * Write-through: the tables in memory are what requests are answered from, the database is what a
+ * restarted brig-api begins with. A function that changes something returns when the change is on
+ * the disk (WAL, synchronous=FULL). If that fails, the process says so and ends: it could otherwise
+ * hand out a key, or a sandbox, that the next brig-api denies.
+ *
+ * Keys are kept as SHA-256 only. A key has 160 random bits, so the hash needs neither salt nor
+ * stretching; it is compared in constant time with every key there is.
+ *
+ * Tokens of sandboxes are kept as they are, for they are told again at each connect.
+ */
+#ifndef BRIG_STORE_STORE_H
+#define BRIG_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct store;
+
+#define STORE_KEYS_MAX 1024u
+#define STORE_SNAPSHOTS_MAX 4096u
+#define STORE_TAGS_MAX 4096u
+/* Kept results of idempotent requests, and their bytes in all. */
+#define STORE_RESULTS_MAX 10000u
+#define STORE_RESULTS_BYTES_MAX (256u * 1024u * 1024u)
+#define STORE_HASH_LEN 32
+
+/* dir_fd: the data folder, borrowed for as long as the store is open; one store per process. No path
+ * is resolved but names in that folder. */
+int store_open(int dir_fd, struct store **ret, struct brig_err *err);
+void store_close(struct store *s);
+
+/* ---- keys ---- */
+struct store_key {
+	char id[24]; /* shown and used to revoke */
+	char name[64], tenant[40];
+	uint8_t hash[STORE_HASH_LEN];
+	int64_t created_ms, used_ms; /* used_ms 0 = never */
+};
+int store_key_add(struct store *s, const struct store_key *k, struct brig_err *err);
+/* NULL if no key has that hash. Valid until the next change of keys. */
+const struct store_key *store_key_find(struct store *s, const uint8_t hash[STORE_HASH_LEN]);
+/* Remembers that it was used; to the minute. */
+void store_key_used(struct store *s, const char *id, int64_t now_ms);
+/* The i-th key, oldest first; NULL behind the last. */
+const struct store_key *store_key_at(const struct store *s, size_t i);
+/* false: there is none. */
+bool store_key_remove(struct store *s, const char *id);
+
+/* ---- sandboxes ---- */
+/* Strings are borrowed; JSON texts may be NULL. */
+struct store_box {
+	const char *id, *tenant, *template_id, *alias, *image, *tier, *state;
+	const char *metadata, *envs, *network, *limits; /* JSON */
+	const char *token, *traffic_token, *user, *home;
+	int allow_internet; /* -1 not said */
+	bool pause_on_timeout, auto_resume;
+	int64_t started_ms, end_ms, timeout_ms;
+	uint32_t cpu_milli;
+	uint64_t memory_bytes, disk_bytes;
+};
+void store_box_put(struct store *s, const struct store_box *b); /* adds or replaces */
+void store_box_remove(struct store *s, const char *id);
+/* Calls fn for every one; the store must not be changed from within. */
+void store_boxes(struct store *s, void (*fn)(void *ctx, const struct store_box *b), void *ctx);
+
+/* ---- results of requests with an Idempotency-Key ---- */
+struct store_result {
+	uint8_t request[STORE_HASH_LEN]; /* of the request's body */
+	char *body;			 /* owned by the caller: free() */
+	size_t n;
+};
+/* 1: found and not expired; 0: none. */
+int store_result_get(struct store *s, const char *tenant, const char *key, int64_t now_ms,
+		     struct store_result *ret);
+/* Whether n more bytes may be kept; BRIG_E_BUSY if not. Drops what has expired. */
+int store_result_room(struct store *s, size_t n, int64_t now_ms, struct brig_err *err);
+void store_result_put(struct store *s, const char *tenant, const char *key,
+		      const uint8_t request[STORE_HASH_LEN], const char *body, size_t n,
+		      int64_t expires_ms);
+
+/* ---- snapshots ---- */
+struct store_snapshot {
+	const char *id, *tenant, *name, *box, *template_id, *image, *tier, *user, *home;
+	const char *envs, *limits; /* JSON */
+	uint64_t bytes;
+	int64_t created_ms;
+};
+int store_snapshot_add(struct store *s, const struct store_snapshot *snap, struct brig_err *err);
+/* false: there is none. */
+bool store_snapshot_remove(struct store *s, const char *tenant, const char *id);
+/* Newest first. fn returns false to stop. */
+void store_snapshots(struct store *s, bool (*fn)(void *ctx, const struct store_snapshot *snap),
+		     void *ctx);
+
+/* ---- tags: NAME:TAG of a tenant leads to an image's digest ---- */
+struct store_tag {
+	char name[64], tag[64], image[80];
+	int64_t created_ms;
+};
+int store_tag_put(struct store *s, const char *tenant, const struct store_tag *t,
+		  struct brig_err *err);
+bool store_tag_get(struct store *s, const char *tenant, const char *name, const char *tag,
+		   struct store_tag *ret);
+bool store_tag_remove(struct store *s, const char *tenant, const char *name, const char *tag);
+void store_tags(struct store *s, const char *tenant, const char *name,
+		void (*fn)(void *ctx, const struct store_tag *t), void *ctx);
+
+#endif
