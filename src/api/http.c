@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -165,10 +164,10 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **socket_co
 		*socket_context = conn_new(h, mc);
 	} else if (c) {
 		/* The library closes the descriptor right after this. */
-		int unread = 0;
+		char unread;
 		ev_io_del(h->ev, &c->watch);
 		if (!c->aborted && !h->closing &&
-		    (c->early || (ioctl(c->fd, FIONREAD, &unread) == 0 && unread)))
+		    (c->early || recv(c->fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) == 1))
 			http_linger(h, c->fd);
 		ev_timer_stop(h->ev, &c->deadline);
 		*socket_context = NULL;

@@ -18,6 +18,7 @@
 
 struct http_driver *drv;
 unsigned driver_head_ms, driver_body_ms;
+bool driver_unix;
 
 /* ---- handlers ---- */
 
@@ -180,21 +181,24 @@ static const struct http_handler *route(void *ctx, struct http_req *r, void **re
 
 void driver_start(const char *cert_pem, const char *key_pem)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET,
+	struct sockaddr_in in = { .sin_family = AF_INET,
 				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(at);
+	const sa_family_t un = AF_UNIX; /* without a path: the kernel finds a name */
 	struct brig_err err = BRIG_ERR_INIT;
 	drv = calloc(1, sizeof(*drv));
 	assert_non_null(drv);
 	drv->got = (struct buf)BUF_INIT(REPLY_MAX);
 	drv->up_fd = -1;
 	assert_int_equal(ev_init(&drv->ev), 0);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(driver_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(fd >= 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	if (driver_unix)
+		assert_int_equal(bind(fd, (const struct sockaddr *)&un, sizeof(un)), 0);
+	else
+		assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
 	assert_int_equal(listen(fd, 128), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-	drv->port = at.sin_port;
+	drv->at_len = sizeof(drv->at);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&drv->at, &drv->at_len), 0);
 	struct http_options o = {
 		.listen_fd = fd,
 		.cert_pem = cert_pem,
@@ -259,12 +263,9 @@ void driver_wait(uint64_t deadline, const char *what, const char *file, int line
 
 int client_open(void)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET,
-				  .sin_port = drv->port,
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(drv->at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&drv->at, drv->at_len), 0);
 	assert_int_equal(fd_set_nonblock(fd, 1), 0);
 	int on = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

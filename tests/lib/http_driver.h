@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -22,7 +23,8 @@
 struct http_driver {
 	struct ev ev;
 	struct http *h;
-	unsigned short port;
+	struct sockaddr_storage at; /* where it listens */
+	socklen_t at_len;
 	struct http_req *last; /* begun last and not gone */
 	unsigned begun, ready, gone, drained, pieces;
 	struct buf got;	   /* body of streamed requests */
@@ -36,8 +38,9 @@ struct http_driver {
 };
 
 extern struct http_driver *drv;
-/* For the next start; 0 = as built in. */
+/* For the next start; 0 = as built in, and on TCP. */
 extern unsigned driver_head_ms, driver_body_ms;
+extern bool driver_unix;
 
 /* PEMs NULL: without TLS. */
 void driver_start(const char *cert_pem, const char *key_pem);

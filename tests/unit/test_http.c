@@ -652,6 +652,31 @@ static void closing_the_server_ends_every_request(void **state)
 	driver_start(NULL, NULL);
 }
 
+static int setup_unix(void **state)
+{
+	(void)state;
+	driver_unix = true;
+	driver_start(NULL, NULL);
+	driver_unix = false;
+	return 0;
+}
+
+static void a_unix_socket_serves_as_well(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ask(fd, "GET /show%20it HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
+		assert_non_null(memmem(buf_head(&body), buf_len(&body), "\"peer\":\"unix\"", 13));
+	}
+	client_text(fd, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(drv->last && drv->ready == 1);
+	client_close(fd);
+	driver_round();
+	driver_round();
+	assert_int_equal(drv->gone, 3);
+}
+
 static void a_quiet_server_takes_no_connections_but_serves_its_own(void **state)
 {
 	(void)state;
@@ -712,6 +737,8 @@ int main(void)
 		T(a_client_that_leaves_a_held_body_is_noticed),
 		T(an_answer_for_a_client_that_has_gone_is_dropped),
 		T(closing_the_server_ends_every_request),
+		cmocka_unit_test_setup_teardown(a_unix_socket_serves_as_well, setup_unix,
+						driver_teardown),
 		T(a_quiet_server_takes_no_connections_but_serves_its_own),
 		T(statuses_of_codes),
 	};
