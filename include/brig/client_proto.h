@@ -29,6 +29,8 @@
  *  {"op":"setenv","id"*,"env"*}         -> {}     its environment for commands from now on, in place of
  *      the spec's
  *  {"op":"kill","id"*,"signal"}         -> {}     signal to the main command; default KILL
+ *  {"op":"pause","id"*}                 -> {}     every process of it stands still; wrong_state if they do
+ *  {"op":"resume","id"*}                -> {}     .. and goes on; wrong_state if it is not paused
  *  {"op":"rm","id"*,"force"}            -> {}     answered when nothing of it is left
  *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id
  *  {"op":"fs","id"*,"user"}             -> REP {}, then FS_* frames as in agent_proto.h are relayed in

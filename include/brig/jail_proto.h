@@ -20,7 +20,7 @@
 
 #include "brig/ids.h"
 
-#define BRIG_JAIL_PROTO_VERSION 1u
+#define BRIG_JAIL_PROTO_VERSION 2u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
@@ -30,6 +30,8 @@
 	              /* OK when the sandbox's first process runs behind every boundary, or ERROR */ \
 	X(STATS, 4)   /* jail_ref; answer STATS_IS */                                              \
 	X(DESTROY, 5) /* jail_ref; answers STATS_IS at once (final figures), GONE when clean */    \
+	X(PAUSE, 6)   /* jail_ref; answer OK when every process of it stands still, or ERROR */    \
+	X(RESUME, 7)  /* jail_ref; answer OK or ERROR */                                           \
 	/* from jaild                                                                           */ \
 	X(OK, 64)       /* jail_ref */                                                             \
 	X(ERROR, 65)    /* jail_error */                                                           \
@@ -60,14 +62,15 @@ struct jail_hdr {
 	X(5, uidrange, "own range of host ids (subuid/subgid)")             \
 	X(6, idmap, "file owners of the image (idmapped mounts)")              \
 	X(7, timens, "own clock of uptime (time namespace)")                   \
-	X(8, io, "I/O accounting (cgroup io or blkio controller)")
+	X(8, io, "I/O accounting (cgroup io or blkio controller)")             \
+	X(9, freezer, "pause and unpause (cgroup freezer)")
 enum {
 #define X(bit, name, lost) JAIL_ENF_##name = 1u << bit,
 	BRIG_ENFORCE(X)
 #undef X
 };
 /* Without these a sandbox is still a sandbox; what is missing is told, not refused. */
-#define JAIL_ENF_OPTIONAL (JAIL_ENF_idmap | JAIL_ENF_timens | JAIL_ENF_io)
+#define JAIL_ENF_OPTIONAL (JAIL_ENF_idmap | JAIL_ENF_timens | JAIL_ENF_io | JAIL_ENF_freezer)
 
 struct jail_hello {
 	struct jail_hdr h;

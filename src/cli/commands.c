@@ -13,6 +13,8 @@
 	X(cp)         \
 	X(logs)       \
 	X(kill)       \
+	X(pause)      \
+	X(unpause)    \
 	X(rm)         \
 	X(stats)      \
 	X(image)      \

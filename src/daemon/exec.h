@@ -44,8 +44,10 @@ struct exec {
 	bool kill_sent;	  /* SIGKILL was sent; the timer makes sure of it */
 	int early_signal; /* came before STARTED, is sent then */
 	uint64_t asked_ns, started_ns;
-	uint64_t held[2]; /* credit of the client not yet passed on */
-	uint64_t owed[2]; /* bytes of a detached output to be granted again */
+	uint64_t left_ns;  /* of the timer while its sandbox is paused, 0 = it does not run */
+	uint64_t stood_ns; /* how long it has stood still in all */
+	uint64_t held[2];  /* credit of the client not yet passed on */
+	uint64_t owed[2];  /* bytes of a detached output to be granted again */
 	struct stop_facts facts;
 	struct ev_timer timer, grant_timer;
 	struct ev_task grave;
@@ -62,6 +64,9 @@ void exec_stop(struct exec *x, enum stop_cause cause, const char *fault);
 void exec_settle(struct exec *x, const struct jail_stats *after);
 /* A client's signal to the command. */
 void exec_signal(struct exec *x, int sig);
+/* Its sandbox stands still from now on / did so since then: limits of time do, too. */
+void exec_clock_stop(struct exec *x, uint64_t now);
+void exec_clock_start(struct exec *x, uint64_t since, uint64_t now);
 /* The sandbox could not be made: the client gets err as its REP. */
 void exec_abort(struct exec *x, const struct brig_err *err);
 

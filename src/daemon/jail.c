@@ -83,6 +83,8 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 		return answer == JAIL_HELLO_OK;
 	case JAIL_IMAGE:
 	case JAIL_CREATE:
+	case JAIL_PAUSE:
+	case JAIL_RESUME:
 		return answer == JAIL_OK;
 	case JAIL_STATS:
 		return answer == JAIL_STATS_IS;

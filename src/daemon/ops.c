@@ -25,6 +25,7 @@
 #include "daemon/daemon.h"
 #include "daemon/exec.h"
 #include "daemon/fields.h"
+#include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
 #include "daemon/info.h"
 #include "daemon/logs.h"
@@ -148,6 +149,8 @@ static int must_live(const struct sandbox *sb, struct brig_err *err)
 	if (sb->state == SB_STOPPED)
 		return brig_fix(err, "its output is kept: `brig logs %s`; `brig rm %s` drops it",
 				sb->id, sb->id);
+	if (sb->state == SB_PAUSED)
+		return brig_fix(err, "let it go on first: `brig unpause %s`", sb->id);
 	return -1;
 }
 
@@ -205,9 +208,39 @@ static int op_kill(struct conn *c, json_t *req, struct brig_err *err)
 			     sb->id, state_name(sb->state));
 		return brig_fix(err, "`brig rm %s` removes it", sb->id);
 	}
+	if (sb->state == SB_PAUSED && sig != SIGKILL) {
+		brig_err_set(err, BRIG_E_STATE, 0,
+			     "sandbox '%s' is paused and takes no signal but "
+			     "KILL",
+			     sb->id);
+		return brig_fix(err, "let it go on first: `brig unpause %s`", sb->id);
+	}
+	/* What stands still cannot be told anything; it goes on, to its death. */
+	if (sb->state == SB_PAUSED && freeze_let_die(sb, err) < 0)
+		return -1;
 	exec_signal(sb->main, sig);
 	conn_ok_last(c, NULL);
 	return 0;
+}
+
+static int op_pause(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "pause", keys, err) < 0 || find(c, req, &sb, err) < 0)
+		return -1;
+	if (sb->state == SB_PAUSED)
+		return brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is paused already", sb->id);
+	return must_live(sb, err) < 0 ? -1 : freeze_pause(c, sb, err);
+}
+
+static int op_resume(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "resume", keys, err) < 0 || find(c, req, &sb, err) < 0)
+		return -1;
+	return freeze_resume(c, sb, err);
 }
 
 static void remover_gone(struct conn *c)
@@ -324,7 +357,8 @@ static int op_stats(struct conn *c, json_t *req, struct brig_err *err)
 	struct sandbox *sb = NULL;
 	if (fields_known(req, "stats", keys, err) < 0)
 		return -1;
-	if (json_object_get(req, "id") && (find(c, req, &sb, err) < 0 || must_live(sb, err) < 0))
+	if (json_object_get(req, "id") &&
+	    (find(c, req, &sb, err) < 0 || (sb->state != SB_PAUSED && must_live(sb, err) < 0)))
 		return -1;
 	return stats_serve(c, sb, err);
 }
@@ -367,6 +401,8 @@ static const struct op {
 	{ "logs", false, false, op_logs },
 	{ "kill", false, false, op_kill },
 	{ "rm", false, false, op_rm },
+	{ "pause", true, false, op_pause },
+	{ "resume", true, false, op_resume },
 	{ "stats", false, false, op_stats },
 	{ "fs", true, false, op_fs },
 	{ "pool", false, false, op_pool },

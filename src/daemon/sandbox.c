@@ -29,6 +29,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "daemon/exec.h"
+#include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
 #include "daemon/logs.h"
 #include "daemon/pool.h"
@@ -204,7 +205,7 @@ static void sandbox_leave(struct sandbox *sb)
 	brigd_sandbox_left(d);
 }
 
-static void answer_done(struct sandbox *sb)
+void sandbox_jail_answered(struct sandbox *sb)
 {
 	sb->jail_refs--;
 	if (sb->jail_refs == 0 && sb->state == SB_GONE)
@@ -273,7 +274,7 @@ static void destroy_answered(void *ctx, const union jail_answer *a)
 		sb->jail_refs--;
 	}
 	sandbox_ended(sb);
-	answer_done(sb);
+	sandbox_jail_answered(sb);
 }
 
 void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
@@ -303,6 +304,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 		fs_detach(c);
 		conn_end_error(c, &err);
 	}
+	freeze_abort(sb, &err);
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;
@@ -364,7 +366,7 @@ static void cpu_answered(void *ctx, const union jail_answer *a)
 			cpu_schedule(sb, used);
 		}
 	}
-	answer_done(sb);
+	sandbox_jail_answered(sb);
 }
 
 static void cpu_due(void *ctx)
@@ -442,7 +444,7 @@ static void create_answered(void *ctx, const union jail_answer *a)
 	} else if (!sb->destroying) {
 		create_failed(sb, a);
 	}
-	answer_done(sb);
+	sandbox_jail_answered(sb);
 }
 
 static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spec *m)
@@ -568,7 +570,10 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 
 void sandbox_main_started(struct sandbox *sb)
 {
-	sandbox_go(sb, SB_RUNNING);
+	if (sb->state == SB_PAUSED)
+		sb->unpaused = SB_RUNNING; /* said before it stopped */
+	else
+		sandbox_go(sb, SB_RUNNING);
 }
 
 void sandbox_main_ended(struct sandbox *sb, json_t *status)
@@ -578,5 +583,7 @@ void sandbox_main_ended(struct sandbox *sb, json_t *status)
 	sb->main = NULL;
 	if (!sb->destroying && sb->state == SB_RUNNING)
 		sandbox_go(sb, SB_EXITED);
+	else if (!sb->destroying && sb->state == SB_PAUSED)
+		sb->unpaused = SB_EXITED;
 	logs_pump(sb);
 }

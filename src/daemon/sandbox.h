@@ -83,9 +83,15 @@ struct sandbox {
 	struct pool *pool;  /* while it waits in one */
 	bool pooled;	    /* .. and is READY */
 	unsigned jail_refs; /* answers of jaild still to come */
-	/* The agent's end of the channel until CREATE is answered: a refusal is told by jaild's words,
-	 * not by a broken pipe that happened to be seen first. -1 = none. */
+	/* The agent's end of the channel until CREATE is answered: a refusal is told by jaild's
+	 * words, not by a broken pipe that happened to be seen first. -1 = none. */
 	int peer;
+	/* pause and resume (freeze.c). */
+	bool freezing;		  /* one was asked of jaild */
+	bool cpu_counted;	  /* cpu_timer ran when the clocks were stopped */
+	enum sb_state unpaused;	  /* what PAUSED goes back to */
+	uint64_t frozen_ns;	  /* since when its clocks stand still */
+	struct conn *freeze_conn; /* waits for the answer */
 	bool have_figures;
 	struct jail_stats figures; /* sent by jaild unasked when the first process ended */
 	struct ev_timer cpu_timer;
@@ -117,6 +123,9 @@ void sandbox_fault(struct sandbox *sb, const char *fmt, ...) __attribute__((form
 
 /* Its first process, hence everything in it, ended by itself: the figures tell why. */
 void sandbox_lost(struct sandbox *sb, const char *what);
+
+/* An answer of jaild that sb->jail_refs counted has come. */
+void sandbox_jail_answered(struct sandbox *sb);
 
 /* Called by a command when its client's queue grew or ran empty. */
 void sandbox_pause(struct sandbox *sb);

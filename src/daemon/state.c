@@ -11,9 +11,10 @@ _Static_assert(sizeof(names) / sizeof(names[0]) == SB__N_STATES, "one name per s
 /* Row: from; column: to. */
 static const unsigned char may_go[SB__N_STATES][SB__N_STATES] = {
 	[SB_CREATING] = { [SB_READY] = 1, [SB_RUNNING] = 1, [SB_REMOVING] = 1, [SB_GONE] = 1 },
-	[SB_READY] = { [SB_RUNNING] = 1, [SB_REMOVING] = 1 },
-	[SB_RUNNING] = { [SB_EXITED] = 1, [SB_REMOVING] = 1 },
-	[SB_EXITED] = { [SB_REMOVING] = 1 },
+	[SB_READY] = { [SB_RUNNING] = 1, [SB_PAUSED] = 1, [SB_REMOVING] = 1 },
+	[SB_RUNNING] = { [SB_EXITED] = 1, [SB_PAUSED] = 1, [SB_REMOVING] = 1 },
+	[SB_PAUSED] = { [SB_READY] = 1, [SB_RUNNING] = 1, [SB_EXITED] = 1, [SB_REMOVING] = 1 },
+	[SB_EXITED] = { [SB_PAUSED] = 1, [SB_REMOVING] = 1 },
 	[SB_REMOVING] = { [SB_STOPPED] = 1, [SB_GONE] = 1 },
 	[SB_STOPPED] = { [SB_GONE] = 1 },
 };

@@ -10,7 +10,9 @@
  * stats. Leaves to RUNNING when a pooled sandbox is taken for a run; to REMOVING. RUNNING   A main
  * command runs. Leaves to EXITED when it ended in a detached sandbox; to REMOVING. EXITED    The
  * main command of a detached sandbox ended, its status and output are kept, the agent still lives,
- * so exec and fs work on. Leaves to REMOVING. REMOVING  DESTROY was sent; nothing new may be
+ * so exec and fs work on. Leaves to REMOVING.
+ *   PAUSED    All of it stands still (freeze.h). Leaves to the state from which it came, READY, RUNNING
+ * or EXITED, or to the one that it would have gone to meanwhile; to REMOVING. REMOVING  DESTROY was sent; nothing new may be
  * started. Leaves when jaild says GONE: to STOPPED if the record is to stay, otherwise to GONE.
  *   STOPPED   Nothing of it is left in the kernel; status and output are kept until rm. To GONE.
  *   GONE      Final. The object is freed when the round ends.
@@ -22,6 +24,7 @@
 	X(CREATING, "creating") \
 	X(READY, "ready")       \
 	X(RUNNING, "running")   \
+	X(PAUSED, "paused")     \
 	X(EXITED, "exited")     \
 	X(REMOVING, "removing") \
 	X(STOPPED, "stopped")   \

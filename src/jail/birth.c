@@ -229,7 +229,7 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 	brig_fix(&e, "run `brig doctor`");
 	box_refuse(j, b, &e);
 	/* It exits by itself, unless it was the stage that failed for it. */
-	box_kill(b);
+	box_kill(j, b);
 }
 
 void birth_on_stage(struct serve *j)

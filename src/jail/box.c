@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "engine/container/stage.h"
@@ -180,6 +181,7 @@ void box_ended(struct serve *j, struct box *b)
 	epoll_ctl(j->epoll, EPOLL_CTL_DEL, b->slot.pidfd, NULL);
 	fd_close(&b->slot.pidfd);
 	b->slot.pid = 0;
+	box_pause_end(j, b, "it has ended");
 	if (b->unborn) {
 		struct brig_err e = BRIG_ERR_INIT;
 		brig_fail(&e, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");
@@ -196,13 +198,55 @@ void box_watch(struct serve *j, struct box *b)
 				  .data.u64 = (uint64_t)EV_BOX << 32 | (uint32_t)(b - j->box) };
 	epoll_ctl(j->epoll, EPOLL_CTL_ADD, b->slot.pidfd, &ev);
 	if (b->state == BOX_DYING)
-		box_kill(b);
+		box_kill(j, b);
 }
 
-void box_kill(struct box *b)
+void box_kill(struct serve *j, struct box *b)
 {
 	(void)FAILPOINT("jail.kill");
 	b->state = BOX_DYING;
 	if (b->slot.pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, b->slot.pidfd, SIGKILL, NULL, 0);
+	box_pause_end(j, b, "it was destroyed");
+	/* Version 1: what stands still does not die. Every process has its SIGKILL before the group goes
+	 * on, so that none of them gets to run an instruction. */
+	if (b->frozen) {
+		cgroup_kill(&j->cg, b->id);
+		cgroup_freeze(&j->cg, b->id, 0);
+		b->frozen = 0;
+	}
+}
+
+/* ---- standing still ---- */
+
+void box_pause_end(struct serve *j, struct box *b, const char *why)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	if (!b->pause_seq)
+		return;
+	brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' was not paused: %s", b->id, why);
+	answer_err(j, b->pause_seq, &err);
+	b->pause_seq = 0;
+	j->pauses--;
+}
+
+void box_pauses_poll(struct serve *j)
+{
+	uint64_t now = clock_now();
+	for (int i = 0; j->pauses && i < j->n_boxes; i++) {
+		struct box *b = &j->box[i];
+		if (b->state == BOX_FREE || !b->pause_seq)
+			continue;
+		int r = cgroup_frozen(&j->cg, b->id);
+		if (r == 1) {
+			answer_ok(j, b->pause_seq, b->id);
+			b->pause_seq = 0;
+			j->pauses--;
+		} else if (r < 0 || now > b->pause_until) {
+			cgroup_freeze(&j->cg, b->id, 0);
+			b->frozen = 0;
+			box_pause_end(j, b, "a process of it does not stop, because it waits for the "
+					    "kernel; try again later");
+		}
+	}
 }

@@ -16,6 +16,8 @@ static const struct {
 	{ JAIL_CREATE, sizeof(struct jail_spec), 1 + JAIL_VOLUMES_MAX },
 	{ JAIL_STATS, sizeof(struct jail_ref), 0 },
 	{ JAIL_DESTROY, sizeof(struct jail_ref), 0 },
+	{ JAIL_PAUSE, sizeof(struct jail_ref), 0 },
+	{ JAIL_RESUME, sizeof(struct jail_ref), 0 },
 };
 
 int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err *err)

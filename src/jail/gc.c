@@ -80,6 +80,9 @@ static int remove_group(int at, const char *name)
 			     p = NULL)
 				if (atoi(tok) > 1)
 					kill(atoi(tok), SIGKILL);
+		/* The group of a paused sandbox (version 1): what stands still does not die. */
+		snprintf(path, sizeof(path), "%s/freezer.state", name);
+		(void)fd_spew_at(at, path, "THAWED");
 		usleep(2000);
 	}
 }
@@ -137,23 +140,33 @@ static void on_flat_group(void *arg, int at, const struct dirent *e)
 	judge_group(w->g, shown, at, e->d_name, instance, "of a running private server");
 }
 
+static void sweep_tree(struct gc *g, unsigned t)
+{
+	struct tree_walk w = { .g = g, .tree = g->cg.tree[t].path };
+	if (g->cg.tree[t].top < 0)
+		return;
+	each_entry(g->cg.tree[t].top, CGROUP_DIR, on_instance_dir, &w);
+	each_entry(g->cg.tree[t].top, ".", on_flat_group, &w);
+	/* Fails while an instance lives in it. */
+	unlinkat(g->cg.tree[t].top, CGROUP_DIR, AT_REMOVEDIR);
+}
+
+/* The freezer first: in the other trees nothing can be removed as long as its processes stand still. */
 static void sweep_groups(struct gc *g)
 {
-	for (unsigned t = 0; t < g->cg.ntrees; t++) {
-		struct tree_walk w = { .g = g, .tree = g->cg.tree[t].path };
-		if (g->cg.tree[t].top < 0)
-			continue;
-		each_entry(g->cg.tree[t].top, CGROUP_DIR, on_instance_dir, &w);
-		each_entry(g->cg.tree[t].top, ".", on_flat_group, &w);
-		/* Fails while an instance lives in it. */
-		unlinkat(g->cg.tree[t].top, CGROUP_DIR, AT_REMOVEDIR);
-	}
+	for (unsigned t = 0; t < g->cg.ntrees; t++)
+		if (g->cg.tree[t].ctls & 1u << CG_FREEZER)
+			sweep_tree(g, t);
+	for (unsigned t = 0; t < g->cg.ntrees; t++)
+		if (!(g->cg.tree[t].ctls & 1u << CG_FREEZER))
+			sweep_tree(g, t);
 }
 
 static void on_run_file(void *arg, int at, const struct dirent *e)
 {
 	struct gc *g = arg;
-	static const char *const known[] = { "leases", "brigd.sock", "server.lock", "brigd.log" };
+	static const char *const known[] = { "leases", "brigd.sock", "server.lock",
+					     "brigd.log", "api.sock" };
 	if (strncmp(e->d_name, INSTANCE_PREFIX, strlen(INSTANCE_PREFIX)) == 0) {
 		AUTO_FD fd = openat(at, e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {

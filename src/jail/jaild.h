@@ -25,6 +25,9 @@ struct box {
 	int known;            /* CREATE was answered with OK: its end is told */
 	struct slot slot;
 	int removing; /* process reaped, group still busy */
+	int frozen;	      /* its group was told to stop */
+	uint32_t pause_seq;   /* of the PAUSE to be answered when it stands still, 0 = none */
+	uint64_t pause_until; /* .. or given up */
 	char id[BRIG_ID_LEN + 8];
 };
 
@@ -40,6 +43,7 @@ struct serve {
 	int n_boxes, free_box, live, busy_groups;
 	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
 	int no_ahead; /* a child born ahead failed: let requests meet the reason */
+	int pauses; /* boxes with a pause_seq */
 	int births; /* boxes whose CREATE has not been answered */
 	uint64_t birth_at; /* when the last CREATE was answered */
 	uint32_t spawns;
@@ -62,7 +66,11 @@ struct box *box_new(struct serve *j, const char *id);
 void box_free(struct serve *j, struct box *b);
 /* Answers the CREATE of a box that came to nothing; the box itself stays. */
 void box_refuse(struct serve *j, struct box *b, const struct brig_err *err);
-void box_kill(struct box *b);
+void box_kill(struct serve *j, struct box *b);
+/* Answers the PAUSE of a box that will not stand still any more; it goes on. Nothing without one. */
+void box_pause_end(struct serve *j, struct box *b, const char *why);
+/* Answers PAUSEs whose boxes stand still, or do not within their time. */
+void box_pauses_poll(struct serve *j);
 /* Its first process is gone (wait status): undoes the rest in reverse order and tells brigd. Called
  * again from idle_work while a group is still busy. */
 void box_undo(struct serve *j, struct box *b, int status);

@@ -294,7 +294,70 @@ static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 	struct brig_err gone = BRIG_ERR_INIT;
 	brig_fail(&gone, BRIG_E_STATE, 0, "sandbox '%s' was destroyed before it was ready", b->id);
 	box_refuse(j, b, &gone);
-	box_kill(b);
+	box_kill(j, b);
+	return 0;
+}
+
+/* A group stops at the next return of its processes to user space: microseconds. Only what waits for a
+ * device or a volume's server takes longer, and may take for ever. */
+#define PAUSE_NS (2 * SEC_NS)
+
+/*
+ * PAUSE and RESUME act on the group of one sandbox of this jaild, named by id. A hostile brigd can stop a
+ * sandbox and never let it go on: it keeps what it has, memory above all, which is no more than a
+ * sandbox keeps that sleeps; its limits stay in force, and DESTROY ends it, because box_kill() lets a
+ * stopped group go on to its death. Nothing else can be in the group: the tasks in it are those that
+ * jaild put there and their children, so no process of the host can be stopped.
+ */
+static struct box *pausable(struct serve *j, const struct request *r, struct brig_err *err)
+{
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	if (!b)
+		brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
+	else if (b->state != BOX_LIVE || b->pause_seq)
+		brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is %s", b->id,
+			  b->pause_seq ? "being paused" : "not running");
+	else
+		return b;
+	return NULL;
+}
+
+static int op_pause(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct box *b = pausable(j, r, err);
+	if (!b)
+		return -1;
+	if (b->frozen)
+		return brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is paused already", b->id);
+	int e = cgroup_freeze(&j->cg, b->id, 1);
+	if (e < 0) {
+		brig_fail(err, BRIG_E_UNSUPPORTED, -e,
+			  "pause sandbox '%s': this host has no cgroup freezer for brig", b->id);
+		return brig_fix(err, j->cg.version == 1 ?
+					     "mount the freezer controller (cgroup version 1), or use "
+					     "cgroup version 2; `brig doctor` shows what is there" :
+					     "run `brig doctor`: control groups are missing");
+	}
+	b->frozen = 1;
+	b->pause_seq = r->m.h.seq;
+	b->pause_until = clock_now() + PAUSE_NS;
+	j->pauses++;
+	box_pauses_poll(j); /* the most are there at once */
+	return 0;
+}
+
+static int op_resume(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct box *b = pausable(j, r, err);
+	if (!b)
+		return -1;
+	if (!b->frozen)
+		return brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is not paused", b->id);
+	int e = cgroup_freeze(&j->cg, b->id, 0);
+	if (e < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -e, "let sandbox '%s' go on", b->id);
+	b->frozen = 0;
+	answer_ok(j, r->m.h.seq, b->id);
 	return 0;
 }
 
@@ -327,6 +390,12 @@ void ops_on_broker(struct serve *j)
 		break;
 	case JAIL_DESTROY:
 		e = op_destroy(j, &r, &err);
+		break;
+	case JAIL_PAUSE:
+		e = op_pause(j, &r, &err);
+		break;
+	case JAIL_RESUME:
+		e = op_resume(j, &r, &err);
 		break;
 	default:
 		break;

@@ -163,7 +163,7 @@ static void check_cgroups(struct probe *p, const char *delegated)
 #undef X
 	};
 	const uint32_t cgroup_bits = JAIL_ENF_memory | JAIL_ENF_cpu | JAIL_ENF_pids | JAIL_ENF_swap |
-				     JAIL_ENF_accounting | JAIL_ENF_io;
+				     JAIL_ENF_accounting | JAIL_ENF_io | JAIL_ENF_freezer;
 	struct cgroup_host h;
 	char text[128], name[32];
 	snprintf(name, sizeof(name), "probe%d", (int)getpid());
@@ -178,7 +178,8 @@ static void check_cgroups(struct probe *p, const char *delegated)
 		if (!(rows[i].bit & cgroup_bits))
 			continue;
 		int ok = (h.enforced & rows[i].bit) != 0;
-		snprintf(text, sizeof(text), "limit: %s", rows[i].name);
+		snprintf(text, sizeof(text), "%s%s",
+			 rows[i].bit == JAIL_ENF_freezer ? "" : "limit: ", rows[i].name);
 		say(p, "container", text, ok, geteuid() == 0 && !(rows[i].bit & JAIL_ENF_OPTIONAL),
 		    rows[i].lost,
 		    geteuid() ? "start brig in a delegated group: systemd-run --user --scope -p Delegate=yes brig .."

@@ -135,7 +135,7 @@ static void destroy_all(struct serve *j)
 {
 	for (int i = 0; i < j->n_boxes; i++)
 		if (j->box[i].state != BOX_FREE)
-			box_kill(&j->box[i]);
+			box_kill(j, &j->box[i]);
 	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
 		fd_close(&j->image_fd[i]);
 	/* The stage may be in the middle of a clone: it goes first, then PDEATHSIG and the groups get
@@ -235,10 +235,11 @@ int serve_run(const struct serve_options *o)
 	while (!failed && !j.quit) {
 		struct epoll_event ev[64];
 		int busy = 0;
+		box_pauses_poll(&j);
 		int n = epoll_wait(j.epoll, ev, 64, 0);
 		if (n == 0) {
 			int ms = prepare(&j);
-			busy = idle_work(&j);
+			busy = idle_work(&j) || j.pauses;
 			n = epoll_wait(j.epoll, ev, 64, busy ? 1 : ms);
 		}
 		for (int i = 0; i < n; i++) {

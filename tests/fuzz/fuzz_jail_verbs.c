@@ -68,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(p->accept & JAIL_ENF_swap);
 	} else if (verb == JAIL_IMAGE && jail_check_image(&m.image, &facts, n_fd, &err) == 0) {
 		must(m.image.id > 0 && m.image.id < JAIL_IMAGES_MAX);
-	} else if (verb == JAIL_DESTROY && jail_check_id(m.ref.id)) {
+	} else if ((verb == JAIL_DESTROY || verb == JAIL_PAUSE || verb == JAIL_RESUME) &&
+		   jail_check_id(m.ref.id)) {
 		must(strlen(m.ref.id) == BRIG_ID_LEN);
 	}
 	return 0;

@@ -791,6 +791,10 @@ static void states_change_only_as_the_table_says(void **state)
 		{ SB_RUNNING, SB_EXITED },    { SB_RUNNING, SB_REMOVING },
 		{ SB_EXITED, SB_REMOVING },   { SB_REMOVING, SB_STOPPED },
 		{ SB_REMOVING, SB_GONE },     { SB_STOPPED, SB_GONE },
+		{ SB_READY, SB_PAUSED },      { SB_PAUSED, SB_READY },
+		{ SB_RUNNING, SB_PAUSED },    { SB_PAUSED, SB_RUNNING },
+		{ SB_EXITED, SB_PAUSED },     { SB_PAUSED, SB_EXITED },
+		{ SB_PAUSED, SB_REMOVING },
 	};
 	t.d.log.fd = -1; /* refusals are logged */
 	for (unsigned from = 0; from < SB__N_STATES; from++) {

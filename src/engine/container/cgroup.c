@@ -9,6 +9,9 @@
  * whose first writer waits for an RCU grace period (10 to 40 ms here; kernel/cgroup/cgroup.c,
  * cgroup_procs_write_start). On v2 the kernel places the new process at clone time.
  *
+ * Freezing: v1 has a controller for it, v2 a file in every group. Both stop a process at its way back to
+ * user space, so one that waits in the kernel for something that takes long is late.
+ *
  * Swap: "no swap escape" means that a sandbox at its memory limit may not continue on disk. v2:
  * memory.swap.max = 0. v1: memory.memsw.limit_in_bytes equal to the memory limit (it counts both);
  * it must be written after the memory limit when growing from "unlimited" downwards.
@@ -32,7 +35,8 @@
 /* Where a jaild in a delegated group lives with everything else that was in it. */
 #define LEAF "brig-daemons"
 
-static const char *const ctl_names[] = { "memory", "pids", "cpu", "cpuacct", "blkio" };
+static const char *const ctl_names[] = { "memory", "pids", "cpu", "cpuacct", "blkio",
+					 "freezer" };
 _Static_assert(sizeof(ctl_names) / sizeof(ctl_names[0]) == CG__N_CTL, "one name per controller");
 
 /* 100 ms: the kernel's own default period (Documentation/scheduler/sched-bwc). */
@@ -135,7 +139,8 @@ static unsigned enable_v2(int dirfd)
 			p += k + (p[k] == ' ');
 		}
 	}
-	return got;
+	/* No controller: every group but the root has it since Linux 5.2. */
+	return got ? got | 1u << CG_FREEZER : 0;
 }
 
 int cgroup_own(char *ret, size_t cap)
@@ -246,6 +251,11 @@ void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *d
 		h->tree[t].top = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (h->tree[t].top < 0 || !instance)
 			continue;
+		if (flat && h->tree[t].ctls == 1u << CG_FREEZER) {
+			if (faccessat(h->tree[t].top, ".", W_OK, AT_EACCESS) == 0)
+				usable |= h->tree[t].ctls; /* the host could */
+			continue;
+		}
 		if (h->version == 2 && delegated)
 			leave_inner(h->tree[t].top);
 		open_tree_for(h, t);
@@ -268,7 +278,8 @@ void cgroup_host_open(struct cgroup_host *h, const char *instance, const char *d
 		    { CG_PIDS, JAIL_ENF_pids },
 		    { CG_CPU, JAIL_ENF_cpu },
 		    { CG_CPUACCT, JAIL_ENF_accounting },
-		    { CG_BLKIO, JAIL_ENF_io } };
+		    { CG_BLKIO, JAIL_ENF_io },
+		    { CG_FREEZER, JAIL_ENF_freezer } };
 	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (usable & 1u << map[i].ctl)
 			h->enforced |= map[i].bit;
@@ -612,6 +623,42 @@ void cgroup_kill(const struct cgroup_host *h, const char *id)
 				kill((pid_t)pid, SIGKILL);
 		}
 	}
+}
+
+/* The directory in which the group is that can be frozen, or -1. */
+static int freezer_dir(const struct cgroup_host *h)
+{
+	for (unsigned t = 0; t < h->ntrees; t++)
+		if (h->tree[t].fd >= 0 && h->tree[t].ctls & 1u << CG_FREEZER)
+			return h->tree[t].fd;
+	return -1;
+}
+
+int cgroup_freeze(const struct cgroup_host *h, const char *id, int on)
+{
+	struct group_path gp;
+	int dir = freezer_dir(h);
+	if (dir < 0)
+		return -EOPNOTSUPP;
+	if (h->version == 2)
+		return fd_spew_at(dir, group(h, id, "cgroup.freeze", &gp), on ? "1" : "0");
+	return fd_spew_at(dir, group(h, id, "freezer.state", &gp), on ? "FROZEN" : "THAWED");
+}
+
+int cgroup_frozen(const struct cgroup_host *h, const char *id)
+{
+	struct group_path gp;
+	char text[64];
+	int dir = freezer_dir(h), ok = 1;
+	if (dir < 0)
+		return -EOPNOTSUPP;
+	if (h->version == 2) {
+		uint64_t v = keyed(dir, group(h, id, "", &gp), "cgroup.events", "frozen", &ok);
+		return ok ? v == 1 : -EIO;
+	}
+	/* Reading is what makes the kernel look again at a group that was on its way. */
+	ssize_t n = fd_slurp_at(dir, group(h, id, "freezer.state", &gp), text, sizeof(text));
+	return n < 0 ? (int)n : strcmp(text, "FROZEN") == 0;
 }
 
 int cgroup_remove(const struct cgroup_host *h, const char *id)

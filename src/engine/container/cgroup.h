@@ -8,7 +8,8 @@
  *     v1        <mount of each controller>/brig/<instance>/<id>
  * so the directory itself is the crash record: whose it is, and whether its owner lives. An instance
  * that expects one sandbox only is flat, <mount>/brig-<instance>-<id>: on v1 that saves ten of the
- * fifteen directories that a private `brig run` would make.
+ * fifteen directories that a private `brig run` would make. It has no freezer group either: the only
+ * client of a private server waits for its command and cannot ask for a pause.
  */
 #ifndef BRIG_CONTAINER_CGROUP_H
 #define BRIG_CONTAINER_CGROUP_H
@@ -21,7 +22,7 @@
 
 /* v1 controllers that brig uses, in the order in which a process joins them. cpuset and devices are
  * left alone: nodes cannot be made inside, and CPUs are limited by bandwidth. */
-enum cgroup_ctl { CG_MEMORY, CG_PIDS, CG_CPU, CG_CPUACCT, CG_BLKIO, CG__N_CTL };
+enum cgroup_ctl { CG_MEMORY, CG_PIDS, CG_CPU, CG_CPUACCT, CG_BLKIO, CG_FREEZER, CG__N_CTL };
 
 /* A hierarchy is one mounted tree; controllers mounted together share one. */
 #define CG_TREES_MAX (CG__N_CTL + 1) /* v2 beside v1, for a sweep */
@@ -92,6 +93,12 @@ int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st);
 /* Kills whatever is left in it (v2: cgroup.kill; else SIGKILL to each listed process). */
 void cgroup_kill(const struct cgroup_host *h, const char *id);
+/* Stops every process of it, or lets them go on. Stopping takes a moment: see cgroup_frozen. On v1 a
+ * stopped process does not even die: after SIGKILL it must be let go on. -EOPNOTSUPP: not in this
+ * instance, or not on this host. */
+int cgroup_freeze(const struct cgroup_host *h, const char *id, int on);
+/* 1 when all of them stand still, 0 while some are on their way, -errno. */
+int cgroup_frozen(const struct cgroup_host *h, const char *id);
 /* 0 when all groups are gone, -EBUSY while a process lingers, other -errno. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);
 void cgroup_join_close(struct cgroup_join *j);
