@@ -114,8 +114,8 @@ void *http_ctx(const struct http_req *r);
 void http_set_ctx(struct http_req *r, void *ctx);
 /* "<16 hex>": in every log line and error of this request, and answered as X-Request-Id. */
 const char *http_id(const struct http_req *r);
-/* Client's address as text ("127.0.0.1"), or "unix" where the listener is a unix socket: that is the
- * operator's, who needs no key. Only then: it depends on the listener, not on the client. */
+/* Client's address as text ("127.0.0.1"), or "unix" where the listener is a unix socket: that is
+ * the operator's, who needs no key. Only then: it depends on the listener, not on the client. */
 const char *http_peer(const struct http_req *r);
 struct http *http_of(const struct http_req *r);
 
@@ -140,15 +140,17 @@ void http_stream_end(struct http_req *r);
 void http_abort(struct http_req *r);
 
 /*
- * 101: the answer's headers (http_answer_header) are sent, then the connection belongs to fn: fd is
- * a nonblocking stream socket (of TLS the inner side), and `early` what the client had sent
- * already. fn must call http_upgrade_close(token) when done, never close(fd). gone follows before
- * fn.
+ * 101: the answer's headers (http_answer_header, `Upgrade` among them) are sent, then the
+ * connection belongs to fn: fd is a nonblocking stream socket (of TLS the inner side), and `early`
+ * what the client had sent already, valid during the call. fn must call http_upgrade_close(token)
+ * when done, never close(fd). gone precedes fn. fn is called once in any case: with fd -1 and no
+ * token if the client left before, or is too old for an upgrade.
  */
 struct http_upgrade;
 typedef void (*http_upgraded)(void *ctx, int fd, const void *early, size_t n,
 			      struct http_upgrade *token);
 void http_reply_upgrade(struct http_req *r, http_upgraded fn, void *ctx);
+/* NULL is allowed. */
 void http_upgrade_close(struct http_upgrade *token);
 
 #endif

@@ -37,6 +37,10 @@ void http_answer_header(struct http_req *r, const char *name, const char *value)
 	if (r->answered || r->nheaders == HTTP_ANSWER_HEADERS_MAX || !name[0] ||
 	    !text_plain(name, true) || !text_plain(value, false))
 		return;
+	/* How an answer is framed is not the handler's to say. */
+	if (strcasecmp(name, "Transfer-Encoding") == 0 || strcasecmp(name, "Content-Length") == 0 ||
+	    (strcasecmp(name, "Connection") == 0 && strcasecmp(value, "close") != 0))
+		return;
 	struct http_answer_header h = { .name = strdup(name), .value = strdup(value) };
 	if (!h.name || !h.value) {
 		free(h.name);
@@ -218,6 +222,7 @@ static void on_upgrade(void *cls, struct MHD_Connection *mc, void *req_cls, cons
 	if (!u) {
 		MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
 		http_kick(h);
+		fn(ctx, -1, NULL, 0, NULL);
 		return;
 	}
 	u->h = h;
@@ -228,18 +233,20 @@ static void on_upgrade(void *cls, struct MHD_Connection *mc, void *req_cls, cons
 
 void http_reply_upgrade(struct http_req *r, http_upgraded fn, void *ctx)
 {
-	if (r->answered || r->broken)
+	if (r->answered)
 		return;
-	r->ended = true;
 	r->upgraded = fn;
 	r->upgrade_ctx = ctx;
+	if (r->broken)
+		return; /* fn hears of it when the request is over */
+	r->ended = true;
 	answer(r, MHD_HTTP_SWITCHING_PROTOCOLS, NULL,
 	       MHD_create_response_for_upgrade(on_upgrade, r));
 }
 
 void http_upgrade_close(struct http_upgrade *u)
 {
-	if (u->h) {
+	if (u && u->h) {
 		LIST_REMOVE(u, all);
 		MHD_upgrade_action(u->handle, MHD_UPGRADE_ACTION_CLOSE);
 		http_kick(u->h);

@@ -134,7 +134,10 @@ void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 		ev_io_set(h->ev, r->conn->watch, 0);
 		http_conn_deadline(r->conn, HTTP_IDLE_S * 1000);
 	}
+	bool lost = r->upgraded && r->phase != HTTP_UPGRADED;
 	http_req_gone(r);
+	if (lost)
+		r->upgraded(r->upgrade_ctx, -1, NULL, 0, NULL);
 	if (r->response)
 		MHD_destroy_response(r->response);
 	for (unsigned i = 0; i < r->nheaders; i++) {
@@ -242,10 +245,12 @@ static enum MHD_Result request_head(struct http_req *r, const char *method, cons
 	struct head d = { 0 };
 	r->phase = HTTP_BODY;
 	r->is_head = strcmp(method, "HEAD") == 0;
-	snprintf(r->method, sizeof(r->method), "%s", method);
 	MHD_get_connection_values(r->mc, MHD_HEADER_KIND, head_look, &d);
-	if (strlen(method) >= sizeof(r->method) || !is_token(method))
+	size_t n = strlen(method);
+	if (n >= sizeof(r->method) || !is_token(method))
 		d.malformed = true;
+	else
+		memcpy(r->method, method, n + 1);
 	if (check_head(r, &d, version, &err) < 0 ||
 	    http_target_parse(&r->target, r->line, &err) < 0) {
 		r->handler = &refused;

@@ -39,6 +39,11 @@ static void hello_begin(struct http_req *r)
 {
 	begin(r);
 	http_answer_header(r, "X-Test", "yes");
+	http_answer_header(r, "X-Bad", "a\r\nX-Worse: b");
+	http_answer_header(r, "X-Bad: a\nX-Worse", "b");
+	http_answer_header(r, "Transfer-Encoding", "chunked");
+	http_answer_header(r, "Content-Length", "7");
+	http_answer_header(r, "Connection", "Keep-Alive, X-Test");
 	http_reply(r, 200, "text/plain", "hello", 5);
 }
 
@@ -121,13 +126,15 @@ static void count_drained(struct http_req *r)
 	drv->drained++;
 }
 
-static void upgraded(void *ctx, int fd, const void *early, size_t n, struct http_upgrade *u)
+void driver_upgraded(void *ctx, int fd, const void *early, size_t n, struct http_upgrade *u)
 {
 	assert_ptr_equal(ctx, drv);
 	assert_true(n <= sizeof(drv->early));
 	drv->up_fd = fd;
 	drv->up = u;
-	memcpy(drv->early, early, n);
+	drv->ups++;
+	if (n)
+		memcpy(drv->early, early, n);
 	drv->nearly = n;
 	drv->gone_before_up = drv->gone;
 }
@@ -136,7 +143,7 @@ static void up_ready(struct http_req *r)
 {
 	drv->ready++;
 	http_answer_header(r, "Upgrade", "test");
-	http_reply_upgrade(r, upgraded, drv);
+	http_reply_upgrade(r, driver_upgraded, drv);
 }
 
 static void missing_begin(struct http_req *r)

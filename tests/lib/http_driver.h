@@ -34,10 +34,12 @@ struct http_driver {
 	struct http_upgrade *up;
 	char early[256];
 	size_t nearly;
-	unsigned gone_before_up;
+	unsigned gone_before_up, ups;
 };
 
 extern struct http_driver *drv;
+/* What /up passes to http_reply_upgrade(). */
+void driver_upgraded(void *ctx, int fd, const void *early, size_t n, struct http_upgrade *u);
 /* For the next start; 0 = as built in, and on TCP. */
 extern unsigned driver_head_ms, driver_body_ms;
 extern bool driver_unix;

@@ -47,6 +47,9 @@ static void a_connection_serves_request_after_request(void **state)
 		expect_body("hello");
 		assert_non_null(strstr((char *)buf_head(&head), "X-Test: yes"));
 		assert_non_null(strstr((char *)buf_head(&head), "X-Request-Id: "));
+		assert_non_null(strstr((char *)buf_head(&head), "Content-Length: 5"));
+		assert_null(strstr((char *)buf_head(&head), "chunked"));
+		assert_null(strstr((char *)buf_head(&head), "X-Bad"));
 	}
 	client_close(fd);
 	until(http_requests(drv->h) == 0);

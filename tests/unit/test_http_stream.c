@@ -354,6 +354,38 @@ static void an_upgraded_connection_belongs_to_its_new_owner(void **state)
 	assert_int_equal(drv->gone, 1);
 }
 
+static void an_upgrade_that_fails_is_told(void **state)
+{
+	struct linger l = { .l_onoff = 1, .l_linger = 0 };
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		int fd = client_open();
+		if (i == 2) {
+			client_text(fd, "GET /up HTTP/1.0\r\n\r\n");
+		} else {
+			client_text(fd, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+			until(drv->last && drv->ready == i + 1);
+			http_answer_header(drv->last, "Upgrade", "test");
+			if (i == 0) {
+				setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+				client_close(fd);
+			} else {
+				http_abort(drv->last);
+			}
+			http_reply_upgrade(drv->last, driver_upgraded, drv);
+		}
+		until(drv->gone == i + 1);
+		if (i)
+			client_close(fd);
+		/* After an abort it was no answer any more. */
+		assert_int_equal(drv->ups, i == 0 ? 1 : i);
+		assert_int_equal(drv->up_fd, -1);
+		assert_null(drv->up);
+		assert_int_equal(drv->gone_before_up, i == 1 ? 1 : i + 1);
+	}
+	http_upgrade_close(NULL);
+}
+
 static void an_upgrade_outlives_the_server_without_harm(void **state)
 {
 	(void)state;
@@ -510,6 +542,7 @@ int main(void)
 		T(an_abort_breaks_a_full_stream),
 		T(an_abort_without_an_answer_gives_none),
 		T(an_upgraded_connection_belongs_to_its_new_owner),
+		T(an_upgrade_that_fails_is_told),
 		T(an_upgrade_outlives_the_server_without_harm),
 		S(tls_serves_requests_streams_and_upgrades),
 		S(a_client_that_leaves_a_handshake_costs_nothing),
