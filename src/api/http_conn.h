@@ -35,6 +35,10 @@
  */
 enum http_phase { HTTP_LINE, HTTP_BODY, HTTP_READY, HTTP_ANSWER, HTTP_UPGRADED };
 
+LIST_HEAD(http_req_list, http_req);
+LIST_HEAD(http_upgrade_list, http_upgrade);
+LIST_HEAD(http_linger_list, http_linger);
+
 struct http {
 	struct ev *ev;
 	struct MHD_Daemon *mhd;
@@ -43,9 +47,9 @@ struct http {
 	struct ev_io io; /* the library's epoll descriptor */
 	struct ev_timer timer;
 	struct ev_task task;
-	LIST_HEAD(, http_req) all;
-	LIST_HEAD(, http_upgrade) upgrades;
-	LIST_HEAD(, http_linger) lingers;
+	struct http_req_list all;
+	struct http_upgrade_list upgrades;
+	struct http_linger_list lingers;
 	unsigned nreqs, nlingers;
 	unsigned head_ms, body_ms;
 	uint64_t next_id;

@@ -79,7 +79,8 @@ void http_linger(struct http *h, int fd)
 
 void http_lingers_end(struct http *h)
 {
-	struct http_linger *l;
-	while ((l = LIST_FIRST(&h->lingers)))
+	for (struct http_linger *l = LIST_FIRST(&h->lingers), *next; l; l = next) {
+		next = LIST_NEXT(l, all);
 		linger_free(l);
+	}
 }

@@ -58,13 +58,16 @@ struct link_op {
 	struct ev_task kick, grave;
 };
 
+LIST_HEAD(link_op_list, link_op);
+TAILQ_HEAD(link_op_queue, link_op);
+
 struct link {
 	struct ev *ev;
 	int door;
 	struct ev_io io;
 	bool lost;
-	LIST_HEAD(, link_op) all;
-	TAILQ_HEAD(, link_op) waiting;
+	struct link_op_list all;
+	struct link_op_queue waiting;
 	unsigned nops;
 	uint8_t scratch[SCRATCH_SIZE];
 };
