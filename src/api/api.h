@@ -40,6 +40,7 @@ struct proc;   /* a command known to envd (envd_process.c) */
 struct box_watcher;
 struct box_waker;
 struct metrics; /* samples of all boxes (metrics.c) */
+struct warm;
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -109,6 +110,7 @@ struct api {
 	unsigned nboxes;
 	struct metrics *metrics;
 	struct runs *runs;
+	struct warm *warm; /* pools of prepared interpreters (warm.h); NULL = none */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
 	int data_fd; /* folder of brig-api's own files */

@@ -118,13 +118,16 @@ int ask_metadata(json_t *metadata, json_t *spec, struct brig_err *err)
 		const char *name = key + strlen(METADATA_PREFIX);
 		if (strcmp(name, "tier") == 0 || strcmp(name, "image") == 0) {
 			json_object_set(spec, name, v);
+		} else if (strcmp(name, "interpreter") == 0 && json_is_string(v) &&
+			   strcmp(json_string_value(v), "python") == 0) {
+			continue; /* warm.h: its kernel is started with it */
 		} else if (strncmp(name, "limits.", 7) == 0) {
 			if (limit_set(limits, name + 7, v, err) < 0)
 				return -1;
 		} else {
 			brig_err_set(err, BRIG_E_INVALID, 0, "metadata '%.64s' means nothing", key);
-			return brig_fix(err, "keys that begin with brig. are brig.tier, brig.image "
-					     "and brig.limits.NAME");
+			return brig_fix(err, "keys that begin with brig. are brig.tier, brig.image, "
+					     "brig.limits.NAME and brig.interpreter (python)");
 		}
 	}
 	return 0;

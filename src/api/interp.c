@@ -429,7 +429,7 @@ bool interp_adopt(struct box *b, struct kernel *k)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct interp *in = interp_of(b);
 	struct ictx *c = in ? ictx_default(in, kernel_language("python"), &err) : NULL;
-	if (!c || c->k)
+	if (!c || c->k || !kernel_ready(k))
 		return false;
 	if (json_object_size(b->envs) && kernel_setenv(k, b->envs) < 0)
 		return false;

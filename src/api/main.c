@@ -4,6 +4,7 @@
  *
  *   brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...] [--tls-cert-fd N --tls-key-fd N]
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
+ *            [--warm TEMPLATE=N ...]
  *
  * It is started by `brig serve`, which opens everything that is named here; there is no
  * configuration file. An --http-fd that is a unix socket is the operator's: its requests need no
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/warm.h"
 #include "api_seccomp.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -45,7 +47,8 @@
 struct options {
 	int door_fd, data_fd, cert_fd, key_fd, ready_fd;
 	int http_fd[API_HTTP_MAX];
-	unsigned nhttp;
+	const char *warm[WARM_POOLS_MAX];
+	unsigned nhttp, nwarm;
 	const char *domain, *base_url;
 	enum log_level level;
 };
@@ -67,7 +70,7 @@ static int usage(const char *why, const char *what)
 		"brig-api: %s%s\n"
 		"usage: brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...]\n"
 		"                [--tls-cert-fd N --tls-key-fd N] [--domain D] [--base-url URL]\n"
-		"                [--ready-fd N] [--log-level LEVEL]\n",
+		"                [--ready-fd N] [--log-level LEVEL] [--warm TEMPLATE=N ...]\n",
 		why, what);
 	return 2;
 }
@@ -92,6 +95,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "domain", required_argument, NULL, 'D' },
 		{ "base-url", required_argument, NULL, 'U' },
 		{ "log-level", required_argument, NULL, 'v' },
+		{ "warm", required_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int opt, fd = -1;
@@ -132,6 +136,11 @@ static int options_parse(int argc, char **argv, struct options *o)
 			break;
 		case 'U':
 			o->base_url = optarg;
+			break;
+		case 'w':
+			if (o->nwarm == WARM_POOLS_MAX)
+				return usage("too many --warm", "");
+			o->warm[o->nwarm++] = optarg;
 			break;
 		case 'v':
 			if (log_level_parse(optarg, &o->level) < 0)
@@ -232,7 +241,8 @@ static void boxes_known(struct api *a, const struct brig_err *err)
 		return;
 	if (err) {
 		process_fail(p, err);
-	} else if (listeners_open(p, &mine) < 0) {
+	} else if (warm_start(a, p->o.warm, p->o.nwarm, &mine) < 0 ||
+		   listeners_open(p, &mine) < 0) {
 		process_fail(p, &mine);
 	} else {
 		log_line(&a->log, LOG_INFO, NULL, "serving HTTP on %u sockets", a->nhttp);
@@ -266,6 +276,8 @@ static void signal_event(void *ctx, uint32_t events)
 	log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
 	for (unsigned i = 0; i < p->api.nhttp; i++)
 		http_quiesce(p->api.http[i]);
+	warm_close(p->api.warm);
+	p->api.warm = NULL;
 	if (ev_timer_set(&p->api.ev, &p->grace, clock_now() + GRACE_MS * MS_NS) < 0)
 		p->api.quit = true;
 }

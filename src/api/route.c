@@ -401,7 +401,7 @@ static const struct http_handler *to_box(struct api *a, struct http_req *r, cons
 	if (!b || (b->state == BOX_PAUSED && !b->auto_resume))
 		return lost(id, 502, "The sandbox was not found", ret_ctx);
 	if (port == API_ENVD_PORT)
-		return envd_route(b, r, ret_ctx);
+		return envd_route(box_ref(b), r, ret_ctx);
 	if (b->traffic_token[0]) {
 		const char *t = http_header(r, "E2B-Traffic-Access-Token");
 		if (!t || !text_same_secret(t, b->traffic_token))
@@ -410,8 +410,8 @@ static const struct http_handler *to_box(struct api *a, struct http_req *r, cons
 				      : "The traffic access token is missing",
 				    ret_ctx);
 	}
-	return port == API_INTERP_PORT ? interp_route(b, r, ret_ctx)
-				       : proxy_route(b, port, r, ret_ctx);
+	return port == API_INTERP_PORT ? interp_route(box_ref(b), r, ret_ctx)
+				       : proxy_route(box_ref(b), port, r, ret_ctx);
 }
 
 /* The sandbox whose token made the signature. Every box is tried, whatever matched before. */

@@ -9,6 +9,8 @@
 #include "api/box.h"
 #include "api/fsio.h"
 #include "api/text.h"
+#include "api/warm.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #define TOKEN_BYTES 20
@@ -21,6 +23,8 @@ struct spawn {
 	struct fsio *fs;
 	struct box_plan plan; /* strings and references of our own */
 	json_t *made;	      /* what brigd answered */
+	struct kernel *warm;  /* of a sandbox that was made ahead */
+	struct ev_timer now;  /* completes one that needs nothing more, from the loop */
 };
 
 static char *copy(const char *s)
@@ -41,6 +45,8 @@ static void spawn_free(struct spawn *s)
 	json_decref(p->envs);
 	json_decref(p->network);
 	json_decref(s->made);
+	kernel_free(s->warm);
+	ev_timer_stop(&s->a->ev, &s->now);
 	fd_close(&s->plan.import_fd);
 	fsio_close(s->fs);
 	free(s);
@@ -114,6 +120,10 @@ static void complete(struct spawn *s)
 	}
 	record_fill(b, s);
 	box_save(b);
+	if (s->warm && interp_adopt(b, s->warm))
+		s->warm = NULL;
+	else if (interp_wanted(b->template_id, b->metadata))
+		interp_prepare(b);
 	s->done(s->ctx, b, NULL);
 	spawn_free(s);
 }
@@ -182,6 +192,83 @@ static int ask(struct spawn *s, const char *image, struct brig_err *err)
 	return link_start(s->a->link, req, false, &ops, s, &s->op, err);
 }
 
+/* ---- made ahead (warm.h) ---- */
+
+/* Nothing is asked for that a sandbox which was made ahead does not have. */
+static bool plain(const struct box_plan *p)
+{
+	const char *key;
+	json_t *v;
+	json_object_foreach(p->spec, key, v)
+	{
+		if (strcmp(key, "env") != 0 && strcmp(key, "labels") != 0 &&
+		    strcmp(key, "image") != 0 &&
+		    (strcmp(key, "limits") != 0 || json_object_size(v) != 0))
+			return false;
+	}
+	return p->import_fd < 0;
+}
+
+static void warm_complete(void *ctx)
+{
+	complete(ctx);
+}
+
+static void env_replied(void *ctx, json_t *ok)
+{
+	struct spawn *s = ctx;
+	(void)ok;
+	s->op = NULL;
+	complete(s);
+}
+
+static void warm_drop(struct spawn *s)
+{
+	(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+	json_decref(s->made);
+	s->made = NULL;
+	kernel_free(s->warm);
+	s->warm = NULL;
+}
+
+/* It is gone, most likely: then as if there had been none. */
+static void env_failed(void *ctx, json_t *error)
+{
+	struct spawn *s = ctx;
+	struct brig_err err = BRIG_ERR_INIT;
+	(void)error;
+	s->op = NULL;
+	warm_drop(s);
+	if (ask(s, s->plan.image, &err) < 0)
+		fail(s, &err);
+}
+
+static const struct link_ops env_ops = { .reply = env_replied, .failed = env_failed };
+
+/* True: it is under way. */
+static bool spawn_warm(struct spawn *s)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct warm_box w;
+	if (!plain(&s->plan) ||
+	    !warm_take(s->a->warm, s->plan.template_id, s->plan.image, &w))
+		return false;
+	s->made = w.reply;
+	s->warm = w.kernel;
+	s->now = (struct ev_timer){ .fn = warm_complete, .ctx = s };
+	int r;
+	if (json_object_size(s->plan.envs) == 0) {
+		r = ev_timer_set(&s->a->ev, &s->now, clock_now());
+	} else {
+		json_t *req = json_pack("{s:s,s:s,s:O}", "op", "setenv", "id", made_id(s), "env",
+					json_object_get(s->plan.spec, "env"));
+		r = link_start(s->a->link, req, false, &env_ops, s, &s->op, &err);
+	}
+	if (r < 0)
+		warm_drop(s);
+	return r == 0;
+}
+
 int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void *ctx,
 	      struct spawn **ret, struct brig_err *err)
 {
@@ -209,7 +296,7 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory or descriptors");
 	}
 	json_object_set_new(s->plan.spec, "labels", json_pack("{s:s}", API_LABEL, "sandbox"));
-	if (ask(s, s->plan.image, err) < 0) {
+	if (!spawn_warm(s) && ask(s, s->plan.image, err) < 0) {
 		spawn_free(s);
 		return -1;
 	}
@@ -221,7 +308,7 @@ void box_spawn_cancel(struct spawn *s)
 {
 	if (s->op)
 		link_cancel(s->op); /* brigd removes what nobody has learnt the id of */
-	else if (s->made)
+	if (s->made)
 		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
 	spawn_free(s);
 }

@@ -12,6 +12,7 @@
 #include "api/metrics.h"
 #include "api/run.h"
 #include "api/snapshot.h"
+#include "api/warm.h"
 #include "store/store.h"
 
 /* A server that nobody has a key for is of no use: the first start makes one. */
@@ -37,6 +38,8 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 
 void api_done(struct api *a)
 {
+	warm_close(a->warm);
+	a->warm = NULL;
 	boxes_done(a);
 	runs_close(a);
 	metrics_close(a);

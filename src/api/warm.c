@@ -53,6 +53,7 @@ struct pool {
 
 struct warm {
 	struct api *a;
+	bool closing; /* what is left in brigd is left to it, or to the next start (boxes_adopt) */
 	struct pool *pools[WARM_POOLS_MAX];
 	unsigned n;
 };
@@ -74,7 +75,7 @@ static void spare_discard(struct spare *s)
 		p->filling = false;
 	link_cancel(s->op);
 	kernel_free(s->k);
-	if (s->id[0])
+	if (s->id[0] && !p->w->closing)
 		(void)box_remove_id(p->w->a, s->id, NULL, NULL);
 	json_decref(s->reply);
 	free(s);
@@ -84,6 +85,10 @@ static void spare_failed(struct spare *s, const char *why)
 {
 	struct pool *p = s->p;
 	p->failures++;
+	/* Once for a series of the same. */
+	if (strncmp(p->error, why, sizeof(p->error) - 1) != 0)
+		log_line(&p->w->a->log, LOG_WARN, s->id[0] ? s->id : NULL,
+			 "warm pool of '%s': %s", p->template_id, why);
 	snprintf(p->error, sizeof(p->error), "%s", why);
 	p->retry_ms = p->retry_ms ? 2 * p->retry_ms : WARM_RETRY_MS;
 	if (p->retry_ms > WARM_RETRY_MAX_MS)
@@ -184,6 +189,21 @@ static void pool_fill(void *ctx)
 
 /* ---- for the create ---- */
 
+/* Between pool and box nobody listens to a kernel; kernel_ready() tells whether it lives. */
+static void unheard(void *ctx, struct interp_event *e)
+{
+	(void)ctx;
+	(void)e;
+}
+
+static void unheard_end(void *ctx, const char *why)
+{
+	(void)ctx;
+	(void)why;
+}
+
+static const struct kernel_ops ops_of_nobody = { .event = unheard, .gone = unheard_end };
+
 static struct pool *pool_find(const struct warm *w, const char *template_id)
 {
 	for (unsigned i = 0; w && i < w->n; i++)
@@ -212,6 +232,7 @@ bool warm_take(struct warm *w, const char *template_id, const char *image, struc
 	memcpy(ret->id, s->id, sizeof(ret->id));
 	ret->reply = s->reply;
 	ret->kernel = s->k;
+	kernel_hand(s->k, &ops_of_nobody, NULL);
 	s->reply = NULL;
 	s->k = NULL;
 	s->id[0] = '\0';
@@ -289,6 +310,8 @@ int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err)
 
 void warm_close(struct warm *w)
 {
+	if (w)
+		w->closing = true;
 	for (unsigned i = 0; w && i < w->n; i++) {
 		struct pool *p = w->pools[i];
 		while (!LIST_EMPTY(&p->spares))

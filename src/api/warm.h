@@ -40,7 +40,10 @@ int warm_open(struct api *a, struct warm **ret, struct brig_err *err);
 /* "TEMPLATE=N" apart. */
 int warm_parse(const char *text, char ret_template[192], unsigned *ret_size, struct brig_err *err);
 int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err);
-/* Ends all sandboxes of the pools that nobody took. */
+/* Makes a->warm with a pool for each "TEMPLATE=N"; NULL stays NULL for none (warm_plan.c). */
+int warm_start(struct api *a, const char *const *texts, unsigned n, struct brig_err *err);
+/* At the end of the process: frees. The sandboxes that nobody took end with brigd, or are removed by the
+ * next start, which finds no record of them. */
 void warm_close(struct warm *w);
 
 /* A sandbox that waited for a request of its template. */

@@ -217,7 +217,7 @@ static int tls_open(const char *path, bool secret, struct brig_err *err)
 }
 
 struct arguments {
-	const char *argv[40];
+	const char *argv[40 + 2 * API_WARM_MAX];
 	size_t n;
 	char numbers[SPAWN_FDS_MAX][4];
 	struct spawn s;
@@ -273,6 +273,8 @@ int apiproc_start(struct apiproc *p, struct brig_err *err)
 	arg(&a, "--base-url", p->url);
 	if (p->domain[0])
 		arg(&a, "--domain", p->domain);
+	for (unsigned i = 0; i < o->nwarm; i++)
+		arg(&a, "--warm", o->warm[i]);
 	a.s.argv = a.argv;
 	if (spawn_find("brig-api", path, err) < 0 || spawn_start(&a.s, &p->pid, err) < 0)
 		return -1;

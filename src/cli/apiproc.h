@@ -16,6 +16,7 @@
 #include "cli/server.h"
 
 #define API_ADDRS_MAX 4u
+#define API_WARM_MAX 8u
 #define API_ADDR_DEFAULT "127.0.0.1:7681"
 
 struct apiproc_opts {
@@ -23,6 +24,8 @@ struct apiproc_opts {
 	unsigned naddr;
 	const char *domain;		/* NULL = none */
 	const char *tls_cert, *tls_key; /* files; both or none */
+	const char *const *warm;	/* TEMPLATE=N */
+	unsigned nwarm;
 };
 /* Refuses what would let strangers in: an address beyond loopback without TLS. */
 int apiproc_check(const struct apiproc_opts *o, struct brig_err *err);

@@ -16,10 +16,12 @@
 /* As brigd has them. */
 #define POOLS_MAX 16u
 #define POOL_SIZE_MAX 4096
+/* As brig-api has it. */
+#define WARM_SIZE_MAX 256
 
 struct serve_opts {
 	const char *socket, *data;
-	struct strlist pools, http;
+	struct strlist pools, http, warm;
 	const char *domain, *tls_cert, *tls_key;
 	uint64_t idle_exit_ms;
 	bool background, no_http;
@@ -55,6 +57,13 @@ static const struct flag flags[] = {
 	  .arg = "ADDR:PORT",
 	  .help = "where to speak HTTP, at most four addresses; port 0 is any free one; default: "
 		  "127.0.0.1:7681" },
+	{ .name = "warm",
+	  .kind = FLAG_LIST,
+	  .at = offsetof(struct serve_opts, warm),
+	  .arg = "TEMPLATE=N",
+	  .complete = COMPLETE_IMAGE,
+	  .help = "keep N sandboxes of a template ready for clients of the HTTP side, each with a "
+		  "running Python for the code interpreter" },
 	{ .name = "no-http",
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct serve_opts, no_http),
@@ -85,15 +94,16 @@ static const struct flag flags[] = {
 	FLAG_END,
 };
 
-static int pool_check(const char *text, struct brig_err *err)
+static int pool_check(const char *flag, const char *arg, const char *text, int max,
+		      struct brig_err *err)
 {
 	const char *eq = strrchr(text, '=');
 	size_t digits = eq ? strspn(eq + 1, "0123456789") : 0;
 	int n = digits >= 1 && digits <= 4 && !eq[1 + digits] ? atoi(eq + 1) : 0;
-	if (eq && eq != text && n >= 1 && n <= POOL_SIZE_MAX)
+	if (eq && eq != text && n >= 1 && n <= max)
 		return 0;
-	return brig_fail(err, BRIG_E_INVALID, 0,
-			 "--pool '%.64s' is not IMAGE=N with N from 1 to %d", text, POOL_SIZE_MAX);
+	return brig_fail(err, BRIG_E_INVALID, 0, "%s '%.64s' is not %s=N with N from 1 to %d", flag,
+			 text, arg, max);
 }
 
 /* Host name characters, and a port. */
@@ -112,9 +122,10 @@ static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, str
 	static const char *const standard[] = { API_ADDR_DEFAULT };
 	const char *const *list = o->http.n ? o->http.v : standard;
 	size_t n = o->http.n ? o->http.n : 1;
-	if (o->no_http && (o->http.n || o->domain || o->tls_cert || o->tls_key))
-		return brig_fail(err, BRIG_E_INVALID, 0,
-				 "--no-http excludes --http, --domain, --tls-cert and --tls-key");
+	if (o->no_http && (o->http.n || o->warm.n || o->domain || o->tls_cert || o->tls_key))
+		return brig_fail(
+			err, BRIG_E_INVALID, 0,
+			"--no-http excludes --http, --warm, --domain, --tls-cert and --tls-key");
 	if (o->no_http)
 		return 1;
 	if (n > API_ADDRS_MAX)
@@ -124,7 +135,14 @@ static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, str
 			err, BRIG_E_INVALID, 0,
 			"--domain '%.80s' is no lower-case host name, with or without :PORT",
 			o->domain);
+	if (o->warm.n > API_WARM_MAX)
+		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u --warm", API_WARM_MAX);
+	for (size_t i = 0; i < o->warm.n; i++)
+		if (pool_check("--warm", "TEMPLATE", o->warm.v[i], WARM_SIZE_MAX, err) < 0)
+			return -1;
 	*ret = (struct apiproc_opts){ .naddr = (unsigned)n,
+				      .warm = o->warm.v,
+				      .nwarm = (unsigned)o->warm.n,
 				      .domain = o->domain,
 				      .tls_cert = o->tls_cert,
 				      .tls_key = o->tls_key };
@@ -179,7 +197,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (o->pools.n > POOLS_MAX)
 		return cli_usage(cli, "more than %u --pool", POOLS_MAX);
 	for (size_t i = 0; i < o->pools.n; i++) {
-		if (pool_check(o->pools.v[i], &err) < 0)
+		if (pool_check("--pool", "IMAGE", o->pools.v[i], POOL_SIZE_MAX, &err) < 0)
 			return cli_usage_err(cli, &err);
 		extra[n++] = "--pool";
 		extra[n++] = o->pools.v[i];
