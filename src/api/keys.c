@@ -12,7 +12,7 @@
 
 /* "e2b_" and hexadecimal digits: older E2B clients insist on that form. */
 #define KEY_PREFIX "e2b_"
-#define KEY_BYTES 20 /* 160 bits */
+#define KEY_BYTES 32 /* 256 bits */
 
 static bool word_ok(const char *s, size_t max)
 {

@@ -19,6 +19,7 @@
 	X(stats)      \
 	X(image)      \
 	X(serve)      \
+	X(key)        \
 	X(pool)       \
 	X(doctor)     \
 	X(gc)         \

@@ -10,7 +10,7 @@
  * the disk (WAL, synchronous=FULL). If that fails, the process says so and ends: it could otherwise
  * hand out a key, or a sandbox, that the next brig-api denies.
  *
- * Keys are kept as SHA-256 only. A key has 160 random bits, so the hash needs neither salt nor
+ * Keys are kept as SHA-256 only. A key has 256 random bits, so the hash needs neither salt nor
  * stretching; it is compared in constant time with every key there is.
  *
  * Tokens of sandboxes are kept as they are, for they are told again at each connect.

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * apicall.h: one request to brig-api over the operator's socket (apiproc.h), which needs no key.
+ */
+#ifndef BRIG_CLI_APICALL_H
+#define BRIG_CLI_APICALL_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+
+/* body is stolen; NULL: none. 0 with a new reference to the answer's value in *ret (null where it
+ * has no body); -1 with err, code BRIG_E_NOT_FOUND also if no server speaks HTTP here. */
+int api_call(const char *method, const char *path, json_t *body, json_t **ret,
+	     struct brig_err *err);
+
+/* The parts of an answer that was read to its end: text is terminated behind n bytes. 0 with the
+ * status and the body, -1 if it is no whole HTTP answer. */
+int api_answer_parse(char *text, size_t n, unsigned *ret_status, char **ret_body, size_t *ret_n);
+
+#endif
