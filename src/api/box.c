@@ -121,11 +121,6 @@ static void unlist(struct box *b)
 	metrics_box_done(b);
 }
 
-const char *box_state_name(const struct box *b)
-{
-	return b->state == BOX_PAUSED || b->state == BOX_RESUMING ? "paused" : "running";
-}
-
 /* Arms the timer of the end. Wall time is what clients see; the timer counts another clock, so it looks
  * again when it fires. */
 static void end_schedule(struct box *b)

@@ -24,7 +24,10 @@ struct box *box_add(struct api *a, const char *id);
 /* Writes the record to the store and sets the timer of its end. */
 void box_save(struct box *b);
 /* "running" or "paused", as clients see it. */
-const char *box_state_name(const struct box *b);
+static inline const char *box_state_name(const struct box *b)
+{
+	return b->state == BOX_PAUSED || b->state == BOX_RESUMING ? "paused" : "running";
+}
 
 /* End time from now; `extend`: never earlier than it was. Saves. */
 void box_set_timeout(struct box *b, int64_t timeout_ms, bool extend);

@@ -67,12 +67,13 @@ void control_delete(struct call *c);
 /* fork.c: POST /sandboxes/{id}/fork */
 void fork_run(struct call *c);
 
-/* ---- route.c ---- */
+/* ---- match.c ---- */
 /* Finds the route: 0; -ENOENT; -EPERM for a path that has other methods. */
 int route_match(const struct route *table, const char *method, const char *path,
 		const struct route **ret, char arg[CALL_ARGS_MAX][CALL_ARG_MAX]);
 /* "<port>-<id>" at the beginning of a host name; 0 or -EINVAL. */
 #define ROUTE_ID_MAX 64
+int route_port(const char *text, size_t n, unsigned *ret); /* 1 to 65535, or -EINVAL */
 int route_host_label(const char *host, unsigned *ret_port, char ret_id[ROUTE_ID_MAX]);
 
 #endif

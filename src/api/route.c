@@ -12,7 +12,6 @@
  * needs no key; and only there keys are made.
  */
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,43 +30,6 @@
 static const struct route *const tables[] = { create_routes,   control_routes,	list_routes,
 					      template_routes, snapshot_routes, run_routes,
 					      v1_routes,       keys_routes };
-
-/* arg is filled from the segments that "{}" stands for. */
-static bool path_matches(const char *pattern, const char *path,
-			 char arg[CALL_ARGS_MAX][CALL_ARG_MAX])
-{
-	unsigned n = 0;
-	while (*pattern) {
-		if (pattern[0] == '{' && pattern[1] == '}') {
-			size_t len = strcspn(path, "/");
-			if (len == 0 || len >= CALL_ARG_MAX || n == CALL_ARGS_MAX)
-				return false;
-			memcpy(arg[n], path, len);
-			arg[n++][len] = '\0';
-			pattern += 2;
-			path += len;
-		} else if (*pattern++ != *path++) {
-			return false;
-		}
-	}
-	return *path == '\0';
-}
-
-int route_match(const struct route *table, const char *method, const char *path,
-		const struct route **ret, char arg[CALL_ARGS_MAX][CALL_ARG_MAX])
-{
-	int r = -ENOENT;
-	for (; table->method; table++) {
-		if (!path_matches(table->path, path, arg))
-			continue;
-		if (strcmp(table->method, method) == 0) {
-			*ret = table;
-			return 0;
-		}
-		r = -EPERM;
-	}
-	return r;
-}
 
 /* ---- who asks ---- */
 
@@ -349,35 +311,6 @@ static bool id_sane(const char *id)
 	return n > 0 && n < ROUTE_ID_MAX && id[n] == '\0';
 }
 
-static int port_parse(const char *text, size_t n, unsigned *ret)
-{
-	unsigned v = 0;
-	if (n < 1 || n > 5)
-		return -EINVAL;
-	for (size_t i = 0; i < n; i++) {
-		if (!isdigit((unsigned char)text[i]))
-			return -EINVAL;
-		v = v * 10 + (unsigned)(text[i] - '0');
-	}
-	*ret = v;
-	return v >= 1 && v <= 65535 ? 0 : -EINVAL;
-}
-
-int route_host_label(const char *host, unsigned *ret_port, char ret_id[ROUTE_ID_MAX])
-{
-	size_t digits = strspn(host, "0123456789");
-	if (host[digits] != '-' || port_parse(host, digits, ret_port) < 0)
-		return -EINVAL;
-	const char *id = host + digits + 1;
-	size_t n = strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789");
-	/* What follows a second '-' means nothing; a bare label is no host of ours. */
-	if (n == 0 || n >= ROUTE_ID_MAX || !strchr(id, '.') || (id[n] != '.' && id[n] != '-'))
-		return -EINVAL;
-	memcpy(ret_id, id, n);
-	ret_id[n] = '\0';
-	return 0;
-}
-
 /* Whether this host may carry requests for any sandbox by headers: the one URL of a server without
  * wildcard names, or sandbox.<domain>. */
 static bool host_is_shared(const struct api *a, const char *host)
@@ -444,7 +377,7 @@ static const struct http_handler *data_plane(struct api *a, struct http_req *r, 
 	if ((id || port) && host_is_shared(a, host)) {
 		if (!id || !port)
 			return &half_named;
-		if (!id_sane(id) || port_parse(port, strlen(port), &n) < 0)
+		if (!id_sane(id) || route_port(port, strlen(port), &n) < 0)
 			return lost(id_sane(id) ? id : "", 400,
 				    "The sandbox or its port is malformed", ret_ctx);
 		return to_box(a, r, id, n, ret_ctx);

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What brig-api keeps: it is there after a restart, secrets are not, and a disk that fails is told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "store/store.h"
+
+struct folder {
+	char path[64];
+	int fd;
+};
+
+static int folder_make(void **state)
+{
+	static struct folder f;
+	snprintf(f.path, sizeof(f.path), "/tmp/brig-store-XXXXXX");
+	assert_non_null(mkdtemp(f.path));
+	f.fd = open(f.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*state = &f;
+	return f.fd < 0;
+}
+
+static int folder_drop(void **state)
+{
+	struct folder *f = *state;
+	static const char *const names[] = { "api.db", "api.db-wal", "api.db-shm", "api.db-journal" };
+	for (unsigned i = 0; i < 4; i++)
+		unlinkat(f->fd, names[i], 0);
+	close(f->fd);
+	return rmdir(f->path);
+}
+
+static struct store *opened(struct folder *f)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = NULL;
+	if (store_open(f->fd, &s, &err) < 0)
+		fail_msg("%s", err.msg);
+	return s;
+}
+
+static struct store_key key_of(const char *id, const char *text)
+{
+	struct store_key k = { .created_ms = 1000 };
+	snprintf(k.id, sizeof(k.id), "%s", id);
+	snprintf(k.name, sizeof(k.name), "name of %s", id);
+	snprintf(k.tenant, sizeof(k.tenant), "t");
+	SHA256((const uint8_t *)text, strlen(text), k.hash);
+	return k;
+}
+
+static void keys_survive_and_are_revoked(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct store_key a = key_of("a", "secret-a"), b = key_of("b", "secret-b");
+	assert_null(store_key_at(s, 0));
+	assert_int_equal(store_key_add(s, &a, &err), 0);
+	assert_int_equal(store_key_add(s, &b, &err), 0);
+	assert_int_equal(store_key_add(s, &b, &err), -1);
+	assert_int_equal(err.code, BRIG_E_EXISTS);
+	store_key_used(s, "b", 5000000);
+	store_close(s);
+	s = opened(*state);
+	assert_string_equal(store_key_find(s, a.hash)->id, "a");
+	assert_string_equal(store_key_find(s, b.hash)->name, "name of b");
+	assert_int_equal(store_key_find(s, b.hash)->used_ms, 5000000);
+	assert_null(store_key_find(s, key_of("c", "secret-c").hash));
+	assert_true(store_key_remove(s, "a"));
+	assert_false(store_key_remove(s, "a"));
+	assert_null(store_key_find(s, a.hash));
+	assert_string_equal(store_key_at(s, 0)->id, "b");
+	assert_null(store_key_at(s, 1));
+	store_close(s);
+	s = opened(*state);
+	assert_null(store_key_find(s, a.hash));
+	store_close(s);
+}
+
+struct seen {
+	unsigned n;
+	struct store_box last;
+	char metadata[64], image[64];
+};
+
+static void box_seen(void *ctx, const struct store_box *b)
+{
+	struct seen *seen = ctx;
+	seen->n++;
+	seen->last = *b;
+	snprintf(seen->metadata, sizeof(seen->metadata), "%s", b->metadata ? b->metadata : "NULL");
+	snprintf(seen->image, sizeof(seen->image), "%s", b->image);
+}
+
+static void boxes_are_replaced_and_removed(void **state)
+{
+	struct store *s = opened(*state);
+	struct seen seen = { .n = 0 };
+	struct store_box b = { .id = "id1", .tenant = "t", .template_id = "base", .alias = "base",
+			       .image = "sha256:1", .tier = "container", .state = "running",
+			       .metadata = "{\"a\":\"b\"}", .limits = "{}", .token = "x",
+			       .traffic_token = "", .user = "user", .home = "/home/user",
+			       .allow_internet = -1, .auto_resume = true, .started_ms = 10,
+			       .end_ms = 20, .timeout_ms = 30, .cpu_milli = 40,
+			       .memory_bytes = 1ull << 40, .disk_bytes = 50 };
+	store_box_put(s, &b);
+	b.end_ms = 21;
+	store_box_put(s, &b);
+	store_close(s);
+	s = opened(*state);
+	store_boxes(s, box_seen, &seen);
+	assert_int_equal(seen.n, 1);
+	assert_string_equal(seen.metadata, b.metadata);
+	assert_string_equal(seen.image, b.image);
+	assert_int_equal(seen.last.end_ms, 21);
+	assert_int_equal(seen.last.timeout_ms, 30);
+	assert_int_equal(seen.last.cpu_milli, 40);
+	assert_int_equal(seen.last.memory_bytes, 1ull << 40);
+	assert_int_equal(seen.last.disk_bytes, 50);
+	assert_int_equal(seen.last.allow_internet, -1);
+	assert_true(seen.last.auto_resume);
+	assert_false(seen.last.pause_on_timeout);
+	store_box_remove(s, "id1");
+	store_box_remove(s, "id1");
+	seen.n = 0;
+	store_boxes(s, box_seen, &seen);
+	assert_int_equal(seen.n, 0);
+	store_close(s);
+}
+
+static void results_expire(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct store_result r = { .body = NULL };
+	uint8_t hash[STORE_HASH_LEN] = { 7 };
+	store_result_put(s, "t", "k", hash, "body", 4, 1000);
+	assert_int_equal(store_result_get(s, "t", "k", 999, &r), 1);
+	assert_int_equal(r.n, 4);
+	assert_string_equal(r.body, "body");
+	assert_memory_equal(r.request, hash, sizeof(hash));
+	free(r.body);
+	assert_int_equal(store_result_get(s, "other", "k", 999, &r), 0);
+	assert_int_equal(store_result_get(s, "t", "k", 1000, &r), 0);
+	assert_int_equal(store_result_room(s, 100, 1000, &err), 0);
+	assert_int_equal(store_result_room(s, STORE_RESULTS_BYTES_MAX + 1, 1000, &err), -1);
+	assert_int_equal(err.code, BRIG_E_BUSY);
+	/* What has expired is gone for good. */
+	assert_int_equal(store_result_get(s, "t", "k", 0, &r), 0);
+	store_close(s);
+}
+
+static bool count_one(void *ctx, const struct store_snapshot *snap)
+{
+	snprintf(ctx, 64, "%s/%s/%llu", snap->id, snap->name, (unsigned long long)snap->bytes);
+	return false;
+}
+
+static void tag_one(void *ctx, const struct store_tag *t)
+{
+	snprintf(ctx, 64, "%s", t->tag);
+}
+
+static void snapshots_and_tags_are_of_a_tenant(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct store_snapshot snap = { .id = "snap1", .tenant = "t", .name = "n", .box = "b",
+				       .template_id = "base", .image = "host", .tier = "container",
+				       .user = "u", .home = "/", .bytes = 99, .created_ms = 1 };
+	struct store_tag tag = { .name = "img", .tag = "v1", .image = "sha256:2" }, got;
+	char text[64] = "";
+	assert_int_equal(store_snapshot_add(s, &snap, &err), 0);
+	assert_int_equal(store_snapshot_add(s, &snap, &err), -1);
+	snap.id = "snap2";
+	snap.created_ms = 2;
+	assert_int_equal(store_snapshot_add(s, &snap, &err), 0);
+	store_snapshots(s, count_one, text);
+	assert_string_equal(text, "snap2/n/99");
+	assert_false(store_snapshot_remove(s, "other", "snap2"));
+	assert_true(store_snapshot_remove(s, "t", "snap2"));
+	assert_false(store_snapshot_remove(s, "t", "snap2"));
+	assert_int_equal(store_tag_put(s, "t", &tag, &err), 0);
+	assert_true(store_tag_get(s, "t", "img", "v1", &got));
+	assert_string_equal(got.image, "sha256:2");
+	assert_false(store_tag_get(s, "other", "img", "v1", &got));
+	text[0] = '\0';
+	store_tags(s, "t", "img", tag_one, text);
+	assert_string_equal(text, "v1");
+	assert_true(store_tag_remove(s, "t", "img", "v1"));
+	assert_false(store_tag_remove(s, "t", "img", "v1"));
+	store_close(s);
+}
+
+/* must not: a key in any file of the folder */
+static void no_file_holds_a_key(void **state)
+{
+	struct folder *f = *state;
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(f);
+	struct store_key k = key_of("a", "e2b_plainkey");
+	assert_int_equal(store_key_add(s, &k, &err), 0);
+	static char text[1 << 20];
+	int fd = openat(f->fd, "api.db-wal", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	ssize_t n = fd_read_full(fd, text, sizeof(text));
+	close(fd);
+	/* The control: what is stored in plain text is found that way. */
+	assert_non_null(memmem(text, (size_t)n, "name of a", 9));
+	assert_null(memmem(text, (size_t)n, "e2b_plainkey", 12));
+	store_close(s);
+}
+
+static void a_newer_schema_is_refused(void **state)
+{
+	struct folder *f = *state;
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(f);
+	store_close(s);
+	AUTO_FD fd = openat(f->fd, "api.db", O_RDWR | O_CLOEXEC);
+	/* user_version is the big-endian number at byte 60 of the file's header. */
+	assert_int_equal(pwrite(fd, "\0\0\0\x63", 4, 60), 4);
+	assert_int_equal(store_open(f->fd, &s, &err), -1);
+	assert_int_equal(err.code, BRIG_E_UNSUPPORTED);
+	assert_non_null(strstr(err.msg, "99"));
+}
+
+static void damage_is_told_with_a_remedy(void **state)
+{
+	struct folder *f = *state;
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = NULL;
+	int fd = openat(f->fd, "api.db", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	for (int i = 0; i < 512; i++)
+		assert_int_equal(write(fd, "not a database!!", 16), 16);
+	close(fd);
+	assert_int_equal(store_open(f->fd, &s, &err), -1);
+	assert_int_equal(err.code, BRIG_E_CORRUPT);
+	assert_true(err.remedy[0]);
+}
+
+static void a_second_brig_api_is_told(void **state)
+{
+	struct folder *f = *state;
+	int fds[2];
+	char c;
+	assert_int_equal(pipe(fds), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct store *own = opened(f);
+		(void)own;
+		_exit(write(fds[1], "x", 1) == 1 && pause());
+	}
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = NULL;
+	assert_int_equal(store_open(f->fd, &s, &err), -1);
+	assert_int_equal(err.code, BRIG_E_BUSY);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fds[0]);
+	close(fds[1]);
+	/* What a killed one leaves is taken over. */
+	store_close(opened(f));
+}
+
+/* The disk takes nothing more: the process must end, and say so, rather than go on with a key that the
+ * next one does not know. */
+static void a_failed_commit_ends_the_process(void **state)
+{
+	struct folder *f = *state;
+	int fds[2];
+	char text[1024] = "";
+	assert_int_equal(pipe(fds), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct brig_err err = BRIG_ERR_INIT;
+		struct store *s = opened(f);
+		struct rlimit none = { .rlim_cur = 0, .rlim_max = 0 };
+		struct store_key k = key_of("lost", "x");
+		dup2(fds[1], 2);
+		signal(SIGXFSZ, SIG_IGN);
+		setrlimit(RLIMIT_FSIZE, &none);
+		store_key_add(s, &k, &err);
+		_exit(99);
+	}
+	close(fds[1]);
+	assert_true(fd_read_full(fds[0], text, sizeof(text) - 1) > 0);
+	close(fds[0]);
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 1);
+	assert_non_null(strstr(text, "api.db cannot be used"));
+	struct store *s = opened(f);
+	assert_null(store_key_at(s, 0));
+	store_close(s);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, folder_make, folder_drop)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(keys_survive_and_are_revoked),
+		T(boxes_are_replaced_and_removed),
+		T(results_expire),
+		T(snapshots_and_tags_are_of_a_tenant),
+		T(no_file_holds_a_key),
+		T(a_newer_schema_is_refused),
+		T(damage_is_told_with_a_remedy),
+		T(a_second_brig_api_is_told),
+		T(a_failed_commit_ends_the_process),
+	};
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
