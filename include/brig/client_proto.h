@@ -57,7 +57,8 @@
  * STATUS (END of run and exec; `--status-json`): {"id","tier","exit_code","signal","stop_reason",
  *  "evidence":{..},"usage":{"wall_ms","cpu_ms","memory_peak_bytes","pids_peak","stdout_bytes",
  *  "stderr_bytes","io_bytes"},"limits_hit":[..],"truncated":bool} plus "error":{..} when brig itself
- *  failed (exit_code 125), or the command could not be executed (126, 127).
+ *  failed (exit_code 125), or the command could not be executed (126, 127); its details then have
+ *  "step": "request", "user", "cwd", "spawn" or "exec".
  * Error object: {"code","message","cause","remediation","details":{},"retryable"}.
  */
 #ifndef BRIG_CLIENT_PROTO_H

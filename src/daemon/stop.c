@@ -264,6 +264,23 @@ json_t *err_json(const struct brig_err *err)
 			 "retryable", brig_code_retryable(err->code));
 }
 
+/* For a client that has words of its own for each (details.step). */
+static const char *step_name(uint32_t step)
+{
+	switch (step) {
+	case BRIG_STEP_USER:
+		return "user";
+	case BRIG_STEP_CWD:
+		return "cwd";
+	case BRIG_STEP_SPAWN:
+		return "spawn";
+	case BRIG_STEP_EXEC:
+		return "exec";
+	default:
+		return "request";
+	}
+}
+
 static void start_error(const struct stop_facts *f, struct brig_err *err)
 {
 	const struct brig_started *s = &f->started;
@@ -317,7 +334,12 @@ json_t *stop_status(const char *id, const struct stop_facts *f, const struct sto
 	} else if (f->end == ENDED_NOT_STARTED && v->reason == STOP_EXITED) {
 		start_error(f, &err);
 	}
-	if (err.code != BRIG_E_OK)
-		json_object_set_new(o, "error", err_json(&err));
+	if (err.code != BRIG_E_OK) {
+		json_t *error = err_json(&err);
+		if (f->end == ENDED_NOT_STARTED)
+			json_object_set_new(json_object_get(error, "details"), "step",
+					    json_string(step_name(f->started.step)));
+		json_object_set_new(o, "error", error);
+	}
 	return o;
 }
