@@ -38,6 +38,7 @@ struct store;
 struct interp; /* code interpreter state of one box (interp.c) */
 struct proc;   /* a command known to envd (envd_process.c) */
 struct box_watcher;
+struct boxfs; /* a connection to the files of a box (boxfs.c) */
 struct box_waker;
 struct metrics; /* samples of all boxes (metrics.c) */
 struct warm;
@@ -94,7 +95,8 @@ struct box {
 	LIST_HEAD(, box_user) users;
 	LIST_HEAD(, proc) procs; /* envd_process.c */
 	uint32_t nprocs;
-	LIST_HEAD(, box_watcher) watchers; /* envd_fs.c: CreateWatcher */
+	LIST_HEAD(, box_watcher) watchers; /* envd_watch.c: CreateWatcher */
+	LIST_HEAD(, boxfs) boxfs;	   /* boxfs.c */
 	struct interp *interp;	 /* made at first use */
 	int64_t last_used_ms;
 };
