@@ -7,12 +7,14 @@
  * Whatever changes something for it outside of its run (an answer, bytes of a stream) resumes the
  * request and queues http_run() as a task, so that the bytes leave in the same round of the loop.
  *
- * A request with nothing to do is suspended: the library takes its socket out of its set. So we
- * watch the socket for the client's end. An end of the client's sending direction (EPOLLRDHUP)
- * while it still waits for its answer counts as its disappearance: over TCP a closed client cannot
- * be told from a half-closed one until something is sent to it, and a command whose client has gone
- * must end now, not at its next output. A client must therefore keep its sending direction open
- * until it has its answer, as all HTTP libraries do.
+ * A request with nothing to do is suspended: the library takes its socket out of its set. And it
+ * misses an end of the client that comes together with other bytes: it takes a short read for the
+ * last one, and its edge-triggered set says nothing more. So we watch every socket for the client's
+ * end ourselves. An end of the client's sending direction (EPOLLRDHUP) while it still waits for its
+ * answer counts as its disappearance: over TCP a closed client cannot be told from a half-closed
+ * one until something is sent to it, and a command whose client has gone must end now, not at its
+ * next output. A client must therefore keep its sending direction open until it has its answer, as
+ * all HTTP libraries do.
  *
  * Times: HEAD_MS for TLS handshake and headers, BODY_MS between two pieces of a body, HTTP_IDLE_S
  * on a kept-alive connection and for a client that does not read. Sizes: POOL bounds request line
@@ -85,15 +87,31 @@ void http_kick(struct http *h)
 
 /* ---- connections ---- */
 
+/* The client has ended, or shut down its sending direction. Looks again when the request under way
+ * is over, or is put aside. */
 static void conn_event(void *ctx, uint32_t events)
 {
 	struct http_conn *c = ctx;
 	struct http_req *r = c->req;
+	char unread;
 	(void)events;
 	ev_io_set(c->h->ev, c->watch, 0);
-	/* A complete answer may still reach a client that has shut down only its own direction. */
-	if (r && !r->ended)
+	/* A complete answer may still reach it; so may one to a request that is still to be read.
+	 */
+	if (r && r->ended)
+		return;
+	if ((!r || r->phase == HTTP_LINE) && recv(c->fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		return;
+	if (r)
 		http_req_break(r);
+	else
+		shutdown(c->fd, SHUT_RDWR);
+}
+
+void http_conn_watch(struct http_conn *c)
+{
+	if (ev_io_set(c->h->ev, c->watch, EPOLLRDHUP) < 0)
+		shutdown(c->fd, SHUT_RDWR);
 }
 
 static void conn_expired(void *ctx)
@@ -139,7 +157,7 @@ static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mc)
 	c->h = h;
 	c->fd = ci->connect_fd;
 	c->deadline = (struct ev_timer){ .fn = conn_expired, .ctx = c };
-	if (ev_io_add(h->ev, c->fd, 0, conn_event, c, &c->watch) < 0) {
+	if (ev_io_add(h->ev, c->fd, EPOLLRDHUP, conn_event, c, &c->watch) < 0) {
 		free(c);
 		return NULL;
 	}

@@ -64,7 +64,7 @@ struct http_conn {
 	struct http *h;
 	struct http_req *req; /* under way */
 	int fd;		      /* the library's */
-	struct ev_io watch;   /* for the client's end while the library does not look */
+	struct ev_io watch;   /* for the client's end */
 	struct ev_timer deadline;
 	bool early;   /* an answer was given before its request had been read */
 	bool aborted; /* by http_abort */
@@ -119,6 +119,8 @@ struct http_upgrade {
 
 /* Something was queued for the library outside of its own run. */
 void http_kick(struct http *h);
+/* Looks for the client's end, if that had been left alone. */
+void http_conn_watch(struct http_conn *c);
 /* Ends the connection, or the request under way on it, if nothing moves the deadline until then. */
 void http_conn_deadline(struct http_conn *c, unsigned ms);
 

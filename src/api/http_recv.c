@@ -48,8 +48,7 @@ void http_req_suspend(struct http_req *r)
 		return;
 	MHD_suspend_connection(r->mc);
 	r->suspended = true;
-	if (ev_io_set(r->h->ev, r->conn->watch, EPOLLRDHUP) < 0)
-		http_req_break(r);
+	http_conn_watch(r->conn);
 }
 
 void http_req_break(struct http_req *r)
@@ -113,6 +112,7 @@ void *http_on_line(void *cls, const char *target, struct MHD_Connection *mc)
 	LIST_INSERT_HEAD(&h->all, r, all);
 	h->nreqs++;
 	c->req = r;
+	http_conn_watch(c); /* an end may have been seen while there was more to read */
 	http_conn_deadline(c, h->head_ms);
 	return r;
 }
@@ -131,7 +131,7 @@ void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 	r->suspended = false;
 	if (r->conn->req == r) {
 		r->conn->req = NULL;
-		ev_io_set(h->ev, r->conn->watch, 0);
+		http_conn_watch(r->conn);
 		http_conn_deadline(r->conn, HTTP_IDLE_S * 1000);
 	}
 	bool lost = r->upgraded && r->phase != HTTP_UPGRADED;
@@ -272,6 +272,7 @@ static enum MHD_Result request_head(struct http_req *r, const char *method, cons
 	if (r->ended && r->response &&
 	    (d.length > DISCARD_MAX || (d.expects && (d.length || d.chunked))))
 		return answer_now(r);
+	http_conn_watch(r->conn); /* .. still more */
 	http_conn_deadline(r->conn, (r->handler->body ? 1 : COLLECT_FACTOR) * r->h->body_ms);
 	return MHD_YES;
 }

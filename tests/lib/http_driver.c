@@ -24,15 +24,22 @@ bool driver_unix;
 
 static void count_gone(struct http_req *r)
 {
+	unsigned i = 0;
 	drv->gone++;
 	if (drv->last == r)
 		drv->last = NULL;
+	while (i < drv->nlive && drv->live[i] != r)
+		i++;
+	assert_true(i < drv->nlive); /* begun, and not gone before */
+	drv->live[i] = drv->live[--drv->nlive];
 }
 
 static void begin(struct http_req *r)
 {
+	assert_true(drv->nlive < DRIVER_LIVE_MAX);
 	drv->begun++;
 	drv->last = r;
+	drv->live[drv->nlive++] = r;
 }
 
 static void hello_begin(struct http_req *r)

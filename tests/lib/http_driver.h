@@ -18,6 +18,7 @@
 #include "api/http.h"
 #include "base/buf.h"
 
+#define DRIVER_LIVE_MAX 1024u
 #define REPLY_MAX (64u * 1024u * 1024u)
 
 struct http_driver {
@@ -25,7 +26,9 @@ struct http_driver {
 	struct http *h;
 	struct sockaddr_storage at; /* where it listens */
 	socklen_t at_len;
-	struct http_req *last; /* begun last and not gone */
+	struct http_req *last;			/* begun last and not gone */
+	struct http_req *live[DRIVER_LIVE_MAX]; /* begun and not gone, in no order */
+	unsigned nlive;
 	unsigned begun, ready, gone, drained, pieces;
 	struct buf got;	   /* body of streamed requests */
 	size_t hold_after; /* bytes after which /body holds */

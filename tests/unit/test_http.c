@@ -622,6 +622,41 @@ static void a_client_that_leaves_a_held_body_is_noticed(void **state)
 	assert_int_equal(drv->pieces, 1);
 }
 
+static void a_client_that_leaves_with_a_piece_of_its_body_is_noticed(void **state)
+{
+	(void)state;
+	int fd = client_open();
+	client_text(fd, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab");
+	client_close(fd); /* one event for both */
+	for (int k = 0; k < 5; k++)
+		driver_round();
+	assert_int_equal(drv->begun, 1);
+	assert_int_equal(drv->gone, 1);
+}
+
+/* The end comes in one event with all else that the client ever sends. */
+static void an_end_together_with_a_request_is_seen(void **state)
+{
+	(void)state;
+	static const char *const texts[] = { "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n",
+					     "GET /hello HTTP/1.1\r\nHost: x\r\n",
+					     "GET /hello HTTP/1.1\r\nHost: x\r\n\r\nGET /he", "GE",
+					     "" };
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		int fd = client_open();
+		client_text(fd, texts[i]);
+		shutdown(fd, SHUT_WR);
+		/* The answer that needs no waiting comes, and then the end of the connection. */
+		if (i % 2 == 0 && i < 4) {
+			assert_int_equal(client_answer(fd, NULL, &body), 200);
+			expect_body("hello");
+		}
+		assert_int_equal(client_end(fd), 0);
+		until(http_requests(drv->h) == 0);
+	}
+	assert_int_equal(drv->gone, 2);
+}
+
 static void an_answer_for_a_client_that_has_gone_is_dropped(void **state)
 {
 	(void)state;
@@ -738,6 +773,8 @@ int main(void)
 		T(a_client_may_leave_in_every_phase),
 		T(a_client_that_leaves_is_noticed_at_once),
 		T(a_client_that_leaves_a_held_body_is_noticed),
+		T(a_client_that_leaves_with_a_piece_of_its_body_is_noticed),
+		T(an_end_together_with_a_request_is_seen),
 		T(an_answer_for_a_client_that_has_gone_is_dropped),
 		T(closing_the_server_ends_every_request),
 		cmocka_unit_test_setup_teardown(a_unix_socket_serves_as_well, setup_unix,
