@@ -25,7 +25,7 @@ DAEMON_UID = ID_BASE
 TOKEN_VAR = "BRIG_TEST_TOKEN"
 PROC = pathlib.Path("/proc")
 # Kept on purpose: the file in which leases of id ranges are locked, and what a listening server has.
-RUN_FILES_KEPT = {"leases", "server.lock", "brigd.log", "brigd.sock"}
+RUN_FILES_KEPT = {"leases", "server.lock", "brigd.log", "brigd.sock", "api.sock"}
 
 
 def run_dir():
