@@ -13,13 +13,17 @@ void agent_prepare(void);
 /*
  * Serves the channel until it ends; never returns before. Precondition: the caller is the first
  * process of the sandbox (or any process, in tests), already confined, uid 0 inside,
- * single-threaded, with no descriptor open but chan and 0-2. Returns the exit code of the agent: 0
+ * single-threaded, with no descriptor open but chan, layer and 0-2. Returns the exit code of the agent: 0
  * after SHUTDOWN or a closed channel, 1 after a protocol error. When the agent is pid 1 its return
  * ends the sandbox.
+ *
+ * layer is the directory that holds what differs from the image, as the root of a mount that is
+ * attached nowhere: ".." leads nowhere from it, whoever finds the descriptor in /proc/self/fd. -1 if
+ * there is none; FS_EXPORT is then refused.
  *
  * The container engine calls this in a process forked from its template (no exec); the other tiers
  * exec brig-agent, whose main() calls it with descriptor 3.
  */
-int agent_main(int chan);
+int agent_main(int chan, int layer);
 
 #endif

@@ -114,7 +114,7 @@ static int rx_parse(struct chan *c)
 		r = dispatch_header(a, &f.h);
 		if (r < 0)
 			break;
-		if (f.h.type == BRIG_STDIN || f.h.type == BRIG_FS_DATA) {
+		if (dispatch_is_data(f.h.type)) {
 			c->rx_head += sizeof(f.h);
 			c->bulk = f.h;
 			c->bulk_left = f.h.len;

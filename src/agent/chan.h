@@ -2,11 +2,11 @@
 /*
  * chan.h: the agent's end of the channel.
  *
- * Receiving: bytes are parsed where they were read. The payload of STDIN and FS_DATA is handed on
- * in the pieces in which it comes; every other frame is handed on whole.
+ * Receiving: bytes are parsed where they were read. The payload of STDIN, FS_DATA and TCP_DATA is
+ * handed on in the pieces in which it comes; every other frame is handed on whole.
  *
  * Sending: small frames are copied into a queue. Data frames are lent by their source (an output's
- * ring, a file's read buffer) and written from there; one is under way at a time. Sources with
+ * ring, the buffer of a file or of connections) and written from there; one is under way at a time. Sources with
  * something to send stand in a line and send one frame each in turn, so no output delays another by
  * more than one frame.
  */

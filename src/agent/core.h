@@ -18,6 +18,7 @@
 #include "agent/chan.h"
 #include "agent/child.h"
 #include "agent/creds.h"
+#include "agent/tcp.h"
 #include "base/ev.h"
 #include "base/frame.h"
 
@@ -29,7 +30,7 @@ struct sudo_service;
 struct stream_ops {
 	/* A frame for this stream other than those below. 0, or -EPROTO: the channel must end. */
 	int (*frame)(struct stream *s, const struct frame *f);
-	/* A piece of STDIN or FS_DATA; eof with the last piece of a frame that has FF_EOF. */
+	/* A piece of STDIN, FS_DATA or TCP_DATA; eof with the last piece of a frame that has FF_EOF. */
 	int (*data)(struct stream *s, uint16_t type, const uint8_t *p, size_t n, bool eof);
 	/* CLOSE: the object leaves the table and gives everything back. */
 	void (*close)(struct stream *s);
@@ -51,13 +52,14 @@ struct grave {
 };
 
 /*
- * How EXEC and FS_* open a stream: checks the request, answers, and adds a stream if the
+ * How EXEC, FS_* and TCP_CONNECT open a stream: checks the request, answers, and adds a stream if the
  * conversation goes on. 0, or -EPROTO. A table, so that a test can drive the whole protocol with
- * openers that start no process and name no file.
+ * openers that start no process, name no file and connect to nobody.
  */
 struct agent_openers {
 	int (*exec)(struct agent *a, const struct frame *f);
 	int (*fs)(struct agent *a, const struct frame *f);
+	int (*tcp)(struct agent *a, const struct frame *f);
 };
 extern const struct agent_openers agent_openers;
 
@@ -79,6 +81,8 @@ struct agent {
 	struct exec *execs; /* commands whose main process or stream still exists */
 	struct ev_timer sample;
 	struct creds_self self;
+	struct tcp_service tcp;
+	int layer; /* the root of the writable layer, behind no path; -1 = unknown */
 	struct sudo_service *sudo;
 	struct grave *graves;
 	int end; /* -1: running; else the exit code */
@@ -101,7 +105,8 @@ void stream_remove(struct stream *s);
 struct stream *stream_find(const struct agent *a, uint32_t id);
 
 /* The dispatcher, called by the channel for what came from the host: first the header alone, then
- * either the whole frame or, for STDIN and FS_DATA, its payload in pieces. 0, or -EPROTO. */
+ * either the whole frame or, for data, its payload in pieces. 0, or -EPROTO. */
+bool dispatch_is_data(uint16_t type);
 int dispatch_header(struct agent *a, const struct brig_frame_hdr *h);
 int dispatch_frame(struct agent *a, const struct frame *f);
 int dispatch_data(struct agent *a, const struct brig_frame_hdr *h, const uint8_t *p, size_t n,

@@ -43,7 +43,11 @@ static const struct rule rules[] = {
 	{ BRIG_FS_REMOVE, OPENS, 0, BRIG_FRAME_MAX },
 	{ BRIG_FS_SYMLINK, OPENS, 0, BRIG_FRAME_MAX },
 	{ BRIG_FS_WATCH, OPENS, 0, BRIG_FRAME_MAX },
+	{ BRIG_FS_EXPORT, OPENS, 0, BRIG_FRAME_MAX },
+	{ BRIG_FS_IMPORT, OPENS, 0, BRIG_FRAME_MAX },
 	{ BRIG_FS_DATA, TO_STREAM, 0, BRIG_FRAME_MAX },
+	{ BRIG_TCP_CONNECT, OPENS, FIXED(sizeof(struct brig_tcp)) },
+	{ BRIG_TCP_DATA, TO_STREAM, 0, BRIG_FRAME_MAX },
 };
 
 static const struct rule *rule_find(uint16_t type)
@@ -54,13 +58,17 @@ static const struct rule *rule_find(uint16_t type)
 	return NULL;
 }
 
+bool dispatch_is_data(uint16_t type)
+{
+	return type == BRIG_STDIN || type == BRIG_FS_DATA || type == BRIG_TCP_DATA;
+}
+
 int dispatch_header(struct agent *a, const struct brig_frame_hdr *h)
 {
 	const struct rule *r = rule_find(h->type);
-	bool data = h->type == BRIG_STDIN || h->type == BRIG_FS_DATA;
 	if (!r || h->len < r->min || h->len > r->max)
 		return -EPROTO;
-	if (h->flags & (data ? ~BRIG_FF_EOF : ~0u))
+	if (h->flags & (dispatch_is_data(h->type) ? ~BRIG_FF_EOF : ~0u))
 		return -EPROTO;
 	if ((r->target == TO_CHANNEL) != (h->stream == 0))
 		return -EPROTO;
@@ -102,6 +110,8 @@ int dispatch_frame(struct agent *a, const struct frame *f)
 		return 0;
 	case BRIG_EXEC:
 		return a->open->exec(a, f);
+	case BRIG_TCP_CONNECT:
+		return a->open->tcp(a, f);
 	default:
 		break;
 	}

@@ -7,10 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/layer.h"
 #include "base/fd.h"
 
-#define FLAGS_KNOWN \
-	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_NOFOLLOW)
+#define FLAGS_KNOWN                                                             \
+	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL |  \
+	 BRIG_FS_NOFOLLOW | BRIG_FS_XATTRS | BRIG_FS_META | BRIG_FS_RESOLVE)
 
 void fs_reply(struct agent *a, uint32_t id, int err, uint32_t flags, uint64_t bytes,
 	      const char *text)
@@ -37,6 +39,10 @@ int fs_request_parse(const struct frame *f, struct fs_request *ret)
 	ret->id = f->h.stream;
 	if (first && two)
 		second = frame_str(&at, end);
+	ret->pairs = (const char *)at;
+	if (first && f->h.type == BRIG_FS_WRITE && (ret->h.flags & BRIG_FS_XATTRS) &&
+	    fs_meta_check(ret->pairs, (const char *)end, ret->h.arg2) == 0)
+		at = end;
 	if (!first || (two && !second) || at != end || ret->h.reserved ||
 	    (ret->h.flags & ~FLAGS_KNOWN) || (ret->h.mode & ~07777u) ||
 	    ret->h.credit > BRIG_CREDIT_MAX)
@@ -97,9 +103,29 @@ static uint8_t *put_text(uint8_t *at, const char *text)
 	return at + n;
 }
 
-size_t fs_entry_make(uint8_t *buf, const struct stat *st, const char *path, int dirfd,
-		     const char *name, struct fs_names *names)
+/* Where a link leads to, by the kernel's own word: its mode and its whole path. */
+static void link_resolve(const struct fs_named *f, uint32_t *ret_mode, char target[PATH_MAX])
 {
+	char self[32];
+	struct stat st;
+	*ret_mode = 0;
+	snprintf(target, PATH_MAX, "%s", f->whole);
+	AUTO_FD fd = openat(f->dirfd, f->name, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	*ret_mode = st.st_mode;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	char text[PATH_MAX];
+	ssize_t n = readlink(self, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	/* A pipe, say, has no path. */
+	if (text[0] == '/')
+		memcpy(target, text, (size_t)n + 1);
+}
+
+size_t fs_entry_make(uint8_t *buf, const struct fs_named *f, struct fs_names *names)
+{
+	const struct stat *st = &f->st;
 	struct brig_fs_entry e = {
 		.size = (uint64_t)st->st_size,
 		.mtime_sec = st->st_mtim.tv_sec,
@@ -110,29 +136,39 @@ size_t fs_entry_make(uint8_t *buf, const struct stat *st, const char *path, int 
 		.ino = st->st_ino,
 		.nlink = (uint32_t)st->st_nlink,
 	};
-	char target[PATH_MAX];
-	ssize_t n = S_ISLNK(st->st_mode) ? readlinkat(dirfd, name, target, sizeof(target) - 1) : 0;
-	target[n > 0 ? n : 0] = '\0';
+	char target[PATH_MAX] = "";
+	if (S_ISLNK(st->st_mode) && (f->flags & BRIG_FS_RESOLVE)) {
+		link_resolve(f, &e.mode, target);
+	} else if (S_ISLNK(st->st_mode)) {
+		ssize_t n = readlinkat(f->dirfd, f->name, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+	}
 	name_cached(&names->user.known, &names->user.id, names->user.name, st->st_uid, user_name);
 	name_cached(&names->group.known, &names->group.id, names->group.name, st->st_gid,
 		    group_name);
 	memcpy(buf, &e, sizeof(e));
-	uint8_t *at = put_text(buf + sizeof(e), path);
+	uint8_t *at = put_text(buf + sizeof(e), f->path);
 	at = put_text(at, target);
 	at = put_text(at, names->user.name);
 	at = put_text(at, names->group.name);
+	if (f->flags & BRIG_FS_META)
+		at += fs_meta_get(st, f->dirfd, f->name, at);
 	return (size_t)(at - buf);
 }
 
 static int do_stat(struct agent *a, const struct fs_request *q)
 {
 	uint8_t buf[FS_ENTRY_MAX];
-	struct stat st;
 	struct fs_names names = { 0 };
-	int flags = q->h.flags & BRIG_FS_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
-	if (fstatat(AT_FDCWD, q->path, &st, flags) < 0)
+	struct fs_named f = { .path = q->asked,
+			      .dirfd = AT_FDCWD,
+			      .name = q->path,
+			      .whole = q->path,
+			      .flags = q->h.flags };
+	bool itself = q->h.flags & (BRIG_FS_NOFOLLOW | BRIG_FS_RESOLVE);
+	if (fstatat(AT_FDCWD, q->path, &f.st, itself ? AT_SYMLINK_NOFOLLOW : 0) < 0)
 		return -errno;
-	size_t n = fs_entry_make(buf, &st, q->asked, AT_FDCWD, q->path, &names);
+	size_t n = fs_entry_make(buf, &f, &names);
 	chan_send(&a->chan, BRIG_FS_ENTRY, q->id, buf, n, NULL, 0);
 	return 0;
 }
@@ -198,6 +234,12 @@ int fs_open(struct agent *a, const struct frame *f)
 		return 0;
 	}
 	switch (q.type) {
+	case BRIG_FS_EXPORT:
+		layer_export_open(a, &q);
+		break;
+	case BRIG_FS_IMPORT:
+		layer_import_open(a, &q);
+		break;
 	case BRIG_FS_LIST:
 		fs_list_open(a, &q);
 		break;

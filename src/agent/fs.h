@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "agent/core.h"
+#include "agent/fs_meta.h"
 #include "agent/users.h"
 
 #define FS_SLICE_NS 2000000ull
@@ -28,6 +29,7 @@ struct fs_request {
 	struct creds creds;
 	const char *asked;  /* the (last) path as the host wrote it */
 	const char *target; /* SYMLINK: the text of the link */
+	const char *pairs;  /* WRITE with XATTRS: h.arg2 pairs of strings */
 	char path[PATH_MAX];
 	char to[PATH_MAX]; /* MOVE */
 };
@@ -80,11 +82,19 @@ struct fs_names {
 		char name[USER_NAME_MAX];
 	} user, group;
 };
-/* The payload of FS_ENTRY. dirfd and name find the link's target where st is a link. Returns its
- * length; buf holds FS_ENTRY_MAX bytes. */
-#define FS_ENTRY_MAX (sizeof(struct brig_fs_entry) + 2 * PATH_MAX + 2 * USER_NAME_MAX)
-size_t fs_entry_make(uint8_t *buf, const struct stat *st, const char *path, int dirfd,
-		     const char *name, struct fs_names *names);
+/* A file as an FS_ENTRY tells it. */
+struct fs_named {
+	struct stat st;
+	const char *path;  /* as the entry calls it */
+	int dirfd;	   /* where name is found */
+	const char *name;
+	const char *whole; /* absolute; for RESOLVE */
+	uint32_t flags;	   /* BRIG_FS_META, BRIG_FS_RESOLVE */
+};
+/* The payload of FS_ENTRY. Returns its length; buf holds FS_ENTRY_MAX bytes. */
+#define FS_ENTRY_MAX \
+	(sizeof(struct brig_fs_entry) + 2 * PATH_MAX + 2 * USER_NAME_MAX + FS_META_TEXT_MAX)
+size_t fs_entry_make(uint8_t *buf, const struct fs_named *f, struct fs_names *names);
 /* Makes the directories above path, mode 0755. 0 or -errno. */
 int fs_make_parents(const char *path);
 

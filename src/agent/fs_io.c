@@ -270,7 +270,8 @@ static int write_file_open(const struct fs_request *q)
 {
 	int flags = O_WRONLY | O_CREAT;
 	struct stat st;
-	flags |= q->h.flags & BRIG_FS_APPEND ? O_APPEND : O_TRUNC;
+	bool meta = q->h.flags & BRIG_FS_XATTRS;
+	flags |= q->h.flags & BRIG_FS_APPEND ? O_APPEND : meta ? 0 : O_TRUNC;
 	flags |= q->h.flags & BRIG_FS_EXCL ? O_EXCL : 0;
 	if (q->h.flags & BRIG_FS_PARENTS) {
 		int r = fs_make_parents(q->path);
@@ -278,6 +279,16 @@ static int write_file_open(const struct fs_request *q)
 			return r;
 	}
 	int fd = regular_open(q->path, flags, q->h.mode ? q->h.mode : 0644, &st);
+	/* First what may fail, so that a file that cannot be written as asked keeps its contents. */
+	if (fd >= 0 && meta) {
+		int r = fs_meta_set(fd, q->pairs, q->h.arg2);
+		if (r == 0 && !(flags & O_APPEND) && ftruncate(fd, 0) < 0)
+			r = -errno;
+		if (r < 0) {
+			close(fd);
+			return r;
+		}
+	}
 	/* A file that was there takes the mode that was asked for if it is the user's to change. */
 	if (fd >= 0 && q->h.mode && (st.st_mode & 07777) != q->h.mode)
 		(void)!fchmod(fd, q->h.mode);

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,6 +38,8 @@ struct fs_list {
 	int err; /* first directory that could not be read */
 	char err_path[PATH_MAX];
 	char path[PATH_MAX]; /* of the entry at hand */
+	char base[PATH_MAX]; /* of the listed directory */
+	uint32_t flags;
 	size_t pending;	     /* its payload's length, waiting for credit */
 	uint8_t entry[FS_ENTRY_MAX];
 };
@@ -118,7 +121,8 @@ static bool list_step(struct fs_list *l)
 {
 	struct level *lv = &l->level[l->depth - 1];
 	struct dirent *e = readdir(lv->dir);
-	struct stat st;
+	struct fs_named f = { .path = l->path, .dirfd = dirfd(lv->dir), .flags = l->flags };
+	char whole[2 * PATH_MAX];
 	if (!e) {
 		closedir(lv->dir);
 		l->depth--;
@@ -134,12 +138,16 @@ static bool list_step(struct fs_list *l)
 	if (at)
 		l->path[at++] = '/';
 	memcpy(l->path + at, e->d_name, n + 1);
-	if (fstatat(dirfd(lv->dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+	f.name = e->d_name;
+	if (fstatat(f.dirfd, f.name, &f.st, AT_SYMLINK_NOFOLLOW) < 0) {
 		list_error(l, errno);
 		return true;
 	}
-	l->pending = fs_entry_make(l->entry, &st, l->path, dirfd(lv->dir), e->d_name, &l->names);
-	if (S_ISDIR(st.st_mode))
+	if (l->flags & BRIG_FS_RESOLVE)
+		snprintf(whole, sizeof(whole), "%s/%s", l->base, l->path);
+	f.whole = whole;
+	l->pending = fs_entry_make(l->entry, &f, &l->names);
+	if (S_ISDIR(f.st.st_mode))
 		list_descend(l, e->d_name, at + n);
 	return true;
 }
@@ -193,6 +201,11 @@ void fs_list_open(struct agent *a, const struct fs_request *q)
 		fs_reply(a, q->id, -r, 0, 0, q->asked);
 		return;
 	}
+	size_t n = strlen(q->path);
+	while (n && q->path[n - 1] == '/')
+		n--;
+	memcpy(l->base, q->path, n); /* calloc() has ended it */
+	l->flags = q->h.flags;
 	l->depth_wanted = q->h.arg > UINT32_MAX ? UINT32_MAX : (unsigned)q->h.arg;
 	l->op.task = (struct ev_task){ .fn = list_slice, .ctx = l };
 	fs_op_start(&l->op, a, q, &list_ops, l);

@@ -2,61 +2,30 @@
 /*
  * Theory of operation
  * -------------------
- * A tree is emptied from the bottom with one open directory at a time. Down goes by openat()
- * without following links; up goes by "..", and only if what is there is the directory that was
- * left. A tenant who moves directories about meanwhile gets an error, not a removal elsewhere. So
- * the depth costs memory for the names of the way (bounded), and no descriptors.
- *
- * After a return the directory is read from its start again: everything before the place it was
- * left at is gone. The first error ends the removal.
+ * A tree is emptied by fs_tree.c, a slice at a time, with the credentials of the user. The first
+ * error ends the removal.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent/fs.h"
+#include "agent/fs_tree.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
-#define DEPTH_MAX 4096u
-
-/* A directory on the way, and its name in the one above. */
-struct step {
-	dev_t dev;
-	ino_t ino;
-	char *name;
-};
-
 struct fs_remove {
 	struct fs_op op;
-	DIR *dir; /* of way[depth] */
-	struct step *way;
-	unsigned depth, cap;
-	int parent;		   /* of the whole tree */
-	char failed[NAME_MAX + 2]; /* the name that could not be removed */
+	struct fs_tree tree;
 };
-
-static void remove_free(struct fs_remove *rm)
-{
-	if (rm->dir)
-		closedir(rm->dir);
-	rm->dir = NULL;
-	for (unsigned i = 0; i < rm->depth; i++)
-		free(rm->way[i].name);
-	free(rm->way);
-	rm->way = NULL;
-	rm->depth = 0;
-	fd_close(&rm->parent);
-}
 
 static void remove_close(struct stream *s)
 {
 	struct fs_remove *rm = (struct fs_remove *)s;
-	remove_free(rm);
+	fs_tree_done(&rm->tree);
 	fs_op_leave(&rm->op);
 }
 
@@ -73,99 +42,6 @@ static const struct stream_ops remove_ops = {
 	.orphan = remove_close,
 };
 
-/* Enters `name` of the directory `at`. */
-static int way_down(struct fs_remove *rm, int at, const char *name)
-{
-	struct stat st;
-	if (rm->depth == DEPTH_MAX)
-		return -ENAMETOOLONG;
-	if (rm->depth == rm->cap) {
-		unsigned cap = rm->cap ? rm->cap * 2 : 16;
-		struct step *way = reallocarray(rm->way, cap, sizeof(*way));
-		if (!way)
-			return -ENOMEM;
-		rm->way = way;
-		rm->cap = cap;
-	}
-	AUTO_FD fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	AUTO_FREE char *copy = strdup(name);
-	DIR *d = copy ? fdopendir(fd) : NULL;
-	if (!d)
-		return -ENOMEM;
-	fd_steal(&fd);
-	if (rm->dir)
-		closedir(rm->dir);
-	rm->dir = d;
-	rm->way[rm->depth++] = (struct step){ .dev = st.st_dev, .ino = st.st_ino, .name = copy };
-	copy = NULL;
-	return 0;
-}
-
-/* The directory at hand is empty: leaves and removes it. 1: that was the last. */
-static int way_up(struct fs_remove *rm)
-{
-	struct step *left = &rm->way[rm->depth - 1];
-	AUTO_FREE char *name = left->name;
-	struct stat st;
-	AUTO_FD up = -1;
-	int at = rm->parent;
-	left->name = NULL;
-	rm->depth--;
-	if (rm->depth) {
-		const struct step *s = left - 1;
-		up = openat(dirfd(rm->dir), "..", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
-		if (up < 0 || fstat(up, &st) < 0)
-			return -errno;
-		if (st.st_dev != s->dev || st.st_ino != s->ino)
-			return -EBUSY;
-		at = up;
-	}
-	closedir(rm->dir);
-	rm->dir = NULL;
-	if (unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-		int err = errno;
-		snprintf(rm->failed, sizeof(rm->failed), "%s", name);
-		return -err;
-	}
-	if (rm->depth == 0)
-		return 1;
-	rm->dir = fdopendir(up);
-	if (!rm->dir)
-		return -errno;
-	fd_steal(&up);
-	return 0;
-}
-
-/* Removes the next name. 1: all is gone; 0; or -errno. */
-static int remove_step(struct fs_remove *rm)
-{
-	errno = 0;
-	struct dirent *e = readdir(rm->dir);
-	if (!e)
-		return errno ? -errno : way_up(rm);
-	if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-		return 0;
-	int r = 0;
-	if (e->d_type != DT_DIR && unlinkat(dirfd(rm->dir), e->d_name, 0) == 0)
-		return 0;
-	/* The type is a hint: it may be unknown, and the entry may have been exchanged. */
-	if (e->d_type == DT_DIR || errno == EISDIR || errno == EPERM)
-		r = way_down(rm, dirfd(rm->dir), e->d_name);
-	else
-		r = -errno;
-	if (r == -ENOTDIR) {
-		bool gone = unlinkat(dirfd(rm->dir), e->d_name, 0) == 0 || errno == ENOENT;
-		r = gone ? 0 : -errno;
-	}
-	if (r < 0 && r != -ENOENT) {
-		snprintf(rm->failed, sizeof(rm->failed), "%s", e->d_name);
-		return r;
-	}
-	return 0;
-}
-
 static void remove_slice(void *ctx)
 {
 	struct fs_remove *rm = ctx;
@@ -174,12 +50,12 @@ static void remove_slice(void *ctx)
 		return;
 	int r = fs_enter(&rm->op);
 	while (r == 0 && clock_now() < until)
-		r = remove_step(rm);
+		r = fs_tree_step(&rm->tree);
 	fs_leave(&rm->op);
 	if (r == 0)
 		ev_task_queue(&rm->op.s.agent->ev, &rm->op.task);
 	else
-		fs_op_done(&rm->op, r < 0 ? -r : 0, r < 0 ? rm->failed : "", 0);
+		fs_op_done(&rm->op, r < 0 ? -r : 0, r < 0 ? rm->tree.failed : "", 0);
 }
 
 /* Splits the path into the directory and the last name. */
@@ -212,17 +88,16 @@ static int remove_begin(struct fs_remove *rm, const struct fs_request *q)
 {
 	char name[NAME_MAX + 1];
 	struct stat st;
-	int r = parent_open(q->path, name);
-	if (r < 0)
-		return r;
-	rm->parent = r;
-	if (fstatat(rm->parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	AUTO_FD parent = parent_open(q->path, name);
+	if (parent < 0)
+		return parent;
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (!S_ISDIR(st.st_mode))
-		return unlinkat(rm->parent, name, 0) < 0 ? -errno : 1;
+		return unlinkat(parent, name, 0) < 0 ? -errno : 1;
 	if (!(q->h.flags & BRIG_FS_RECURSIVE))
-		return unlinkat(rm->parent, name, AT_REMOVEDIR) < 0 ? -errno : 1;
-	return way_down(rm, rm->parent, name);
+		return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 1;
+	return fs_tree_begin(&rm->tree, parent, name, false);
 }
 
 void fs_remove_open(struct agent *a, const struct fs_request *q)
@@ -230,14 +105,14 @@ void fs_remove_open(struct agent *a, const struct fs_request *q)
 	struct fs_remove *rm = calloc(1, sizeof(*rm));
 	int r = rm ? creds_enter(&a->self, &q->creds) : -ENOMEM;
 	if (rm)
-		rm->parent = -1;
+		fs_tree_init(&rm->tree);
 	if (r == 0) {
 		r = remove_begin(rm, q);
 		creds_leave(&a->self);
 	}
 	if (r != 0) {
 		if (rm)
-			remove_free(rm);
+			fs_tree_done(&rm->tree);
 		free(rm);
 		fs_reply(a, q->id, r < 0 ? -r : 0, 0, 0, r < 0 ? q->asked : "");
 		return;

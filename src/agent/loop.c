@@ -35,7 +35,7 @@
 #include "agent/sudo.h"
 #include "base/fd.h"
 
-const struct agent_openers agent_openers = { .exec = exec_open, .fs = fs_open };
+const struct agent_openers agent_openers = { .exec = exec_open, .fs = fs_open, .tcp = tcp_open };
 
 int credit_add(uint32_t *credit, uint32_t bytes)
 {
@@ -160,7 +160,7 @@ static int stdio_hold(void)
 
 int agent_init(struct agent *a, int chan, const struct agent_openers *open)
 {
-	*a = (struct agent){ .open = open, .sigfd = -1, .end = -1 };
+	*a = (struct agent){ .open = open, .layer = -1, .sigfd = -1, .end = -1 };
 	a->is_init = getpid() == 1;
 	chan_init(&a->chan, chan, a);
 	sample_init(a);
@@ -212,7 +212,7 @@ void agent_done(struct agent *a)
 	ev_done(&a->ev);
 }
 
-int agent_main(int chan)
+int agent_main(int chan, int layer)
 {
 	struct agent a;
 	/* What belongs to the process and not to a struct agent; modes of files are what the host
@@ -220,6 +220,7 @@ int agent_main(int chan)
 	umask(0);
 	signal(SIGPIPE, SIG_IGN);
 	int r = agent_init(&a, chan, &agent_openers);
+	a.layer = layer;
 	/* The host writes before the sandbox exists: what it wants first is often there already. */
 	if (r == 0)
 		chan_ready(&a, EPOLLIN);

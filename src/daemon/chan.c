@@ -159,8 +159,25 @@ int chan_fs(struct chan *c, void *owner, uint16_t type, const void *payload, siz
 	if (r < 0)
 		return r;
 	s->fs_type = type;
+	s->meta = (type == BRIG_FS_STAT || type == BRIG_FS_LIST) && (req.flags & BRIG_FS_META);
 	s->credit[2] = req.credit;
 	r = chan_send(c, type, 0, s->id, payload, n);
+	if (r < 0) {
+		chan_stream_free(c, s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+int chan_tcp(struct chan *c, void *owner, const struct brig_tcp *m, struct chan_stream **ret)
+{
+	struct chan_stream *s;
+	int r = stream_new(c, STREAM_TCP, owner, &s);
+	if (r < 0)
+		return r;
+	s->credit[3] = m->credit;
+	r = chan_send(c, BRIG_TCP_CONNECT, 0, s->id, m, sizeof(*m));
 	if (r < 0) {
 		chan_stream_free(c, s);
 		return r;
@@ -180,7 +197,8 @@ int chan_data(struct chan *c, struct chan_stream *s, uint16_t type, const void *
 
 int chan_grant(struct chan *c, struct chan_stream *s, int out, uint32_t bytes)
 {
-	static const uint32_t chans[] = { BRIG_CHAN_STDOUT, BRIG_CHAN_STDERR, BRIG_CHAN_FS };
+	static const uint32_t chans[] = { BRIG_CHAN_STDOUT, BRIG_CHAN_STDERR, BRIG_CHAN_FS,
+					  BRIG_CHAN_TCP };
 	if (bytes > BRIG_CREDIT_MAX || s->credit[out] > BRIG_CREDIT_MAX - bytes)
 		return -ERANGE;
 	if (bytes == 0)

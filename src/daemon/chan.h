@@ -23,7 +23,7 @@
 #include "brig/agent_proto.h"
 #include "daemon/framer.h"
 
-enum stream_kind { STREAM_FREE, STREAM_EXEC, STREAM_FS, STREAM_CLOSING };
+enum stream_kind { STREAM_FREE, STREAM_EXEC, STREAM_FS, STREAM_TCP, STREAM_CLOSING };
 enum stream_phase { PHASE_ASKED, PHASE_STARTED, PHASE_EXITED };
 
 struct chan_stream {
@@ -33,10 +33,11 @@ struct chan_stream {
 	uint16_t fs_type; /* BRIG_FS_* of the request */
 	bool gaps;	  /* offsets may jump forward: DROP */
 	bool watching;	  /* FS_WATCH: DONE_OPEN was seen */
+	bool meta;	  /* FS_STAT, FS_LIST: entries carry pairs */
 	void *owner;
 	uint64_t offset[2]; /* next byte of each output */
-	uint64_t credit[3]; /* what the agent may still send: stdout, stderr, fs */
-	uint64_t may_send;  /* what we may still send: stdin or fs data */
+	uint64_t credit[4]; /* what the agent may still send: stdout, stderr, fs, tcp */
+	uint64_t may_send;  /* what we may still send: stdin, fs or tcp data */
 };
 
 struct chan_ops {
@@ -46,12 +47,16 @@ struct chan_ops {
 	 */
 	void (*output)(void *ctx, struct chan_stream *s, int out, uint64_t offset, const uint8_t *p,
 		       size_t n);
-	/* Both for stdin of a command and for the data of FS_WRITE. */
+	/* For stdin of a command, for data of FS_WRITE and FS_IMPORT, and for a connection. */
 	void (*credit)(void *ctx, struct chan_stream *s, uint32_t bytes);
 	void (*exited)(void *ctx, struct chan_stream *s, const struct brig_exit *m);
 	/* FS_ENTRY, FS_EVENT, FS_DONE; after a final FS_DONE the stream is free. */
 	void (*fs_frame)(void *ctx, struct chan_stream *s, const struct frame *f);
 	void (*fs_data)(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof);
+	/* With m->err, and after tcp_done, the stream is free. */
+	void (*tcp_opened)(void *ctx, struct chan_stream *s, const struct brig_tcp_opened *m);
+	void (*tcp_data)(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof);
+	void (*tcp_done)(void *ctx, struct chan_stream *s, int err);
 };
 
 /* Bytes before ATTACHED, and bytes queued for an agent that does not read. */
@@ -105,10 +110,11 @@ static inline size_t chan_queued(const struct chan *c)
 int chan_exec(struct chan *c, void *owner, const void *payload, size_t n, struct chan_stream **ret);
 int chan_fs(struct chan *c, void *owner, uint16_t type, const void *payload, size_t n,
 	    struct chan_stream **ret);
-/* type is STDIN or FS_DATA. */
+int chan_tcp(struct chan *c, void *owner, const struct brig_tcp *m, struct chan_stream **ret);
+/* type is STDIN, FS_DATA or TCP_DATA. */
 int chan_data(struct chan *c, struct chan_stream *s, uint16_t type, const void *p, size_t n,
 	      bool eof);
-/* out: 0 stdout, 1 stderr, 2 fs. Nothing is sent for a grant beyond BRIG_CREDIT_MAX: -ERANGE. */
+/* out: 0 stdout, 1 stderr, 2 fs, 3 tcp. Nothing is sent for a grant beyond BRIG_CREDIT_MAX: -ERANGE. */
 int chan_grant(struct chan *c, struct chan_stream *s, int out, uint32_t bytes);
 int chan_signal(struct chan *c, struct chan_stream *s, uint32_t sig);
 int chan_resize(struct chan *c, struct chan_stream *s, uint16_t rows, uint16_t cols);

@@ -55,6 +55,10 @@ static enum stream_kind kind_of(uint16_t type)
 	case BRIG_FS_EVENT:
 	case BRIG_FS_DONE:
 		return STREAM_FS;
+	case BRIG_TCP_OPENED:
+	case BRIG_TCP_DATA:
+	case BRIG_TCP_DONE:
+		return STREAM_TCP;
 	default:
 		return STREAM_FREE; /* any */
 	}
@@ -67,7 +71,7 @@ static int rx_shape(void *ctx, const struct brig_frame_hdr *h, enum framer_shape
 	if (!(frame_dir(h->type) & FRAME_DIR_A))
 		return violation(c, "frame type %u (%s) is not the agent's to send", h->type,
 				 type_name(h->type));
-	if (h->flags && h->type != BRIG_FS_DATA)
+	if (h->flags && h->type != BRIG_FS_DATA && h->type != BRIG_TCP_DATA)
 		return violation(c, "%s with flags 0x%x", type_name(h->type), h->flags);
 	bool on_channel = h->type == BRIG_PONG || h->type == BRIG_ATTACHED;
 	if (on_channel != (h->stream == 0))
@@ -78,7 +82,7 @@ static int rx_shape(void *ctx, const struct brig_frame_hdr *h, enum framer_shape
 		if (h->len < 8)
 			return violation(c, "%s of %u bytes has no offset", type_name(h->type),
 					 h->len);
-	} else if (h->type == BRIG_FS_DATA) {
+	} else if (h->type == BRIG_FS_DATA || h->type == BRIG_TCP_DATA) {
 		*ret = FRAMER_BULK;
 		*ret_prefix = 0;
 	}
@@ -127,16 +131,20 @@ static int rx_open(void *ctx, const struct brig_frame_hdr *h, const uint8_t *pre
 		return violation(c, "%s on a closed stream", type_name(h->type));
 	if (s->kind == STREAM_CLOSING)
 		return 0;
-	if (h->type != BRIG_FS_DATA)
+	if (h->type != BRIG_FS_DATA && h->type != BRIG_TCP_DATA)
 		return rx_open_output(c, s, h, prefix);
-	if (s->fs_type != BRIG_FS_READ)
+	bool tcp = h->type == BRIG_TCP_DATA;
+	uint64_t *credit = &s->credit[tcp ? 3 : 2];
+	if (!tcp && s->fs_type != BRIG_FS_READ && s->fs_type != BRIG_FS_EXPORT)
 		return violation(c, "FS_DATA on a stream that reads nothing");
-	if (s->phase != PHASE_ASKED)
-		return violation(c, "FS_DATA after its end");
-	if (h->len > s->credit[2])
-		return violation(c, "FS_DATA of %u bytes with %llu bytes of credit", h->len,
-				 (unsigned long long)s->credit[2]);
-	s->credit[2] -= h->len;
+	if (tcp && s->phase == PHASE_ASKED)
+		return violation(c, "TCP_DATA before TCP_OPENED");
+	if (s->phase == PHASE_EXITED)
+		return violation(c, "%s after its end", type_name(h->type));
+	if (h->len > *credit)
+		return violation(c, "%s of %u bytes with %llu bytes of credit", type_name(h->type),
+				 h->len, (unsigned long long)*credit);
+	*credit -= h->len;
 	return progress(c, h->len > 0);
 }
 
@@ -147,11 +155,14 @@ static int rx_data(void *ctx, const struct brig_frame_hdr *h, const uint8_t *p, 
 	struct chan_stream *s = stream_get(c, h->stream);
 	if (!s || s->kind == STREAM_CLOSING)
 		return 0;
-	if (h->type == BRIG_FS_DATA) {
+	if (h->type == BRIG_FS_DATA || h->type == BRIG_TCP_DATA) {
 		bool eof = last && (h->flags & BRIG_FF_EOF);
 		if (eof)
 			s->phase = PHASE_EXITED;
-		c->ops->fs_data(c->ctx, s, p, n, eof);
+		if (h->type == BRIG_FS_DATA)
+			c->ops->fs_data(c->ctx, s, p, n, eof);
+		else
+			c->ops->tcp_data(c->ctx, s, p, n, eof);
 	} else if (n) {
 		int out = h->type == BRIG_STDERR;
 		uint64_t at = s->offset[out];
@@ -207,28 +218,76 @@ static int rx_credit(struct chan *c, struct chan_stream *s, const struct frame *
 	struct brig_credit m;
 	if (!frame_struct(f, &m, sizeof(m)) || f->h.len != sizeof(m))
 		return violation(c, "CREDIT of %u bytes", f->h.len);
-	bool fits = s->kind == STREAM_EXEC ? m.chan == BRIG_CHAN_STDIN && s->phase != PHASE_ASKED
-					   : m.chan == BRIG_CHAN_FS && s->fs_type == BRIG_FS_WRITE;
+	bool fits;
+	if (s->kind == STREAM_FS)
+		fits = m.chan == BRIG_CHAN_FS &&
+		       (s->fs_type == BRIG_FS_WRITE || s->fs_type == BRIG_FS_IMPORT);
+	else
+		fits = s->phase != PHASE_ASKED &&
+		       m.chan == (s->kind == STREAM_EXEC ? BRIG_CHAN_STDIN : BRIG_CHAN_TCP);
 	if (!fits)
 		return violation(c, "CREDIT for channel %u on stream %u", m.chan, s->id);
 	if (m.bytes > BRIG_CREDIT_MAX || s->may_send > BRIG_CREDIT_MAX - m.bytes)
 		return violation(c, "CREDIT beyond the maximum on stream %u", s->id);
 	s->may_send += m.bytes;
 	/* A command that ended while its stdin was being granted: late, and of no use. */
-	if (m.bytes && s->phase != PHASE_EXITED)
+	if (m.bytes && (s->phase != PHASE_EXITED || s->kind == STREAM_TCP))
 		c->ops->credit(c->ctx, s, m.bytes);
 	return progress(c, m.bytes > 0);
 }
 
-/* A fixed struct and then exactly `strings` terminated strings. */
-static int fs_layout(struct chan *c, const struct frame *f, size_t fixed, unsigned strings)
+/* The connection is over: its stream is free, unless its owner has closed it in the callback. */
+static void tcp_over(struct chan *c, struct chan_stream *s, uint32_t id)
+{
+	if (!c->failed && stream_get(c, id) == s && s->kind != STREAM_CLOSING)
+		chan_stream_free(c, s);
+}
+
+static int rx_tcp_opened(struct chan *c, struct chan_stream *s, const struct frame *f)
+{
+	struct brig_tcp_opened m;
+	if (!frame_struct(f, &m, sizeof(m)) || f->h.len != sizeof(m))
+		return violation(c, "TCP_OPENED of %u bytes", f->h.len);
+	if (s->phase != PHASE_ASKED)
+		return violation(c, "TCP_OPENED twice on stream %u", s->id);
+	if (m.err < 0 || m.err > 4095 || m.credit > BRIG_CREDIT_MAX)
+		return violation(c, "TCP_OPENED with err %d, credit %u", m.err, m.credit);
+	s->phase = m.err ? PHASE_EXITED : PHASE_STARTED;
+	s->may_send = m.err ? 0 : m.credit;
+	c->ops->tcp_opened(c->ctx, s, &m);
+	if (m.err)
+		tcp_over(c, s, f->h.stream);
+	return 0;
+}
+
+static int rx_tcp_done(struct chan *c, struct chan_stream *s, const struct frame *f)
+{
+	struct brig_tcp_done m;
+	if (!frame_struct(f, &m, sizeof(m)) || f->h.len != sizeof(m))
+		return violation(c, "TCP_DONE of %u bytes", f->h.len);
+	if (s->phase == PHASE_ASKED)
+		return violation(c, "TCP_DONE without TCP_OPENED");
+	if (m.err < 0 || m.err > 4095)
+		return violation(c, "TCP_DONE with err %d", m.err);
+	c->ops->tcp_done(c->ctx, s, m.err);
+	tcp_over(c, s, f->h.stream);
+	return 0;
+}
+
+/* A fixed struct, then exactly `strings` terminated strings, and then at most `pairs` pairs of them. */
+static int fs_layout(struct chan *c, const struct frame *f, size_t fixed, unsigned strings,
+		     unsigned pairs)
 {
 	const uint8_t *at = f->payload + fixed, *end = f->payload + f->h.len;
-	if (f->h.len < fixed || f->h.len > fixed + strings * FS_PATH_TEXT_MAX)
+	size_t most = fixed + strings * FS_PATH_TEXT_MAX + (pairs ? BRIG_FS_META_MAX + 2 * pairs : 0);
+	if (f->h.len < fixed || f->h.len > most)
 		return violation(c, "%s of %u bytes", type_name(f->h.type), f->h.len);
 	while (strings--)
 		if (!frame_str(&at, end))
 			return violation(c, "%s lacks a string", type_name(f->h.type));
+	while (pairs-- && at != end)
+		if (!frame_str(&at, end) || !frame_str(&at, end))
+			return violation(c, "%s lacks a value", type_name(f->h.type));
 	if (at != end)
 		return violation(c, "%s has bytes after its strings", type_name(f->h.type));
 	return 0;
@@ -247,7 +306,7 @@ static int rx_fs_entry(struct chan *c, struct chan_stream *s, const struct frame
 {
 	if (s->fs_type != BRIG_FS_STAT && s->fs_type != BRIG_FS_LIST)
 		return violation(c, "FS_ENTRY on a stream that lists nothing");
-	if (fs_layout(c, f, sizeof(struct brig_fs_entry), 4) < 0)
+	if (fs_layout(c, f, sizeof(struct brig_fs_entry), 4, s->meta ? BRIG_FS_META_PAIRS : 0) < 0)
 		return -1;
 	if (s->fs_type == BRIG_FS_LIST && fs_spend(c, s, f) < 0)
 		return -1;
@@ -264,7 +323,7 @@ static int rx_fs_event(struct chan *c, struct chan_stream *s, const struct frame
 	struct brig_fs_event m;
 	if (s->fs_type != BRIG_FS_WATCH || !s->watching)
 		return violation(c, "FS_EVENT on a stream that watches nothing");
-	if (fs_layout(c, f, sizeof(m), 1) < 0 || fs_spend(c, s, f) < 0)
+	if (fs_layout(c, f, sizeof(m), 1, 0) < 0 || fs_spend(c, s, f) < 0)
 		return -1;
 	frame_struct(f, &m, sizeof(m));
 	if (m.kind < BRIG_FS_EV_CREATE || m.kind > BRIG_FS_EV_OVERFLOW)
@@ -276,7 +335,7 @@ static int rx_fs_event(struct chan *c, struct chan_stream *s, const struct frame
 static int rx_fs_done(struct chan *c, struct chan_stream *s, const struct frame *f)
 {
 	struct brig_fs_done m;
-	if (fs_layout(c, f, sizeof(m), 1) < 0)
+	if (fs_layout(c, f, sizeof(m), 1, 0) < 0)
 		return -1;
 	frame_struct(f, &m, sizeof(m));
 	bool open = m.flags & BRIG_FS_DONE_OPEN;
@@ -329,6 +388,12 @@ static int rx_frame(void *ctx, const struct frame *f)
 			break;
 		case BRIG_CREDIT:
 			r = rx_credit(c, s, f);
+			break;
+		case BRIG_TCP_OPENED:
+			r = rx_tcp_opened(c, s, f);
+			break;
+		case BRIG_TCP_DONE:
+			r = rx_tcp_done(c, s, f);
 			break;
 		case BRIG_FS_ENTRY:
 			r = rx_fs_entry(c, s, f);

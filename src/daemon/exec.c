@@ -241,10 +241,12 @@ static void exec_answer(struct exec *x)
 	if (!c)
 		return;
 	if (x->is_main)
-		rep = json_pack("{s:s,s:s,s:s,s:s,s:O}", "id", sb->id, "name", sb->name, "tier",
-				"container", "image", sb->image_name, "warnings", sb->warnings);
+		rep = json_pack("{s:s,s:s,s:s,s:s,s:O,s:I}", "id", sb->id, "name", sb->name, "tier",
+				"container", "image", sb->image_name, "warnings", sb->warnings,
+				"pid", (json_int_t)x->facts.started.pid);
 	else
-		rep = json_pack("{s:s,s:s}", "id", sb->id, "exec", x->id);
+		rep = json_pack("{s:s,s:s,s:I}", "id", sb->id, "exec", x->id, "pid",
+				(json_int_t)x->facts.started.pid);
 	if (!x->detach) {
 		conn_ok(c, rep);
 		return;

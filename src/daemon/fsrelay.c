@@ -73,14 +73,18 @@ static bool request_rules(uint16_t type, uint32_t *flags, unsigned *paths)
 	*paths = 1;
 	switch (type) {
 	case BRIG_FS_STAT:
-		*flags = BRIG_FS_NOFOLLOW;
+		*flags = BRIG_FS_NOFOLLOW | BRIG_FS_META | BRIG_FS_RESOLVE;
 		return true;
 	case BRIG_FS_LIST:
+		*flags = BRIG_FS_META | BRIG_FS_RESOLVE;
+		return true;
 	case BRIG_FS_READ:
+	case BRIG_FS_EXPORT:
+	case BRIG_FS_IMPORT:
 		*flags = 0;
 		return true;
 	case BRIG_FS_WRITE:
-		*flags = BRIG_FS_PARENTS | BRIG_FS_APPEND | BRIG_FS_EXCL;
+		*flags = BRIG_FS_PARENTS | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_XATTRS;
 		return true;
 	case BRIG_FS_MKDIR:
 		*flags = BRIG_FS_PARENTS | BRIG_FS_EXCL;
@@ -99,8 +103,33 @@ static bool request_rules(uint16_t type, uint32_t *flags, unsigned *paths)
 	}
 }
 
+/* The pairs of FS_XATTRS, behind the paths. */
+static int request_pairs(const uint8_t **at, const uint8_t *end, uint64_t pairs, struct buf *out,
+			 struct brig_err *err)
+{
+	size_t all = 0;
+	if (pairs > BRIG_FS_META_PAIRS)
+		return brig_fail(err, BRIG_E_INVALID, 0, "a file has more than %u attributes",
+				 BRIG_FS_META_PAIRS);
+	while (pairs--) {
+		const char *key = frame_str(at, end);
+		const char *value = key ? frame_str(at, end) : NULL;
+		if (!value)
+			return brig_fail(err, BRIG_E_PROTOCOL, 0, "a file request lacks a pair");
+		all += strlen(key) + strlen(value);
+		if (!key[0] || strlen(key) > BRIG_FS_META_KEY_MAX || all > BRIG_FS_META_MAX)
+			return brig_fail(err, BRIG_E_INVALID, 0,
+					 "the name of an attribute has 1 to %u bytes, all of a "
+					 "file's attributes at most %u",
+					 BRIG_FS_META_KEY_MAX, BRIG_FS_META_MAX);
+		if (buf_add_str(out, key) < 0 || buf_add_str(out, value) < 0)
+			return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "relay a file request");
+	}
+	return 0;
+}
+
 /* Checks the strings and appends them to out. */
-static int request_strings(const struct frame *f, const uint8_t *at, unsigned paths,
+static int request_strings(const struct frame *f, const uint8_t *at, unsigned paths, uint64_t pairs,
 			   struct buf *out, struct brig_err *err)
 {
 	const uint8_t *end = f->payload + f->h.len;
@@ -118,6 +147,8 @@ static int request_strings(const struct frame *f, const uint8_t *at, unsigned pa
 		if (buf_add_str(out, path) < 0)
 			return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "relay a file request");
 	}
+	if (request_pairs(&at, end, pairs, out, err) < 0)
+		return -1;
 	if (at != end)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0,
 				 "a file request has bytes after its strings");
@@ -172,7 +203,8 @@ static int relay_request(struct fs_relay *r, const struct frame *f, struct brig_
 		e = buf_add_str(&payload, r->user);
 	if (e < 0)
 		e = brig_fail(err, BRIG_E_EXHAUSTED, -e, "relay a file request");
-	else if (request_strings(f, at, paths, &payload, err) < 0)
+	else if (request_strings(f, at, paths, req.flags & BRIG_FS_XATTRS ? req.arg2 : 0,
+				 &payload, err) < 0)
 		e = -1;
 	else
 		e = request_open(r, f, &payload, err);
@@ -235,7 +267,8 @@ static int role_data(struct conn *c, const struct brig_frame_hdr *h, const uint8
 	bool eof = last && (h->flags & BRIG_FF_EOF);
 	if (!s || (n == 0 && !eof))
 		return 0;
-	if (s->chan->fs_type != BRIG_FS_WRITE || s->write_eof)
+	if ((s->chan->fs_type != BRIG_FS_WRITE && s->chan->fs_type != BRIG_FS_IMPORT) ||
+	    s->write_eof)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0,
 				 "FS_DATA on a stream that writes nothing");
 	s->write_eof = eof;

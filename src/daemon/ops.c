@@ -3,7 +3,7 @@
  * Theory of operation
  * -------------------
  * One request, one row of the table below. An operation answers at once, or hands its connection to
- * what it started (exec.c, fsrelay.c, logs.c) or waits for (a sandbox that becomes ready or is
+ * what it started (exec.c, fsrelay.c, tcprelay.c, logs.c) or waits for (a sandbox that becomes ready or is
  * removed, figures of jaild). Everything is checked before anything is made, so a refused request
  * leaves nothing behind.
  *
@@ -33,6 +33,7 @@
 #include "daemon/sandbox.h"
 #include "daemon/spec.h"
 #include "daemon/statsop.h"
+#include "daemon/tcprelay.h"
 
 /* Nothing to tell anybody: the operation goes on without its client. */
 static void waiter_gone(struct conn *c)
@@ -316,6 +317,21 @@ static int op_fs(struct conn *c, json_t *req, struct brig_err *err)
 	return 0;
 }
 
+static int op_connect(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", "port", NULL };
+	struct sandbox *sb;
+	uint64_t port = 0;
+	if (fields_known(req, "connect", keys, err) < 0 ||
+	    field_u64(req, "port", 1, UINT16_MAX, &port, err) < 0)
+		return -1;
+	if (port == 0)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'port' is missing");
+	if (find(c, req, &sb, err) < 0 || must_live(sb, err) < 0)
+		return -1;
+	return tcp_serve(c, sb, (uint16_t)port, err);
+}
+
 /* ---- about what there is ---- */
 
 static int op_version(struct conn *c, json_t *req, struct brig_err *err)
@@ -405,6 +421,7 @@ static const struct op {
 	{ "resume", true, false, op_resume },
 	{ "stats", false, false, op_stats },
 	{ "fs", true, false, op_fs },
+	{ "connect", true, false, op_connect },
 	{ "pool", false, false, op_pool },
 	{ "images", false, false, op_images },
 };

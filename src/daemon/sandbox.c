@@ -34,6 +34,7 @@
 #include "daemon/logs.h"
 #include "daemon/pool.h"
 #include "daemon/sandbox_io.h"
+#include "daemon/tcprelay.h"
 
 static unsigned bucket_of(const char *s)
 {
@@ -305,6 +306,8 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 		conn_end_error(c, &err);
 	}
 	freeze_abort(sb, &err);
+	while ((c = LIST_FIRST(&sb->tcp_conns)))
+		tcp_break(c, &err);
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;

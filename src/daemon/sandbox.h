@@ -79,7 +79,7 @@ struct sandbox {
 	json_t *main_argv, *status; /* of the main command; status once it ended */
 	struct logring *ring[2];    /* what a detached main command printed */
 	struct conn *creator;	    /* create: waits for READY */
-	struct conn_list removers, fs_conns, followers;
+	struct conn_list removers, fs_conns, tcp_conns, followers;
 	struct pool *pool;  /* while it waits in one */
 	bool pooled;	    /* .. and is READY */
 	unsigned jail_refs; /* answers of jaild still to come */

@@ -19,6 +19,7 @@
 #include "daemon/exec.h"
 #include "daemon/fsrelay.h"
 #include "daemon/sandbox.h"
+#include "daemon/tcprelay.h"
 
 #define READS_PER_ROUND 4
 
@@ -45,8 +46,10 @@ static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
 	(void)ctx;
 	if (s->kind == STREAM_EXEC)
 		exec_on_credit(s->owner, bytes);
-	else
+	else if (s->kind == STREAM_FS)
 		fs_on_credit(s->owner, bytes);
+	else
+		tcp_on_credit(s->owner);
 }
 
 static void on_exited(void *ctx, struct chan_stream *s, const struct brig_exit *m)
@@ -67,6 +70,24 @@ static void on_fs_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_
 	fs_on_data(s->owner, p, n, eof);
 }
 
+static void on_tcp_opened(void *ctx, struct chan_stream *s, const struct brig_tcp_opened *m)
+{
+	(void)ctx;
+	tcp_on_opened(s->owner, m);
+}
+
+static void on_tcp_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof)
+{
+	(void)ctx;
+	tcp_on_data(s->owner, p, n, eof);
+}
+
+static void on_tcp_done(void *ctx, struct chan_stream *s, int err)
+{
+	(void)ctx;
+	tcp_on_done(s->owner, err);
+}
+
 static const struct chan_ops chan_ops = {
 	.attached = on_attached,
 	.started = on_started,
@@ -75,6 +96,9 @@ static const struct chan_ops chan_ops = {
 	.exited = on_exited,
 	.fs_frame = on_fs_frame,
 	.fs_data = on_fs_data,
+	.tcp_opened = on_tcp_opened,
+	.tcp_data = on_tcp_data,
+	.tcp_done = on_tcp_done,
 };
 
 static void io_update(struct sandbox *sb)
@@ -128,12 +152,16 @@ bool sandbox_has_room(const struct sandbox *sb)
 static void io_drained(struct sandbox *sb)
 {
 	struct exec *x;
-	struct conn *c;
+	struct conn *c, *next;
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
 		if (x->conn)
 			conn_update(x->conn);
 	for (c = LIST_FIRST(&sb->fs_conns); c; c = LIST_NEXT(c, peer))
 		conn_update(c);
+	for (c = LIST_FIRST(&sb->tcp_conns); c; c = next) {
+		next = LIST_NEXT(c, peer);
+		tcp_drained(c);
+	}
 }
 
 /* The only reader of this channel is behind: leave the rest in the socket. */

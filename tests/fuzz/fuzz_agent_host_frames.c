@@ -108,7 +108,17 @@ static int open_file(struct agent *a, const struct frame *f)
 	return 0;
 }
 
-static const struct agent_openers openers = { .exec = open_command, .fs = open_file };
+/* Answered as by a sandbox in which nobody listens. */
+static int open_port(struct agent *a, const struct frame *f)
+{
+	struct brig_tcp_opened m = { .err = ECONNREFUSED };
+	if (stream_check(a, f->h.stream) == -EEXIST)
+		return -EPROTO;
+	chan_send(&a->chan, BRIG_TCP_OPENED, f->h.stream, &m, sizeof(m), NULL, 0);
+	return 0;
+}
+
+static const struct agent_openers openers = { .exec = open_command, .fs = open_file, .tcp = open_port };
 
 static void drain(int fd)
 {

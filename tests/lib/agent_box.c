@@ -138,7 +138,7 @@ static int box_init(const struct drv_options *o, const char *root, int chan)
 		return 99;
 	}
 	close(chan);
-	return agent_main(fd);
+	return agent_main(fd, -1);
 }
 
 int box_run(const struct drv_options *o, int chan)

@@ -329,10 +329,25 @@ static int mask_proc(struct stage_step *st)
 	return 0;
 }
 
-int rootfs_prepare(const struct stage_clone *c, int rootless, struct stage_step *st)
+/*
+ * What the agent reads for FS_EXPORT. A detached copy of the mount, because the agent resolves paths of
+ * the tenant: from a descriptor of /w/u itself, /proc/self/fd/N/../.. would lead to what the root
+ * covers, with the host's /usr in it. From the root of a mount that is attached nowhere, ".." stays.
+ */
+static int layer_keep(struct stage_fds *f, struct stage_step *st)
+{
+	struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_NOEXEC };
+	f->layer = mntfd_clone(AT_FDCWD, "/w/u", 0);
+	int r = f->layer < 0 ? f->layer : mntfd_setattr(f->layer, 0, &a);
+	return r < 0 ? stage_fail(st, r, "keep the writable layer for the agent") : 0;
+}
+
+int rootfs_prepare(const struct stage_clone *c, struct stage_fds *f, int rootless,
+		   struct stage_step *st)
 {
 	int r;
-	if ((r = writable_layer(c, rootless, st)) < 0 || (r = mount_dev(c, rootless, st)) < 0)
+	if ((r = writable_layer(c, rootless, st)) < 0 || (r = layer_keep(f, st)) < 0 ||
+	    (r = mount_dev(c, rootless, st)) < 0)
 		return r;
 	AUTO_FD pfs = mntfd_fsopen("proc");
 	AUTO_FD proc = pfs < 0 ? pfs

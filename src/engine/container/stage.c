@@ -64,7 +64,7 @@ static int clone_take(struct birth *b)
 	    b->n_all != 3 + has_time + b->c.n_join)
 		return -EPROTO;
 	const int *fd = b->all;
-	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .image = -1, .timens = -1 };
+	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .image = -1, .layer = -1, .timens = -1 };
 	f->own = *fd++;
 	f->userns = *fd++;
 	f->netns = *fd++;
@@ -125,7 +125,7 @@ static int place_fds(int *fd, int n, struct stage_step *st)
 }
 
 /* From root of the outer namespace to the confined agent, with its own hands. *jaild: the socket for the
- * last message; afterwards 0-2 are null, 3 is the channel, 4 jaild. */
+ * last message; afterwards 0-2 are null, 3 is the channel, 4 the writable layer, 5 jaild. */
 static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
 {
 	int r = enter_wait(b, st);
@@ -137,11 +137,13 @@ static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return stage_fail(st, -errno, "open /dev/null inside");
-	int fd[6] = { null, null, null, b->f.chan, *jaild, b->f.userns };
-	if ((r = place_fds(fd, 6, st)) < 0)
+	int fd[7] = { null, null, null, b->f.chan, b->f.layer, *jaild, b->f.userns };
+	if ((r = place_fds(fd, 7, st)) < 0)
 		return r;
-	*jaild = fd[4];
-	b->f.userns = fd[5];
+	b->f.chan = fd[3];
+	b->f.layer = fd[4];
+	*jaild = fd[5];
+	b->f.userns = fd[6];
 	if ((r = confine_hostname(&b->e.spec, st)) < 0 ||
 	    (r = confine_files(b->e.spec.nofile, st)) < 0 || (r = confine_user(&b->c, &b->f, st)) < 0)
 		return r;
@@ -172,12 +174,13 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 		return stage_fail(st, -errno, "open its null device");
 	if ((r = prepared_tell(b, st)) < 0)
 		return r;
-	int fd[6] = { null, null, null, b->f.own, *jaild, b->f.userns };
-	if ((r = place_fds(fd, 6, st)) < 0)
+	int fd[7] = { null, null, null, b->f.own, b->f.layer, *jaild, b->f.userns };
+	if ((r = place_fds(fd, 7, st)) < 0)
 		return r;
 	int own = fd[3];
-	*jaild = fd[4];
-	b->f.userns = fd[5];
+	b->f.layer = fd[4];
+	*jaild = fd[5];
+	b->f.userns = fd[6];
 	if ((r = confine_user(&b->c, &b->f, st)) < 0)
 		return r;
 	fd_close(&b->f.userns);
@@ -206,6 +209,7 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	if (dup3(got[0], own, O_CLOEXEC) < 0)
 		return stage_fail(st, -errno, "place the channel");
 	close(got[0]);
+	b->f.chan = own;
 	if ((r = confine_files(go.nofile, st)) < 0)
 		return r;
 	return go.deny_suid ? confine_suid(st) : 0;
@@ -217,7 +221,7 @@ static int child_birth(const struct stage *g, struct birth *b, int *jaild, struc
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	int r = confine_join(&b->c, &b->f, st);
 	(void)FAILPOINT("stage.joined");
-	if (r < 0 || (r = rootfs_prepare(&b->c, g->rootless, st)) < 0)
+	if (r < 0 || (r = rootfs_prepare(&b->c, &b->f, g->rootless, st)) < 0)
 		return r;
 	return b->c.flags & STAGE_F_AHEAD ? born_ahead(b, jaild, st) : born_whole(g, b, jaild, st);
 }
@@ -242,7 +246,7 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 	if (answer_ready(jaild, b->c.h.seq, r, &st) < 0 || r != 0)
 		_exit(1);
 	close(jaild);
-	_exit(agent_main(3));
+	_exit(agent_main(b->f.chan, b->f.layer));
 }
 
 static void answer_cloned(const struct stage *g, uint32_t seq, int pid, int pidfd, int err)

@@ -123,6 +123,7 @@ struct stage_fds {
 	int own, userns, netns, timens; /* own: its socket, until it has entered */
 	int mntns, utsns;               /* of a prepared child; the stage's */
 	int chan, image;                /* -1 = none */
+	int layer;                      /* the writable layer, for the agent (rootfs_prepare) */
 	unsigned n_join, n_volumes;
 	int join[8];
 	int volume[JAIL_VOLUMES_MAX];
@@ -135,7 +136,8 @@ int stage_fail(struct stage_step *st, int err, const char *fmt, ...)
 /* Template: called once in the stage. rootless: mknod is impossible, nodes are bound instead. */
 int rootfs_template(int rootless, struct stage_step *st);
 /* Child, first step: everything that the slot decides. */
-int rootfs_prepare(const struct stage_clone *c, int rootless, struct stage_step *st);
+int rootfs_prepare(const struct stage_clone *c, struct stage_fds *f, int rootless,
+		   struct stage_step *st);
 /* Second step, in the child or in its mount namespace: the rest of the root, moved over "/". The caller is
  * in it afterwards (its working directory), but not yet rooted there. */
 int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int rootless,
