@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/box.h"
+#include "api/metrics.h"
 #include "api/text.h"
 #include "base/clock.h"
 
@@ -191,61 +193,28 @@ static void envs_run(struct envd_call *c)
 	http_reply_json(c->r, 200, c->b->envs ? json_deep_copy(c->b->envs) : json_object());
 }
 
-struct metrics_call {
-	struct link_op *op;
-};
-
-static json_t *integer(json_t *o, const char *key)
+static json_int_t figure(json_t *sample, const char *key)
 {
-	json_t *v = json_object_get(o, key);
-	return json_integer(json_is_integer(v) ? json_integer_value(v) : 0);
+	return json_integer_value(json_object_get(sample, key));
 }
 
-static void metrics_reply(void *ctx, json_t *ok)
+/* The last sample (metrics.c), in the words of envd. Before the first one the limits are all that is
+ * known. */
+static void metrics_get(struct envd_call *c)
 {
-	struct envd_call *c = ctx;
-	json_t *row = json_array_get(json_object_get(ok, "stats"), 0);
-	json_int_t used = json_integer_value(json_object_get(row, "memory_bytes"));
-	c->priv = NULL;
+	const struct box *b = c->b;
+	json_t *s = metrics_last_json(b);
+	json_int_t total = (json_int_t)b->memory_bytes, used = figure(s, "memUsed");
 	http_reply_json(
 		c->r, 200,
-		json_pack("{s:I,s:I,s:f,s:I,s:I,s:i,s:I,s:I,s:i,s:I,s:o}", "ts",
-			  (json_int_t)(clock_ns(CLOCK_REALTIME) / SEC_NS), "cpu_count",
-			  (json_int_t)((c->b->cpu_milli + 999) / 1000), "cpu_used_pct", 0.0,
-			  "mem_total", (json_int_t)c->b->memory_bytes, "mem_used", used, "mem_cache",
-			  0, "mem_total_mib", (json_int_t)(c->b->memory_bytes >> 20), "mem_used_mib",
-			  used >> 20, "disk_used", 0, "disk_total", (json_int_t)c->b->disk_bytes,
-			  "cpu_us", integer(row, "cpu_us")));
-}
-
-static void metrics_failed(void *ctx, json_t *error)
-{
-	struct envd_call *c = ctx;
-	struct brig_err err = BRIG_ERR_INIT;
-	c->priv = NULL;
-	api_err_from(error, &err);
-	api_fail_e2b(c->r, 0, &err);
-}
-
-static void metrics_gone(struct envd_call *c)
-{
-	link_cancel(c->priv);
-	c->priv = NULL;
-}
-
-static void metrics_run(struct envd_call *c)
-{
-	static const struct link_ops ops = { .reply = metrics_reply, .failed = metrics_failed };
-	struct brig_err err = BRIG_ERR_INIT;
-	struct link_op *op = NULL;
-	json_t *req = json_pack("{s:s,s:s}", "op", "stats", "id", c->b->id);
-	if (link_start(c->b->api->link, req, false, &ops, c, &op, &err) < 0) {
-		api_fail_e2b(c->r, 0, &err);
-		return;
-	}
-	c->priv = op;
-	c->gone = metrics_gone;
-	c->killed = metrics_gone;
+		json_pack("{s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "ts",
+			  s ? figure(s, "timestampUnix") : (json_int_t)(wall_ms() / 1000),
+			  "cpu_count", (json_int_t)((b->cpu_milli + 999) / 1000), "cpu_used_pct",
+			  json_number_value(json_object_get(s, "cpuUsedPct")), "mem_total", total,
+			  "mem_used", used, "mem_cache", figure(s, "memCache"), "mem_total_mib",
+			  total >> 20, "mem_used_mib", used >> 20, "disk_used",
+			  figure(s, "diskUsed"), "disk_total", (json_int_t)b->disk_bytes));
+	json_decref(s);
 }
 
 /* ---- begin: token, user, box ---- */
@@ -272,7 +241,7 @@ struct plain_route {
 static const struct plain_route plain_routes[] = {
 	{ "GET", "/health", true, false, health_run },
 	{ "GET", "/envs", false, false, envs_run },
-	{ "GET", "/metrics", false, false, metrics_run },
+	{ "GET", "/metrics", false, false, metrics_get },
 	{ "GET", "/files", true, true, envd_files_get },
 	{ "POST", "/files", true, true, envd_files_post },
 	{ NULL, NULL, false, false, NULL },
@@ -341,20 +310,26 @@ static void rpc_begin(struct http_req *r)
 			     "unauthorized access, please provide a valid access token");
 }
 
+/* Whether the message is one that we read; else 415 was answered. */
+static bool type_right(const struct envd_call *c)
+{
+	const char *type = http_header(c->r, "Content-Type");
+	const char *want = c->m->stream ? "application/connect+json" : "application/json";
+	size_t n = strlen(want);
+	if (type && strncasecmp(type, want, n) == 0 && (!type[n] || strchr("; ", type[n])))
+		return true;
+	http_reply_empty(c->r, 415);
+	return false;
+}
+
 static void rpc_ready(struct http_req *r)
 {
 	struct envd_call *c = http_ctx(r);
 	struct brig_err err = BRIG_ERR_INIT;
 	size_t n;
 	const char *body = http_body(r, &n);
-	const char *type = http_header(r, "Content-Type");
-	const char *want = c->m->stream ? "application/connect+json" : "application/json";
-	if (http_answered(r))
+	if (http_answered(r) || !type_right(c))
 		return;
-	if (!type || strncasecmp(type, want, strlen(want)) != 0) {
-		http_reply_empty(r, 415);
-		return;
-	}
 	int ok = c->m->stream ? connect_parse_one(body, n, &c->msg, &err)
 			      : connect_parse(body, n, &c->msg, &err);
 	if (ok < 0 || connect_timeout(r, &c->timeout_ms, &err) < 0) {
@@ -364,6 +339,28 @@ static void rpc_ready(struct http_req *r)
 	c->keepalive_s = connect_keepalive(r);
 	if (call_user(c) == 0)
 		call_wake(c);
+}
+
+static void push_begin(struct http_req *r)
+{
+	struct envd_call *c = http_ctx(r);
+	rpc_begin(r);
+	if (http_answered(r) || !type_right(c) || call_user(c) < 0)
+		return;
+	http_body_hold(r, true);
+	call_wake(c);
+}
+
+static void push_body(struct http_req *r, const void *p, size_t n)
+{
+	struct envd_call *c = http_ctx(r);
+	c->m->body(c, p, n);
+}
+
+static void push_ready(struct http_req *r)
+{
+	struct envd_call *c = http_ctx(r);
+	c->m->ready(c);
 }
 
 static void files_body(struct http_req *r, const void *p, size_t n)
@@ -381,6 +378,10 @@ static const struct http_handler rpc_handler = { .begin = rpc_begin,
 						 .ready = rpc_ready,
 						 .drained = call_drained,
 						 .gone = call_gone };
+static const struct http_handler push_handler = { .begin = push_begin,
+						  .body = push_body,
+						  .ready = push_ready,
+						  .gone = call_gone };
 static const struct http_handler plain_handler = { .begin = plain_begin,
 						   .body_max = 65536,
 						   .drained = call_drained,
@@ -427,8 +428,8 @@ static const struct http_handler no_memory_handler = { .begin = no_memory_begin,
 
 static const struct envd_method *method_find(const char *path)
 {
-	static const struct envd_method *const tables[] = { envd_process_methods, envd_fs_methods,
-							    envd_watch_methods };
+	static const struct envd_method *const tables[] = { envd_process_methods, envd_input_methods,
+							    envd_fs_methods, envd_watch_methods };
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct envd_method *m = tables[i]; m->path; m++)
 			if (strcmp(m->path, path) == 0)
@@ -467,7 +468,7 @@ const struct http_handler *envd_route(struct box *b, struct http_req *r, void **
 	c->keepalive = (struct ev_timer){ .fn = keepalive_due, .ctx = c };
 	*ret_ctx = c;
 	if (m)
-		return &rpc_handler;
+		return m->body ? &push_handler : &rpc_handler;
 	return route->run == envd_files_post ? &upload_handler : &plain_handler;
 }
 

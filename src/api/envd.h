@@ -15,14 +15,18 @@
 
 struct envd_call;
 
-/* One RPC. run gets the message, borrowed (c->msg). */
+/* One RPC. run gets the message, borrowed (c->msg). With body, the client's side is a stream, too: run
+ * gets no message, the body comes in pieces from then on, and ready behind the last. */
 struct envd_method {
 	const char *path;
 	bool stream;
 	void (*run)(struct envd_call *c);
+	void (*body)(struct envd_call *c, const void *p, size_t n);
+	void (*ready)(struct envd_call *c);
 };
 /* Tables end with a row without path. */
-extern const struct envd_method envd_process_methods[], envd_fs_methods[], envd_watch_methods[];
+extern const struct envd_method envd_process_methods[], envd_input_methods[], envd_fs_methods[],
+	envd_watch_methods[];
 
 struct envd_call {
 	struct box *b;

@@ -329,5 +329,5 @@ const struct envd_method envd_fs_methods[] = {
 	{ "/filesystem.Filesystem/Move", false, run_move },
 	{ "/filesystem.Filesystem/ListDir", false, run_list },
 	{ "/filesystem.Filesystem/Remove", false, run_remove },
-	{ NULL, false, NULL },
+	{ NULL },
 };

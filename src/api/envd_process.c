@@ -9,9 +9,6 @@
  * The deadline that a client gives with Start is the command's: it is killed then. That of any other
  * call is the call's own.
  *
- * Input is queued here up to PROC_INPUT_MAX, and a call is answered when its bytes have been passed on,
- * as far as the command's credit allows; so a client that writes much is held back by its own calls.
- *
  * The box's wall time and output limits count in brigd for the sandbox; single commands have none here
  * (null in the request), because the clients of E2B bound them by their deadlines.
  */
@@ -22,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/text.h"
 #include "base/clock.h"
 
 /* ---- life ---- */
@@ -33,18 +29,6 @@ static void proc_bury(void *ctx)
 	json_decref(p->config);
 	buf_done(&p->input);
 	free(p);
-}
-
-/* Waiting input calls fail. */
-static void waits_fail(struct proc *p, enum connect_code code, const char *text)
-{
-	struct input_wait *w;
-	while ((w = TAILQ_FIRST(&p->waits))) {
-		TAILQ_REMOVE(&p->waits, w, link);
-		w->p = NULL;
-		if (text)
-			envd_fail(w->c, code, "%s", text);
-	}
 }
 
 /* Frames may be on the stack that look at it: the memory goes when the round ends. */
@@ -77,7 +61,7 @@ void envd_process_box_done(struct box *b)
 {
 	struct proc *p;
 	while ((p = LIST_FIRST(&b->procs))) {
-		waits_fail(p, CONNECT_UNAVAILABLE, NULL);
+		inputs_fail(p, CONNECT_UNAVAILABLE, NULL);
 		listeners_abort(p);
 		proc_free(p);
 	}
@@ -108,67 +92,6 @@ static bool proc_room(struct box *b)
 	if (oldest)
 		proc_free(oldest);
 	return oldest != NULL;
-}
-
-/* ---- input ---- */
-
-static void input_pump(struct proc *p)
-{
-	struct input_wait *w;
-	size_t n;
-	while (p->phase == PROC_RUNNING && (n = buf_len(&p->input)) && p->stdin_credit &&
-	       link_queued(p->op) < LINK_QUEUE_HIGH) {
-		n = n < p->stdin_credit ? n : p->stdin_credit;
-		n = n < BRIG_FRAME_MAX ? n : BRIG_FRAME_MAX;
-		link_send(p->op, BRIG_STDIN, 0, BRIG_CLIENT_STREAM, buf_head(&p->input), n);
-		buf_consume(&p->input, n);
-		p->stdin_credit -= (uint32_t)n;
-	}
-	if (buf_len(&p->input))
-		return;
-	if (p->stdin_eof && !p->stdin_eof_sent && p->phase == PROC_RUNNING) {
-		p->stdin_eof_sent = true;
-		link_send(p->op, BRIG_STDIN, BRIG_FF_EOF, BRIG_CLIENT_STREAM, NULL, 0);
-	}
-	while ((w = TAILQ_FIRST(&p->waits))) {
-		TAILQ_REMOVE(&p->waits, w, link);
-		w->p = NULL;
-		connect_reply(w->c->r, json_object());
-	}
-}
-
-static void wait_gone(struct envd_call *c)
-{
-	struct input_wait *w = c->priv;
-	if (w->p)
-		TAILQ_REMOVE(&w->p->waits, w, link);
-	free(w);
-	c->priv = NULL;
-}
-
-static void wait_killed(struct envd_call *c)
-{
-	struct input_wait *w = c->priv;
-	if (w->p)
-		TAILQ_REMOVE(&w->p->waits, w, link);
-	w->p = NULL;
-}
-
-/* Answers the call when all input so far has been passed on. */
-static void input_answer(struct envd_call *c, struct proc *p)
-{
-	struct input_wait *w = calloc(1, sizeof(*w));
-	if (!w) {
-		envd_fail(c, CONNECT_EXHAUSTED, "out of memory");
-		return;
-	}
-	w->c = c;
-	w->p = p;
-	TAILQ_INSERT_TAIL(&p->waits, w, link);
-	c->priv = w;
-	c->gone = wait_gone;
-	c->killed = wait_killed;
-	input_pump(p);
 }
 
 /* ---- from brigd ---- */
@@ -226,7 +149,7 @@ static void exec_frame(void *ctx, const struct frame *f)
 		if (frame_struct(f, &m, sizeof(m)) && m.chan == BRIG_CHAN_STDIN &&
 		    m.bytes <= BRIG_CREDIT_MAX - p->stdin_credit) {
 			p->stdin_credit += m.bytes;
-			input_pump(p);
+			inputs_pump(p);
 		}
 		break;
 	default:
@@ -236,7 +159,7 @@ static void exec_frame(void *ctx, const struct frame *f)
 
 static void exec_room(void *ctx)
 {
-	input_pump(ctx);
+	inputs_pump(ctx);
 }
 
 /* Brigd's error of a command that did not start, in E2B's words. */
@@ -277,7 +200,7 @@ static void exec_ended(void *ctx, json_t *status)
 		start_failed(p, json_object_get(status, "error"));
 		return;
 	}
-	waits_fail(p, CONNECT_INTERNAL, "the process has ended");
+	inputs_fail(p, CONNECT_INTERNAL, "the process has ended");
 	/* The sandbox broke down under it; what became of the command nobody can tell. */
 	if (why && strcmp(why, "host_fault") == 0) {
 		listeners_abort(p);
@@ -300,7 +223,7 @@ static void exec_failed(void *ctx, json_t *error)
 		start_failed(p, error);
 		return;
 	}
-	waits_fail(p, CONNECT_UNAVAILABLE, "the sandbox has ended");
+	inputs_fail(p, CONNECT_UNAVAILABLE, "the sandbox has ended");
 	listeners_abort(p);
 	proc_free(p);
 }
@@ -491,7 +414,7 @@ struct proc *proc_selected(struct envd_call *c)
 	return p;
 }
 
-static struct proc *proc_running(struct envd_call *c)
+struct proc *proc_running(struct envd_call *c)
 {
 	struct proc *p = proc_selected(c);
 	if (p && p->phase != PROC_RUNNING) {
@@ -559,68 +482,6 @@ static void run_update(struct envd_call *c)
 	connect_reply(c->r, json_object());
 }
 
-/* Queues what {stdin|pty: base64} holds. CONNECT_OK, or why not. */
-static enum connect_code input_queue(struct proc *p, json_t *input, struct brig_err *err)
-{
-	const char *text = NULL;
-	uint8_t *bytes;
-	size_t n;
-	bool pty = connect_field(input, "pty");
-	if (connect_str(input, pty ? "pty" : "stdin", &text, err) < 0)
-		return CONNECT_INVALID;
-	if (pty != p->tty) {
-		brig_err_set(err, BRIG_E_INTERNAL, 0,
-			     pty ? "tty not assigned to process" : "tty assigned to process");
-		return CONNECT_INTERNAL;
-	}
-	if (!p->stdin_open || p->stdin_eof) {
-		brig_err_set(err, BRIG_E_INTERNAL, 0, "stdin not enabled or closed");
-		return CONNECT_INTERNAL;
-	}
-	text = text ? text : "";
-	if (text_base64_decode(text, strlen(text), &bytes, &n) < 0) {
-		brig_err_set(err, BRIG_E_INVALID, 0, "the input is not base64");
-		return CONNECT_INVALID;
-	}
-	int r = n ? buf_add(&p->input, bytes, n) : 0;
-	free(bytes);
-	if (r == 0)
-		return CONNECT_OK;
-	brig_err_set(err, BRIG_E_EXHAUSTED, -r, "the process has not read %zu bytes of its input",
-		     buf_len(&p->input));
-	return CONNECT_EXHAUSTED;
-}
-
-static void run_send_input(struct envd_call *c)
-{
-	struct brig_err err = BRIG_ERR_INIT;
-	json_t *input = NULL;
-	struct proc *p = proc_running(c);
-	if (!p)
-		return;
-	enum connect_code code = CONNECT_INVALID;
-	if (connect_object(c->msg, "input", &input, &err) == 0)
-		code = input_queue(p, input, &err);
-	if (code == CONNECT_OK)
-		input_answer(c, p);
-	else
-		envd_fail(c, code, "%s", err.msg);
-}
-
-static void run_close_stdin(struct envd_call *c)
-{
-	struct proc *p = proc_running(c);
-	if (!p)
-		return;
-	if (p->tty) {
-		envd_fail(c, CONNECT_INTERNAL, "cannot close stdin of a process with a tty");
-		return;
-	}
-	if (p->stdin_open)
-		p->stdin_eof = true;
-	input_answer(c, p);
-}
-
 /* "SIGNAL_SIGKILL" or 9, "SIGNAL_SIGTERM" or 15. */
 static uint32_t signal_of(json_t *msg)
 {
@@ -651,8 +512,6 @@ const struct envd_method envd_process_methods[] = {
 	{ "/process.Process/Connect", true, run_connect },
 	{ "/process.Process/List", false, run_list },
 	{ "/process.Process/Update", false, run_update },
-	{ "/process.Process/SendInput", false, run_send_input },
 	{ "/process.Process/SendSignal", false, run_send_signal },
-	{ "/process.Process/CloseStdin", false, run_close_stdin },
-	{ NULL, false, NULL },
+	{ NULL },
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * envd_process.h: commands of a box as the E2B clients know them, between the file that runs them
- * (envd_process.c) and the one that tells of them (envd_listen.c).
+ * envd_process.h: commands of a box as the E2B clients know them, between the files that run them
+ * (envd_process.c), feed them (envd_input.c) and tell of them (envd_listen.c).
  *
  *   STARTING  asked of brigd; only the call that started it listens. To RUNNING, or is freed.
  *   RUNNING   has a pid. To EXITED.
@@ -27,11 +27,12 @@ struct listener {
 	struct envd_call *c;
 	bool slow; /* its queue is above HTTP_QUEUE_HIGH */
 };
-/* A call that waits until its input was taken. */
+/* A call that waits until its input was taken; taken() is called when it is out of the queue. */
 struct input_wait {
 	TAILQ_ENTRY(input_wait) link;
-	struct proc *p;
+	struct proc *p; /* NULL: it does not wait */
 	struct envd_call *c;
+	void (*taken)(struct envd_call *c);
 };
 
 struct proc {
@@ -57,8 +58,17 @@ struct proc {
 struct proc *proc_by_pid(struct box *b, uint32_t pid);
 /* By the field "process" of a message; NULL: the call has failed. */
 struct proc *proc_selected(struct envd_call *c);
+/* The same, and it runs. */
+struct proc *proc_running(struct envd_call *c);
 /* Grants what is owed, if any listener can take more or there is none. */
 void proc_grant(struct proc *p);
+
+/* ---- envd_input.c ---- */
+
+/* Passes input on as far as the credit reaches. */
+void inputs_pump(struct proc *p);
+/* Calls that wait fail; text NULL: they are only let go of. */
+void inputs_fail(struct proc *p, enum connect_code code, const char *text);
 
 /* ---- envd_listen.c ---- */
 

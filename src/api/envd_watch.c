@@ -434,5 +434,5 @@ const struct envd_method envd_watch_methods[] = {
 	{ "/filesystem.Filesystem/CreateWatcher", false, run_create },
 	{ "/filesystem.Filesystem/GetWatcherEvents", false, run_get },
 	{ "/filesystem.Filesystem/RemoveWatcher", false, run_remove },
-	{ NULL, false, NULL },
+	{ NULL },
 };
