@@ -324,10 +324,10 @@ static void run_list(struct envd_call *c)
 }
 
 const struct envd_method envd_fs_methods[] = {
-	{ "/filesystem.Filesystem/Stat", false, run_stat },
-	{ "/filesystem.Filesystem/MakeDir", false, run_mkdir },
-	{ "/filesystem.Filesystem/Move", false, run_move },
-	{ "/filesystem.Filesystem/ListDir", false, run_list },
-	{ "/filesystem.Filesystem/Remove", false, run_remove },
-	{ NULL },
+	{ "/filesystem.Filesystem/Stat", false, run_stat, NULL, NULL },
+	{ "/filesystem.Filesystem/MakeDir", false, run_mkdir, NULL, NULL },
+	{ "/filesystem.Filesystem/Move", false, run_move, NULL, NULL },
+	{ "/filesystem.Filesystem/ListDir", false, run_list, NULL, NULL },
+	{ "/filesystem.Filesystem/Remove", false, run_remove, NULL, NULL },
+	{ NULL, false, NULL, NULL, NULL },
 };

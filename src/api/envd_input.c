@@ -315,8 +315,8 @@ static void push_ready(struct envd_call *c)
 }
 
 const struct envd_method envd_input_methods[] = {
-	{ "/process.Process/SendInput", false, run_send_input },
-	{ "/process.Process/CloseStdin", false, run_close_stdin },
+	{ "/process.Process/SendInput", false, run_send_input, NULL, NULL },
+	{ "/process.Process/CloseStdin", false, run_close_stdin, NULL, NULL },
 	{ "/process.Process/StreamInput", true, run_stream_input, push_body, push_ready },
-	{ NULL },
+	{ NULL, false, NULL, NULL, NULL },
 };

@@ -508,10 +508,10 @@ static void run_send_signal(struct envd_call *c)
 }
 
 const struct envd_method envd_process_methods[] = {
-	{ "/process.Process/Start", true, run_start },
-	{ "/process.Process/Connect", true, run_connect },
-	{ "/process.Process/List", false, run_list },
-	{ "/process.Process/Update", false, run_update },
-	{ "/process.Process/SendSignal", false, run_send_signal },
-	{ NULL },
+	{ "/process.Process/Start", true, run_start, NULL, NULL },
+	{ "/process.Process/Connect", true, run_connect, NULL, NULL },
+	{ "/process.Process/List", false, run_list, NULL, NULL },
+	{ "/process.Process/Update", false, run_update, NULL, NULL },
+	{ "/process.Process/SendSignal", false, run_send_signal, NULL, NULL },
+	{ NULL, false, NULL, NULL, NULL },
 };

@@ -430,9 +430,9 @@ void envd_watch_box_done(struct box *b)
 }
 
 const struct envd_method envd_watch_methods[] = {
-	{ "/filesystem.Filesystem/WatchDir", true, run_watch },
-	{ "/filesystem.Filesystem/CreateWatcher", false, run_create },
-	{ "/filesystem.Filesystem/GetWatcherEvents", false, run_get },
-	{ "/filesystem.Filesystem/RemoveWatcher", false, run_remove },
-	{ NULL },
+	{ "/filesystem.Filesystem/WatchDir", true, run_watch, NULL, NULL },
+	{ "/filesystem.Filesystem/CreateWatcher", false, run_create, NULL, NULL },
+	{ "/filesystem.Filesystem/GetWatcherEvents", false, run_get, NULL, NULL },
+	{ "/filesystem.Filesystem/RemoveWatcher", false, run_remove, NULL, NULL },
+	{ NULL, false, NULL, NULL, NULL },
 };
