@@ -206,7 +206,7 @@ _Static_assert(sizeof(struct brig_reattach) == 24, "wire");
 #define BRIG_FS_NOFOLLOW 0x10u /* STAT: of the link itself */
 /* WRITE: arg2 pairs of strings (key, value) follow the path. They become the file's extended
  * attributes BRIG_FS_XATTR_PREFIX + key, in place of all that begin so; none = all of them go. A file
- * system that holds none answers EOPNOTSUPP, and the file is as it was. */
+ * system that holds none answers EOPNOTSUPP, and no data is written. */
 #define BRIG_FS_XATTRS 0x20u
 #define BRIG_FS_META 0x40u /* STAT, LIST: such pairs stand at the end of each FS_ENTRY */
 /* STAT, LIST: of a link its own size and times, the mode of what it leads to, and as its target the
