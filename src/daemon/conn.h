@@ -30,11 +30,10 @@ struct conn;
 
 enum conn_phase { CONN_REQUEST, CONN_WAIT, CONN_STREAM, CONN_CLOSING };
 
-/* As many as brig-api may have operations at a time (LINK_OPS_MAX in src/api/link.h), and as many
- * of local clients as their listening socket's queue was ever seen to hold. A connection is one
- * descriptor and about a kilobyte until it streams; the table of descriptors is the hard limit of
- * the host, at least 4096 everywhere, and beyond that accept() and the door fail for the newcomer
- * only. */
+/* As many as brig-api may have operations at a time (LINK_OPS_MAX in src/api/link.h), and 1024 beside
+ * them that only local clients get, so that a busy API locks no operator out. A connection is one
+ * descriptor and about a kilobyte until it streams; where the hard limit of descriptors is lower,
+ * accept() and the door fail for the newcomer only. */
 #define CONNS_DOOR_MAX 4096u
 #define CONNS_MAX (CONNS_DOOR_MAX + 1024u)
 #define CONN_REQUEST_DEADLINE_MS 10000u
