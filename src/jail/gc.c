@@ -93,6 +93,10 @@ struct tree_walk {
 static void judge_group(struct gc *g, const char *shown, int at, const char *name,
 			const char *instance, const char *what)
 {
+	struct stat st;
+	/* What another user's brig made is explained by that user's records, which are not ours to read. */
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (geteuid() != 0 && st.st_uid != geteuid()))
+		return;
 	if (instance_alive(g->run, instance)) {
 		say(g, "cgroup", shown, "live", what);
 		return;
