@@ -120,6 +120,9 @@ static void on_instance_dir(void *arg, int at, const struct dirent *e)
 	char shown[700];
 	if (e->d_type != DT_DIR)
 		return;
+	/* The sweep at every start looks at each living server once, not at each of its sandboxes. */
+	if (!w->g->loud && instance_alive(w->g->run, e->d_name))
+		return;
 	w->instance = e->d_name;
 	each_entry(at, e->d_name, on_group, w);
 	snprintf(shown, sizeof(shown), "%s/" CGROUP_DIR "/%s", w->tree, e->d_name);
