@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/core.h"
+#include "base/clock.h"
 #include "base/frame.h"
 
 /* One call moves at most this much, then the rest of the loop has its turn. */
@@ -37,6 +38,7 @@ void chan_init(struct chan *c, int fd, struct agent *a)
 	c->fd = fd;
 	c->agent = a;
 	c->flush_task = (struct ev_task){ .fn = flush_task, .ctx = c };
+	c->lazy = (struct ev_timer){ .fn = flush_task, .ctx = c };
 	c->blocked = false;
 	c->rx = c->rx_small;
 	c->rx_cap = sizeof(c->rx_small);
@@ -178,6 +180,15 @@ void chan_send(struct chan *c, uint16_t type, uint32_t stream, const void *p1, s
 	ev_task_queue(&c->agent->ev, &c->flush_task);
 }
 
+void chan_send_lazy(struct chan *c, uint16_t type, uint32_t stream, const void *p, size_t n)
+{
+	if (frame_add(&c->tx, type, 0, stream, p, n, NULL, 0) < 0)
+		agent_end(c->agent, 1);
+	if (!ev_timer_armed(&c->lazy) &&
+	    ev_timer_set(&c->agent->ev, &c->lazy, clock_now() + CHAN_LAZY_MS * MS_NS) < 0)
+		ev_task_queue(&c->agent->ev, &c->flush_task);
+}
+
 void chan_offer(struct chan *c, struct source *s)
 {
 	if (s->waiting || c->out.src == s)
@@ -313,6 +324,7 @@ static int iov_put(struct iovec *v, int n, void *p, size_t len)
 void chan_flush(struct chan *c)
 {
 	size_t moved = 0;
+	ev_timer_stop(&c->agent->ev, &c->lazy);
 	c->blocked = false;
 	while (moved < TX_ROUND) {
 		tx_choose(c);

@@ -53,7 +53,8 @@ struct chan {
 	int fd;
 	struct agent *agent;
 	struct ev_task flush_task;
-	bool blocked; /* the socket is full */
+	struct ev_timer lazy; /* when a frame that may wait for company leaves alone */
+	bool blocked;	      /* the socket is full */
 
 	/* receiving */
 	uint8_t *rx;
@@ -92,6 +93,10 @@ uint32_t chan_events(const struct chan *c);
 /* Queues a small frame of two parts. A failure (memory, a host that never reads) ends the agent. */
 void chan_send(struct chan *c, uint16_t type, uint32_t stream, const void *p1, size_t n1,
 	       const void *p2, size_t n2);
+/* The same for a frame that may wait CHAN_LAZY_MS for others to leave with it: every write wakes the host,
+ * and on a busy CPU that comes before the command which has just been started. */
+#define CHAN_LAZY_MS 1u
+void chan_send_lazy(struct chan *c, uint16_t type, uint32_t stream, const void *p, size_t n);
 /* Puts a source into the line. */
 void chan_offer(struct chan *c, struct source *s);
 /* The source goes away, or needs its lent bytes back: what is under way is copied. leave = also out

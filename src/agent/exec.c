@@ -134,7 +134,11 @@ static void exec_announce(struct exec *x)
 	struct agent *a = x->s.agent;
 	struct brig_started m = { .pid = (uint32_t)x->child.pid, .stdin_credit = x->in.credit };
 	x->started = true;
-	chan_send(&a->chan, BRIG_STARTED, x->s.id, &m, sizeof(m), NULL, 0);
+	/* With an input the other side may wait for the word to send it. */
+	if (x->in.credit)
+		chan_send(&a->chan, BRIG_STARTED, x->s.id, &m, sizeof(m), NULL, 0);
+	else
+		chan_send_lazy(&a->chan, BRIG_STARTED, x->s.id, &m, sizeof(m));
 	for (int sig = 1; sig <= 64; sig++)
 		if (x->signals >> (sig - 1) & 1)
 			exec_signal_now(x, sig);

@@ -33,6 +33,7 @@
 #include "agent/procs.h"
 #include "agent/sample.h"
 #include "agent/sudo.h"
+#include "agent/users.h"
 #include "base/fd.h"
 
 const struct agent_openers agent_openers = { .exec = exec_open, .fs = fs_open, .tcp = tcp_open };
@@ -104,6 +105,18 @@ void stream_remove(struct stream *s)
 	s->agent->nstreams--;
 }
 
+/* Attached, and no command yet (a sandbox of a pool, or made by create): the answer need not wait for one,
+ * and what the first command will look up may be looked up now. */
+static void idle_use(struct agent *a)
+{
+	struct user u;
+	chan_flush(&a->chan);
+	if (a->has_spawned || a->sudo)
+		return;
+	sudo_listen(a);
+	(void)user_lookup("", &u);
+}
+
 static void chan_ready(void *ctx, uint32_t events)
 {
 	struct agent *a = ctx;
@@ -114,6 +127,8 @@ static void chan_ready(void *ctx, uint32_t events)
 	int r = chan_receive(&a->chan);
 	if (r <= 0)
 		agent_end(a, r < 0);
+	else if (a->nstreams == 0)
+		idle_use(a);
 }
 
 static void child_ended(void *ctx, uint32_t events)
@@ -204,6 +219,7 @@ void agent_done(struct agent *a)
 		while (a->bucket[i])
 			a->bucket[i]->ops->close(a->bucket[i]);
 	ev_timer_stop(&a->ev, &a->sample);
+	ev_timer_stop(&a->ev, &a->chan.lazy);
 	ev_io_del(&a->ev, &a->sig_io);
 	ev_io_del(&a->ev, &a->chan_io);
 	fd_close(&a->sigfd);

@@ -506,7 +506,8 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 			      sb);
 	(void)FAILPOINT("create.sent");
 	if (r < 0)
-		return brig_fail(err, BRIG_E_BUSY, -r, "ask brig-jaild for a sandbox");
+		return brig_fail(err, r == -EPIPE ? BRIG_E_UNAVAILABLE : BRIG_E_BUSY, -r,
+				 "ask brig-jaild for a sandbox");
 	sb->create_seq = m.h.seq;
 	sb->jail_refs++;
 	sb->peer = fd_steal(&theirs);

@@ -130,7 +130,9 @@ void birth_ahead(struct serve *j)
 	/* As in refill(): beside a birth only if the next one would find nothing ready. */
 	if (j->births && j->slots.n_ready && j->slots.ready[0].ctl >= 0)
 		return;
-	for (unsigned i = 0; i < j->slots.n_ready && !j->no_ahead; i++) {
+	/* Rootless, the stage could not come back from a child's namespaces: its own UTS namespace is the
+	 * host's. */
+	for (unsigned i = 0; i < j->slots.n_ready && !j->no_ahead && !j->o->rootless; i++) {
 		struct slot *s = &j->slots.ready[i];
 		/* Without groups of its own (v2) a child would be charged to somebody else. */
 		if (s->ctl < 0 && s->groups.name[0] &&
@@ -232,6 +234,13 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 	box_kill(j, b);
 }
 
+void birth_stage_lost(struct serve *j)
+{
+	if (!j->quit)
+		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
+	j->quit = 1;
+}
+
 void birth_on_stage(struct serve *j)
 {
 	union {
@@ -245,8 +254,7 @@ void birth_on_stage(struct serve *j)
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
-		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
-		j->quit = 1;
+		birth_stage_lost(j);
 		return;
 	}
 	if (m.h.verb == STAGE_CLONED && n == sizeof(m.cloned))

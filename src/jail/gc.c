@@ -96,6 +96,10 @@ struct tree_walk {
 static void judge_group(struct gc *g, const char *shown, int at, const char *name,
 			const char *instance, const char *what)
 {
+	struct stat st;
+	/* What another user's brig made is explained by that user's records, which are not ours to read. */
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (geteuid() != 0 && st.st_uid != geteuid()))
+		return;
 	if (instance_alive(g->run, instance)) {
 		say(g, "cgroup", shown, "live", what);
 		return;
@@ -118,6 +122,9 @@ static void on_instance_dir(void *arg, int at, const struct dirent *e)
 	struct tree_walk *w = arg;
 	char shown[700];
 	if (e->d_type != DT_DIR)
+		return;
+	/* The sweep at every start looks at each living server once, not at each of its sandboxes. */
+	if (!w->g->loud && instance_alive(w->g->run, e->d_name))
 		return;
 	w->instance = e->d_name;
 	each_entry(at, e->d_name, on_group, w);
@@ -372,7 +379,9 @@ int gc_report(const char *delegated, int prove)
 	struct gc g = { .run = run, .loud = 1, .prove = prove };
 	cgroup_host_open(&g.cg, NULL, delegated, 0);
 	sweep(&g);
-	each_entry(AT_FDCWD, "/proc", on_process, &g);
+	/* The range is root's; an ordinary user's sandboxes have subordinate ids. */
+	if (geteuid() == 0)
+		each_entry(AT_FDCWD, "/proc", on_process, &g);
 	if (prove) {
 		prove_leases(&g);
 		prove_mounts(&g, path);

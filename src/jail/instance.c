@@ -97,8 +97,9 @@ int instance_alive(int run, const char *name)
 	char file[64];
 	snprintf(file, sizeof(file), INSTANCE_PREFIX "%s", name);
 	AUTO_FD fd = openat(run, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* Only a missing record is a proof; without descriptors or memory it may well be alive. */
 	if (fd < 0)
-		return 0;
+		return errno != ENOENT;
 	/* Released with fd. Another starter may hold it for this instant too: then it looks alive,
 	 * which is the safe error. */
 	return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;

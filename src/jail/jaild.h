@@ -31,14 +31,14 @@ struct box {
 	char id[BRIG_ID_LEN + 8];
 };
 
-enum ev_kind { EV_BROKER, EV_STAGE, EV_MAKER, EV_BOX };
+enum ev_kind { EV_BROKER, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX };
 
 struct serve {
 	const struct serve_options *o;
 	struct instance in;
 	struct cgroup_host cg;
 	struct slot_host slots;
-	int epoll, stage, stage_pid, store;
+	int epoll, stage, stage_pid, stage_pidfd, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
 	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
@@ -97,6 +97,8 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 void birth_ahead(struct serve *j);
 /* STAGE_CLONED and STAGE_READY. */
 void birth_on_stage(struct serve *j);
+/* It has ended. Its socket alone does not tell: children that wait hold the other end, too. */
+void birth_stage_lost(struct serve *j);
 
 /* ---- serve.c ---- */
 

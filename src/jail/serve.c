@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,6 +142,7 @@ static void destroy_all(struct serve *j)
 	/* The stage may be in the middle of a clone: it goes first, then PDEATHSIG and the groups get
 	 * whatever it made. */
 	fd_close(&j->stage);
+	fd_close(&j->stage_pidfd);
 	if (j->stage_pid > 0) {
 		kill(j->stage_pid, SIGKILL);
 		while (waitpid(j->stage_pid, NULL, 0) < 0 && errno == EINTR)
@@ -197,8 +199,11 @@ static int serve_start(struct serve *j)
 	struct epoll_event a = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_BROKER << 32 };
 	struct epoll_event b = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_STAGE << 32 };
 	struct epoll_event c = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_MAKER << 32 };
+	struct epoll_event d = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_STAGE_END << 32 };
+	j->stage_pidfd = (int)syscall(SYS_pidfd_open, j->stage_pid, 0u);
 	if (j->epoll < 0 || epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->o->broker, &a) < 0 ||
-	    epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->stage, &b) < 0 ||
+	    epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->stage, &b) < 0 || j->stage_pidfd < 0 ||
+	    epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->stage_pidfd, &d) < 0 ||
 	    (j->slots.maker >= 0 && epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->slots.maker, &c) < 0)) {
 		brig_fail(&err, BRIG_E_EXHAUSTED, errno, "watch the sockets");
 		goto fail;
@@ -215,7 +220,7 @@ int serve_run(const struct serve_options *o)
 {
 	static struct serve j;
 	j.o = o;
-	j.epoll = j.stage = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
+	j.epoll = j.stage = j.stage_pidfd = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
 	box_table_init(&j);
 	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
 		j.image_fd[i] = -1;
@@ -248,6 +253,8 @@ int serve_run(const struct serve_options *o)
 				ops_on_broker(&j);
 			else if (kind == EV_STAGE)
 				birth_on_stage(&j);
+			else if (kind == EV_STAGE_END)
+				birth_stage_lost(&j);
 			else if (kind == EV_MAKER)
 				slot_collect(&j.slots);
 			else if (j.box[at].slot.pidfd >= 0)
