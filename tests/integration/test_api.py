@@ -477,7 +477,8 @@ class Run(Api):
         wait_until("nothing is left", lambda: self.ids() == [])
         got = self.run_(cmd=["cat", "f"], workdir="/tmp", files={"f": "in tmp"})
         self.assertEqual(got["stdout"], "in tmp")
-        got = self.run_(404, cmd=["true"], user="nobody-here", files={"f": "x"})
+        got = self.run_(400, cmd=["true"], user="nobody-here", files={"f": "x"})
+        self.assertRegex(got["remediation"], "user 'nobody-here'")
         wait_until("nothing is left", lambda: self.ids() == [])
 
     def test_input_environment_user_and_binary_output(self):
