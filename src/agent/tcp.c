@@ -313,6 +313,15 @@ static void address_next(struct tcp *t)
 		failed(t, t->refused ? t->refused : -r);
 }
 
+/* Where nobody listens, a socket that the kernel gave the very port it asks for connects to itself. */
+static bool is_itself(const struct tcp *t)
+{
+	struct sockaddr_in6 own; /* the port of both families is in one place */
+	socklen_t len = sizeof(own);
+	return getsockname(t->fd, (struct sockaddr *)&own, &len) == 0 &&
+	       own.sin6_port == htons(t->port);
+}
+
 static void socket_event(void *ctx, uint32_t events)
 {
 	struct tcp *t = ctx;
@@ -330,6 +339,8 @@ static void socket_event(void *ctx, uint32_t events)
 	socklen_t len = sizeof(err);
 	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
 		err = errno;
+	if (err == 0 && (events & EPOLLOUT) && is_itself(t))
+		err = ECONNREFUSED;
 	if (err == 0 && (events & EPOLLOUT)) {
 		connected(t);
 		return;

@@ -95,17 +95,54 @@ static void change_replied(void *ctx, json_t *ok)
 	settle(b);
 }
 
+/* The sandbox was not in the state that we believed: somebody changed it past us (`brig pause`), or it
+ * has ended. brigd's word counts. Nothing is tried again: who wanted something else is told. */
+static void state_learnt(void *ctx, json_t *info)
+{
+	struct box *b = ctx;
+	const char *state = json_string_value(json_object_get(info, "state"));
+	struct brig_err err = BRIG_ERR_INIT;
+	b->op = NULL;
+	if (!state || strcmp(state, "stopped") == 0 || strcmp(state, "removing") == 0 ||
+	    strcmp(state, "gone") == 0) {
+		box_kill(b);
+		return;
+	}
+	bool paused = strcmp(state, "paused") == 0;
+	b->state = paused ? BOX_PAUSED : BOX_RUNNING;
+	box_ref(b);
+	box_save(b);
+	brig_err_set(&err, BRIG_E_STATE, 0, "sandbox '%s' is %s", b->id,
+		     paused ? "paused" : "running");
+	tell_all(b, paused, NULL);
+	tell_all(b, !paused, &err);
+	box_unref(b);
+}
+
+static void state_unknown(void *ctx, json_t *error)
+{
+	struct box *b = ctx;
+	(void)error;
+	b->op = NULL;
+	box_kill(b);
+}
+
+static const struct link_ops learn_ops = { .reply = state_learnt, .failed = state_unknown };
+
 static void change_failed(void *ctx, json_t *error)
 {
 	struct box *b = ctx;
-	struct brig_err err = BRIG_ERR_INIT;
+	struct brig_err err = BRIG_ERR_INIT, mine = BRIG_ERR_INIT;
 	bool pausing = b->state == BOX_PAUSING;
 	api_err_from(error, &err);
 	b->op = NULL;
+	if (err.code == BRIG_E_STATE &&
+	    link_start(b->api->link, json_pack("{s:s,s:s}", "op", "inspect", "id", b->id), false,
+		       &learn_ops, b, &b->op, &mine) == 0)
+		return;
 	b->state = pausing ? BOX_RUNNING : BOX_PAUSED;
-	if (err.code == BRIG_E_NOT_FOUND || err.code == BRIG_E_STATE) {
-		/* It ended, and nobody had noticed. */
-		box_kill(b);
+	if (err.code == BRIG_E_NOT_FOUND) {
+		box_kill(b); /* it ended, and nobody had noticed */
 		return;
 	}
 	box_ref(b);

@@ -186,13 +186,15 @@ static void done_came(struct fsio *f, const struct frame *fr)
 {
 	struct brig_fs_done m;
 	struct brig_err err = BRIG_ERR_INIT;
-	if (!frame_struct(fr, &m, sizeof(m)) || m.err < 0 || m.err > 4095 ||
-	    (m.err == 0 && !f->eof)) {
+	const uint8_t *at = frame_struct(fr, &m, sizeof(m));
+	const char *text = at ? frame_str(&at, fr->payload + fr->h.len) : NULL;
+	if (!text || m.err < 0 || m.err > 4095 || (m.err == 0 && !f->eof)) {
 		break_off(f, BRIG_E_PROTOCOL, "it ended before its data");
 		return;
 	}
 	if (m.err)
-		brig_err_set(&err, code_of(m.err), m.err, "'%s' in the sandbox", f->path);
+		brig_err_set(&err, code_of(m.err), m.err, "'%s' in the sandbox%s%.100s", f->path,
+			     text[0] ? ": " : "", text);
 	finish(f, m.err ? &err : NULL);
 }
 

@@ -130,6 +130,8 @@ void http_reply(struct http_req *r, unsigned status, const char *type, const voi
 void http_reply_json(struct http_req *r, unsigned status, json_t *body); /* steals; NULL = 500 */
 void http_reply_empty(struct http_req *r, unsigned status); /* Content-Length: 0 or 204 */
 bool http_answered(const struct http_req *r);
+/* Of the answer that was chosen, 0 if none was. */
+unsigned http_status(const struct http_req *r);
 
 /* A streamed answer (chunked, or with size >= 0 exactly so many bytes). */
 void http_stream_begin(struct http_req *r, unsigned status, const char *type, int64_t size);

@@ -101,6 +101,11 @@ bool http_answered(const struct http_req *r)
 	return r->answered || r->broken;
 }
 
+unsigned http_status(const struct http_req *r)
+{
+	return r->answered ? r->status : 0;
+}
+
 /* ---- streams ---- */
 
 static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max)

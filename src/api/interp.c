@@ -2,18 +2,18 @@
 /*
  * Theory of operation
  * -------------------
- * Contexts and their queues. The head of a queue is looked at by ictx_next(), which starts the kernel
- * if there is none, and hands over one execution when the kernel is ready and nothing runs. Events of
- * the kernel carry the number of the execution that they belong to; others are late words of one that
- * is over, and are dropped.
+ * Contexts and their queues. The head of a queue is looked at by ictx_next(), which starts the
+ * kernel if there is none, and hands over one execution when the kernel is ready and nothing runs.
+ * Events of the kernel carry the number of the execution that they belong to; others are late words
+ * of one that is over, and are dropped.
  *
- * An execution whose client has gone is interrupted, and its context waits for the kernel to say that
- * it is over. A kernel that does not within INTERP_STOP_MS is ended; its variables are lost, the
- * requests behind it are not.
+ * An execution whose client has gone is interrupted, and its context waits for the kernel to say
+ * that it is over. A kernel that does not within INTERP_STOP_MS is ended; its variables are lost,
+ * the requests behind it are not.
  *
- * The first execution should not wait for an interpreter to start: interp_prepare() starts the kernel
- * of the default context ahead, and has it import what most cells use (warm.c does the same for
- * sandboxes that are made ahead).
+ * The first execution should not wait for an interpreter to start: interp_prepare() starts the
+ * kernel of the default context ahead, and has it import what most cells use (warm.c does the same
+ * for sandboxes that are made ahead).
  */
 #include "api/interp.h"
 
@@ -39,11 +39,11 @@ struct ictx {
 	struct kernel *k;      /* NULL: none, or it has gone */
 	struct irun_list runs; /* the head is what runs, if `running` */
 	unsigned nruns;
-	bool running;  /* the kernel has an execution */
-	bool orphan;   /* .. whose client has gone */
-	unsigned depth; /* calls of ours that are under way and still need it */
-	bool removed;	/* .. freed when the last one returns */
-	uint64_t last; /* number of the last execution handed over */
+	bool running;	       /* the kernel has an execution */
+	bool orphan;	       /* .. whose client has gone */
+	unsigned depth;	       /* calls of ours that are under way and still need it */
+	bool removed;	       /* .. freed when the last one returns */
+	uint64_t last;	       /* number of the last execution handed over */
 	struct ev_timer timer; /* of the start, or of the stop */
 };
 

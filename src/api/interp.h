@@ -2,8 +2,8 @@
 /*
  * interp.h: the code interpreter of one box: its contexts, and what is to be run in them.
  *
- * A context has one kernel (kernel.h), which is started when it is first needed, and a queue: what is
- * asked of it happens one after the other, in the order in which it was asked.
+ * A context has one kernel (kernel.h), which is started when it is first needed, and a queue: what
+ * is asked of it happens one after the other, in the order in which it was asked.
  */
 #ifndef BRIG_API_INTERP_H
 #define BRIG_API_INTERP_H
@@ -15,7 +15,8 @@
 
 #define INTERP_CONTEXTS_MAX 64u /* of one box */
 #define INTERP_QUEUE_MAX 256u	/* requests that wait for one context */
-/* A kernel that was interrupted because its client has gone is ended when it does not stop by then. */
+/* A kernel that was interrupted because its client has gone is ended when it does not stop by then.
+ */
 #define INTERP_STOP_MS 4000u
 /* A kernel that has not said ready by then is given up. */
 #define INTERP_START_MS 30000u

@@ -2,10 +2,11 @@
 /*
  * Theory of operation
  * -------------------
- * kernel line -> bounds -> jansson -> known fields of the known type -> line of the client's protocol.
- * Unknown fields and fields of another type are dropped; a line that is no event at all is an error,
- * for which the caller ends the kernel. Lines leave as ASCII (\uXXXX): clients decode each piece of
- * the stream by itself, and one that ends within a UTF-8 sequence would be corrupted there.
+ * kernel line -> bounds -> jansson -> known fields of the known type -> line of the client's
+ * protocol. Unknown fields and fields of another type are dropped; a line that is no event at all
+ * is an error, for which the caller ends the kernel. Lines leave as ASCII (\uXXXX): clients decode
+ * each piece of the stream by itself, and one that ends within a UTF-8 sequence would be corrupted
+ * there.
  */
 #include "api/interp_event.h"
 
@@ -21,10 +22,11 @@ static const struct field {
 	const char *key;
 	enum field_type type;
 } result_fields[] = {
-	{ "text", STRING },  { "html", STRING },  { "markdown", STRING }, { "svg", STRING },
-	{ "png", STRING },   { "jpeg", STRING },  { "pdf", STRING },	  { "latex", STRING },
-	{ "json", ANY },     { "javascript", STRING }, { "data", OBJECT }, { "chart", OBJECT },
-	{ "extra", OBJECT }, { "is_main_result", BOOL },
+	{ "text", STRING },	  { "html", STRING },	      { "markdown", STRING },
+	{ "svg", STRING },	  { "png", STRING },	      { "jpeg", STRING },
+	{ "pdf", STRING },	  { "latex", STRING },	      { "json", ANY },
+	{ "javascript", STRING }, { "data", OBJECT },	      { "chart", OBJECT },
+	{ "extra", OBJECT },	  { "is_main_result", BOOL },
 };
 
 /* What jansson would use memory or stack for, counted before it does. */
@@ -122,8 +124,9 @@ char *interp_event_error(const char *name, const char *value, size_t *ret_n)
 {
 	char *line = NULL;
 	json_t *text = json_string(value);
-	json_t *o = json_pack("{s:s,s:s,s:o,s:O}", "type", "error", "name", name, "value",
-			      text ? text : json_string("?"), "traceback", text ? text : json_null());
+	json_t *o =
+		json_pack("{s:s,s:s,s:o,s:O}", "type", "error", "name", name, "value",
+			  text ? text : json_string("?"), "traceback", text ? text : json_null());
 	if (!o || line_of(o, &line, ret_n) < 0)
 		line = NULL;
 	json_decref(o);

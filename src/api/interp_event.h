@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * interp_event.h: one line of a kernel, as brig-api sees it. A kernel runs inside the sandbox, so
- * every byte of it is hostile: a line is bounded in length, nesting and number of values before it is
- * parsed, and what goes on to the client is written anew from the fields that an event may have.
+ * every byte of it is hostile: a line is bounded in length, nesting and number of values before it
+ * is parsed, and what goes on to the client is written anew from the fields that an event may have.
  */
 #ifndef BRIG_API_INTERP_EVENT_H
 #define BRIG_API_INTERP_EVENT_H

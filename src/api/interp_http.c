@@ -4,19 +4,20 @@
  * -------------------
  * The code interpreter's HTTP interface (port 49999 of a box), as E2B's clients speak it:
  *
- *   GET  /health                     200 "OK"
- *   POST /execute                    {code, context_id?, language?, env_vars?}: a stream of JSON lines
- *   GET  /contexts                   [{id, language, cwd}], oldest first
- *   POST /contexts                   {language?, cwd?} -> {id, language, cwd}
- *   POST /contexts/{id}/restart      null
- *   DELETE /contexts/{id}            204
+ *   GET  /health                 200 "OK"
+ *   POST /execute                {code, context_id?, language?, env_vars?}: a stream of lines
+ *   GET  /contexts               [{id, language, cwd}], oldest first
+ *   POST /contexts               {language?, cwd?} -> {id, language, cwd}
+ *   POST /contexts/{id}/restart  null
+ *   DELETE /contexts/{id}        204
  *
- * Errors are plain text, as the clients show them. A box with a traffic token wants it for everything
- * here; a box with an access token wants that for /execute (clients send it nowhere else).
+ * Errors are plain text, as the clients show them. A box with a traffic token wants it for
+ * everything here; a box with an access token wants that for /execute (clients send it nowhere
+ * else).
  *
- * A stream ends with end_of_execution, also after an error event. A box that dies breaks it instead:
- * the client then asks whether the sandbox still runs, and tells its user the truth. A client that
- * goes away interrupts what it started (interp.c); that is noticed by gone().
+ * A stream ends with end_of_execution, also after an error event. A box that dies breaks it
+ * instead: the client then asks whether the sandbox still runs, and tells its user the truth. A
+ * client that goes away interrupts what it started (interp.c); that is noticed by gone().
  */
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -65,8 +66,8 @@ static void text_err(struct http_req *r, unsigned status, const struct brig_err 
 static void refuse_json(struct ireq *q, unsigned status, const char *message)
 {
 	http_reply_json(q->r, status,
-			json_pack("{s:s,s:s,s:i}", "sandboxId", q->b->id, "message", message, "code",
-				  (int)status));
+			json_pack("{s:s,s:s,s:i}", "sandboxId", q->b->id, "message", message,
+				  "code", (int)status));
 }
 
 /* ---- /execute ---- */
@@ -274,7 +275,8 @@ static int body_string(json_t *body, const char *key, const char **ret, struct b
 static bool env_name_valid(const char *name)
 {
 	return name[0] && (name[0] < '0' || name[0] > '9') &&
-	       name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] ==
+	       name[strspn(name,
+			   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] ==
 		       '\0';
 }
 
@@ -346,7 +348,8 @@ static int body_create(struct ireq *q, json_t *body, struct brig_err *err)
 	return 0;
 }
 
-static void with_body(struct ireq *q, int (*read)(struct ireq *q, json_t *body, struct brig_err *err))
+static void with_body(struct ireq *q,
+		      int (*read)(struct ireq *q, json_t *body, struct brig_err *err))
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	json_t *body = NULL;

@@ -3,9 +3,10 @@
  * Theory of operation
  * -------------------
  * A kernel is an ordinary command of the sandbox, started by brigd's exec as any other and as its
- * user. It is `python3 -c BOOT LANGUAGE`; BOOT reads the program text (src/api/kernels, compiled into
- * us) from its standard input, so nothing is written to the sandbox's files and nothing has to be in
- * its image but python3. After the text, standard input carries requests, standard output events.
+ * user. It is `python3 -c BOOT LANGUAGE`; BOOT reads the program text (src/api/kernels, compiled
+ * into us) from its standard input, so nothing is written to the sandbox's files and nothing has to
+ * be in its image but python3. After the text, standard input carries requests, standard output
+ * events.
  *
  * Both directions are bounded: what we send waits for the credit that the sandbox gives (at most
  * KERNEL_QUEUE_MAX), and what it sends is granted again as it is taken, line by line; a line beyond
@@ -23,8 +24,8 @@
 #include "base/clock.h"
 #include "kernels.h"
 
-#define BOOT                                                                        \
-	"import os;r=os.fdopen(os.dup(0),'rb');n=int(r.readline());"                \
+#define BOOT                                                                         \
+	"import os;r=os.fdopen(os.dup(0),'rb');n=int(r.readline());"                 \
 	"g={'__name__':'brig_kernel'};exec(compile(r.read(n),'<kernel>','exec'),g);" \
 	"g['kernel_main'](r)"
 #define SEND_MAX (64u * 1024u)
@@ -207,7 +208,8 @@ static void kernel_lines(struct kernel *k)
 	while (k->op && !k->freed) {
 		size_t n = buf_len(&k->in);
 		const char *p = (const char *)buf_head(&k->in);
-		const char *end = n > k->scanned ? memchr(p + k->scanned, '\n', n - k->scanned) : NULL;
+		const char *end =
+			n > k->scanned ? memchr(p + k->scanned, '\n', n - k->scanned) : NULL;
 		if (!end) {
 			k->scanned = n;
 			return;
@@ -317,8 +319,8 @@ static void op_end(void *ctx, json_t *status)
 	struct kernel *k = ctx;
 	char why[KERNEL_LAST_WORDS + 320];
 	const char *reason = json_string_value(json_object_get(status, "stop_reason"));
-	const char *text = json_string_value(
-		json_object_get(json_object_get(status, "error"), "message"));
+	const char *text =
+		json_string_value(json_object_get(json_object_get(status, "error"), "message"));
 	json_int_t code = json_integer_value(json_object_get(status, "exit_code"));
 	k->last[k->last_n] = '\0';
 	snprintf(why, sizeof(why), "the kernel ended: %s, exit code %d%s%.200s%s%s",
@@ -364,7 +366,8 @@ int kernel_start(struct link *link, const struct kernel_spec *spec, const struct
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "start a kernel");
 	if (!l) {
 		free(k);
-		return brig_fail(err, BRIG_E_INVALID, 0, "no kernel speaks '%.64s'", spec->language);
+		return brig_fail(err, BRIG_E_INVALID, 0, "no kernel speaks '%.64s'",
+				 spec->language);
 	}
 	kernel_hand(k, ops, ctx);
 	k->in = (struct buf)BUF_INIT(INTERP_LINE_MAX + BRIG_FRAME_MAX);

@@ -28,7 +28,7 @@ struct kernel_spec {
 	const char *language; /* of kernel_languages */
 	const char *cwd;      /* NULL: the home */
 	const char *user;
-	json_t *envs;	      /* object of strings, borrowed; or NULL */
+	json_t *envs; /* object of strings, borrowed; or NULL */
 };
 
 struct kernel_ops {

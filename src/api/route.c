@@ -134,6 +134,7 @@ static void call_ready(struct http_req *r)
 static void call_gone(struct http_req *r)
 {
 	struct call *c = http_ctx(r);
+	metrics_request(c->api, http_status(r));
 	if (c->op)
 		link_cancel(c->op);
 	if (c->gone)

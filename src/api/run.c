@@ -116,7 +116,8 @@ static const char *base64_key(unsigned which)
  * first. */
 static void events_end(struct waiter *w, json_t *result)
 {
-	json_t *last = json_copy(result);
+	json_t *last = json_pack("{s:s}", "type", "exit");
+	json_object_update(last, result);
 	for (unsigned i = 0; i < 2; i++) {
 		json_t *text = json_object_get(result, names[i]);
 		json_t *b64 = json_object_get(result, base64_key(i));
@@ -128,7 +129,6 @@ static void events_end(struct waiter *w, json_t *result)
 		json_object_del(last, names[i]);
 		json_object_del(last, base64_key(i));
 	}
-	json_object_set_new(last, "type", json_string("exit"));
 	emit(w, last);
 	http_stream_end(w->c->r);
 }

@@ -282,7 +282,11 @@ static void was_written(void *ctx, const struct brig_err *err)
 {
 	struct runexec *r = ctx;
 	if (err) {
-		finish(r, err);
+		struct brig_err told = *err;
+		if (r->ask.user[0] && err->code == BRIG_E_INVALID)
+			brig_err_remedy(&told, "check that the image has the user '%.64s'",
+					r->ask.user);
+		finish(r, &told);
 		return;
 	}
 	r->at++;

@@ -2,11 +2,13 @@
 /*
  * Theory of operation
  * -------------------
- *   FILLING: create at brigd -> kernel started -> ready -> imports done -> IDLE -> taken by a create
+ *   FILLING: create at brigd -> kernel started -> ready -> imports done -> IDLE -> taken by a
+ * create
  *
- * A pool makes one sandbox at a time, and begins WARM_DELAY_MS after one was taken, so that the request
- * that took it is served before its successor costs anything. A sandbox whose kernel ends while it
- * waits is removed and made again; after a failure the pool waits, twice as long each time.
+ * A pool makes one sandbox at a time, and begins WARM_DELAY_MS after one was taken, so that the
+ * request that took it is served before its successor costs anything. A sandbox whose kernel ends
+ * while it waits is removed and made again; after a failure the pool waits, twice as long each
+ * time.
  *
  * Imports happen before a sandbox counts as idle: that second is what a pool is for.
  */
@@ -87,8 +89,8 @@ static void spare_failed(struct spare *s, const char *why)
 	p->failures++;
 	/* Once for a series of the same. */
 	if (strncmp(p->error, why, sizeof(p->error) - 1) != 0)
-		log_line(&p->w->a->log, LOG_WARN, s->id[0] ? s->id : NULL,
-			 "warm pool of '%s': %s", p->template_id, why);
+		log_line(&p->w->a->log, LOG_WARN, s->id[0] ? s->id : NULL, "warm pool of '%s': %s",
+			 p->template_id, why);
 	snprintf(p->error, sizeof(p->error), "%s", why);
 	p->retry_ms = p->retry_ms ? 2 * p->retry_ms : WARM_RETRY_MS;
 	if (p->retry_ms > WARM_RETRY_MAX_MS)
@@ -246,11 +248,10 @@ json_t *warm_info(const struct warm *w)
 	json_t *list = json_array();
 	for (unsigned i = 0; w && i < w->n; i++) {
 		const struct pool *p = w->pools[i];
-		json_t *o = json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I}", "template",
-				      p->template_id, "size", (int)p->size, "ready",
-				      (int)p->nidle, "hits", (json_int_t)p->hits, "misses",
-				      (json_int_t)p->misses, "fills", (json_int_t)p->fills,
-				      "failures", (json_int_t)p->failures);
+		json_t *o = json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I}", "template", p->template_id,
+				      "size", (int)p->size, "ready", (int)p->nidle, "hits",
+				      (json_int_t)p->hits, "misses", (json_int_t)p->misses, "fills",
+				      (json_int_t)p->fills, "failures", (json_int_t)p->failures);
 		if (o && p->error[0])
 			json_object_set_new(o, "error", json_string(p->error));
 		json_array_append_new(list, o);

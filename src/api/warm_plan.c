@@ -17,9 +17,9 @@ static int add(struct api *a, const char *text, struct brig_err *err)
 		return -1;
 	if (template_find(a, KEY_TENANT_DEFAULT, id, &t, err) < 0)
 		return brig_ctx(err, "--warm '%.64s'", text);
-	json_t *spec = json_pack("{s:{},s:[s,o],s:{s:s}}", "limits", "env", "E2B_SANDBOX=true",
-				 json_sprintf("E2B_TEMPLATE_ID=%s", id), "labels", API_LABEL,
-				 "sandbox");
+	json_t *spec =
+		json_pack("{s:{},s:[s,o],s:{s:s}}", "limits", "env", "E2B_SANDBOX=true",
+			  json_sprintf("E2B_TEMPLATE_ID=%s", id), "labels", API_LABEL, "sandbox");
 	const struct warm_plan plan = { .template_id = id,
 					.image = t.image,
 					.fallback = t.fallback,

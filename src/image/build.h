@@ -8,21 +8,11 @@
 #include "base/err.h"
 #include "image/import.h"
 
-/* X(word, name, packages beside those of all, hook or NULL, summary). code-interpreter-v1 is the name
- * by which E2B's code interpreter clients ask for their template. */
-#define BUILD_KINDS(X)                                                                           \
-	X("base", "base", "", NULL, "the default image")                                         \
-	X("code-interpreter", "code-interpreter-v1",                                             \
-	  "python3-numpy,python3-pandas,python3-matplotlib,python3-pil,node-typescript",         \
-	  /* Without its font list the first figure in every sandbox would wait for a second. */ \
-	  "chroot --userspec=user:user \"$1\" env HOME=/home/user MPLBACKEND=Agg "               \
-	  "python3 -c 'import matplotlib.pyplot'",                                               \
-	  "base with numpy, pandas, matplotlib and typescript, for running code in cells")
-
 struct build_kind {
-	const char *word; /* what `brig image build` calls it */
-	const char *name; /* the image's name unless another is given */
-	const char *packages, *hook, *summary;
+	const char *word;     /* what `brig image build` calls it */
+	const char *name;     /* the image's name unless another is given */
+	const char *packages; /* beside those of all */
+	const char *hook;     /* of mmdebstrap, the last one; NULL = none */
 };
 /* By its word or its name; NULL if there is none. */
 const struct build_kind *build_kind_find(const char *word);
@@ -36,7 +26,7 @@ struct build_options {
 };
 #define BUILD_SUITE "bookworm"
 
-int build_image(const struct publisher *p, const struct build_options *o,
-		struct import_result *ret, struct brig_err *err);
+int build_image(const struct publisher *p, const struct build_options *o, struct import_result *ret,
+		struct brig_err *err);
 
 #endif

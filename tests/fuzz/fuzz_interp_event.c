@@ -3,7 +3,8 @@
  * A line of a kernel, which runs inside a sandbox and may write anything.
  *
  * Oracle: a line is refused, or gives an event; what goes on to the client is one line of printable
- * ASCII that is again a JSON object with a type of the client's protocol, and no field beyond those.
+ * ASCII that is again a JSON object with a type of the client's protocol, and no field beyond
+ * those.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -29,14 +30,30 @@ static int known(const char *s, const char *const *list)
 
 static void check_line(const char *p, size_t n)
 {
-	static const char *const types[] = { "stdout", "stderr", "result",
-					     "error",  "number_of_executions", NULL };
-	static const char *const keys[] = {
-		"type",	 "text",  "timestamp", "html",	     "markdown", "svg",	  "png",
-		"jpeg",	 "pdf",	  "latex",     "json",	     "javascript", "data", "chart",
-		"extra", "name",  "value",     "traceback", "is_main_result", "execution_count",
-		NULL
+	static const char *const types[] = {
+		"stdout", "stderr", "result", "error", "number_of_executions", NULL
 	};
+	static const char *const keys[] = { "type",
+					    "text",
+					    "timestamp",
+					    "html",
+					    "markdown",
+					    "svg",
+					    "png",
+					    "jpeg",
+					    "pdf",
+					    "latex",
+					    "json",
+					    "javascript",
+					    "data",
+					    "chart",
+					    "extra",
+					    "name",
+					    "value",
+					    "traceback",
+					    "is_main_result",
+					    "execution_count",
+					    NULL };
 	const char *key;
 	json_t *value;
 	must(n > 1 && p[n - 1] == '\n');
@@ -46,8 +63,7 @@ static void check_line(const char *p, size_t n)
 	must(json_is_object(o));
 	const char *type = json_string_value(json_object_get(o, "type"));
 	must(type && known(type, types));
-	json_object_foreach(o, key, value)
-		must(known(key, keys));
+	json_object_foreach(o, key, value) must(known(key, keys));
 	json_decref(o);
 }
 

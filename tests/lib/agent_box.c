@@ -138,7 +138,8 @@ static int box_init(const struct drv_options *o, const char *root, int chan)
 		return 99;
 	}
 	close(chan);
-	return agent_main(fd, -1);
+	int layer = o->layer ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	return agent_main(fd, layer);
 }
 
 int box_run(const struct drv_options *o, int chan)

@@ -195,7 +195,7 @@ static void spend(struct agent_driver *d, struct drv_stream *s, uint32_t id, int
 			 (unsigned long long)s->credit[chan]);
 	s->credit[chan] -= n;
 	if (s->regrant && n)
-		drv_credit(d, id, chan == 2 ? BRIG_CHAN_FS : (uint32_t)chan + 1, n);
+		drv_credit(d, id, (uint32_t)chan + 1, n);
 }
 
 static void rx_output(struct agent_driver *d, struct drv_stream *s, const struct frame *f)
@@ -241,6 +241,30 @@ static void rx_fs(struct agent_driver *d, struct drv_stream *s, const struct fra
 	spend(d, s, f->h.stream, 2, f->h.len);
 }
 
+static void rx_tcp(struct agent_driver *d, struct drv_stream *s, const struct frame *f)
+{
+	if (f->h.type == BRIG_TCP_OPENED) {
+		assert_false(s->started);
+		assert_int_equal(f->h.len, sizeof(s->tcp));
+		memcpy(&s->tcp, f->payload, sizeof(s->tcp));
+		s->started = true;
+		s->done = s->tcp.err != 0;
+		s->may_send = s->granted = s->tcp.credit;
+	} else if (f->h.type == BRIG_TCP_DONE) {
+		assert_true(s->started && !s->done);
+		assert_int_equal(f->h.len, sizeof(s->tcp_done));
+		memcpy(&s->tcp_done, f->payload, sizeof(s->tcp_done));
+		s->done = true;
+	} else {
+		assert_true(s->started && !s->eof && !s->done);
+		s->eof = f->h.flags & BRIG_FF_EOF;
+		s->total[0] += f->h.len;
+		keep(s, 0, f->payload, f->h.len);
+		spend(d, s, f->h.stream, 3, f->h.len);
+	}
+	s->open = !s->done;
+}
+
 static void rx_frame(struct agent_driver *d, const struct frame *f)
 {
 	assert_true(frame_dir(f->h.type) & FRAME_DIR_A);
@@ -279,6 +303,11 @@ static void rx_frame(struct agent_driver *d, const struct frame *f)
 	case BRIG_STDOUT:
 	case BRIG_STDERR:
 		rx_output(d, s, f);
+		break;
+	case BRIG_TCP_OPENED:
+	case BRIG_TCP_DATA:
+	case BRIG_TCP_DONE:
+		rx_tcp(d, s, f);
 		break;
 	default:
 		rx_fs(d, s, f);
@@ -392,7 +421,7 @@ void drv_credit(struct agent_driver *d, uint32_t id, uint32_t chan, uint32_t byt
 {
 	struct drv_stream *s = stream_at(d, id);
 	struct brig_credit m = { .chan = chan, .bytes = bytes };
-	s->credit[chan == BRIG_CHAN_FS ? 2 : chan - 1] += bytes;
+	s->credit[chan - 1] += bytes;
 	drv_send(d, BRIG_CREDIT, 0, id, &m, sizeof(m));
 }
 
@@ -454,16 +483,39 @@ int drv_fs_now(struct agent_driver *d, uint32_t id, uint16_t type, const struct 
 	return s->fs.err;
 }
 
+struct drv_stream *drv_tcp(struct agent_driver *d, uint32_t id, unsigned port, uint32_t credit)
+{
+	struct brig_tcp m = { .port = port, .credit = credit };
+	struct drv_stream *s = stream_begin(d, id);
+	s->credit[3] = credit;
+	drv_send(d, BRIG_TCP_CONNECT, 0, id, &m, sizeof(m));
+	return s;
+}
+
+void drv_tcp_send(struct agent_driver *d, uint32_t id, const void *p, size_t n, bool eof)
+{
+	struct drv_stream *s = stream_at(d, id);
+	assert_true(n <= s->may_send);
+	s->may_send -= n;
+	drv_send(d, BRIG_TCP_DATA, eof ? BRIG_FF_EOF : 0, id, p, n);
+}
+
 int drv_write(struct agent_driver *d, uint32_t id, const char *user, const char *path,
 	      uint32_t flags, uint32_t mode, const void *p, size_t n)
 {
+	drv_fs(d, id, BRIG_FS_WRITE,
+	       &(struct drv_fs){ .user = user,
+				 .path = path,
+				 .flags = flags,
+				 .mode = mode,
+				 .no_credit = true });
+	return drv_fs_feed(d, id, p, n);
+}
+
+int drv_fs_feed(struct agent_driver *d, uint32_t id, const void *p, size_t n)
+{
 	uint64_t until = clock_now() + DEADLINE_NS;
-	struct drv_stream *s = drv_fs(d, id, BRIG_FS_WRITE,
-				      &(struct drv_fs){ .user = user,
-							.path = path,
-							.flags = flags,
-							.mode = mode,
-							.no_credit = true });
+	struct drv_stream *s = stream_at(d, id);
 	bool sent = false;
 	while (!s->done) {
 		size_t k = n < s->may_send ? n : (size_t)s->may_send;

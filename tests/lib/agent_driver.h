@@ -19,7 +19,7 @@
 #include "base/frame.h"
 #include "brig/agent_proto.h"
 
-#define DRV_STREAMS 64
+#define DRV_STREAMS 320
 #define DRV_KEEP (80u << 20)
 
 struct drv_stream {
@@ -32,12 +32,15 @@ struct drv_stream {
 			     * in  out[0], the latter two each preceded by a u32 length */
 	uint64_t next[2];   /* offset that is due */
 	uint64_t total[2];  /* bytes that came */
-	uint64_t credit[3]; /* what the agent may still send */
+	uint64_t credit[4]; /* what the agent may still send */
 	uint64_t may_send;  /* what we may */
 	uint64_t granted;   /* by the agent, in all */
 	bool gaps, discard;
 	bool regrant; /* grant again what came */
 	unsigned events;
+	/* A connection: started when TCP_OPENED came, done with TCP_DONE; its bytes are in out[0]. */
+	struct brig_tcp_opened tcp;
+	struct brig_tcp_done tcp_done;
 };
 
 struct agent_driver {
@@ -56,6 +59,7 @@ struct drv_options {
 	const char *passwd, *group; /* boxed: contents; NULL = root and user (uid 1000) */
 	const char *sudo;	    /* boxed: a program to appear as /usr/local/bin/sudo */
 	unsigned root_kib;	    /* boxed: size of the root; 0 = 4096 */
+	bool layer;		    /* boxed: the whole root is its writable layer */
 };
 
 /* True if boxed agents can be had; else *ret_why says what is missing. */
@@ -117,6 +121,12 @@ int drv_fs_now(struct agent_driver *d, uint32_t id, uint16_t type, const struct 
 int drv_write(struct agent_driver *d, uint32_t id, const char *user, const char *path,
 	      uint32_t flags, uint32_t mode, const void *p, size_t n);
 int drv_read(struct agent_driver *d, uint32_t id, const char *user, const char *path);
+/* Asks for a connection; the answer is awaited by drv_until(d, &s->started). */
+struct drv_stream *drv_tcp(struct agent_driver *d, uint32_t id, unsigned port, uint32_t credit);
+void drv_tcp_send(struct agent_driver *d, uint32_t id, const void *p, size_t n, bool eof);
+/* Sends data as the agent grants it, on a stream that takes FS_DATA; to FS_DONE, whose errno is
+ * returned. */
+int drv_fs_feed(struct agent_driver *d, uint32_t id, const void *p, size_t n);
 /* The entry or event with that path among those that came; NULL if none. */
 const struct brig_fs_entry *drv_entry(struct drv_stream *s, const char *path);
 bool drv_event(struct drv_stream *s, uint32_t kind, const char *path);

@@ -271,27 +271,31 @@ def data_dir():
     return _data
 
 
-_base_problem = None
+_image_problems = {}
 
 
-def need_base():
-    """The `base` image, built once and kept; skips if it cannot be built here."""
-    global _base_problem
+def need_image(name, word):
+    """An image that `brig image build WORD` makes, built once and kept; skips if it cannot be built
+    here."""
     brig = Brig()
-    note = pathlib.Path(os.environ.get("BRIG_TEST_STATE", SCRATCH)) / "no-base-image"
-    if brig.call("image", "inspect", "base").code == 0:
+    note = pathlib.Path(os.environ.get("BRIG_TEST_STATE", SCRATCH)) / f"no-{name}-image"
+    if brig.call("image", "inspect", name).code == 0:
         return
-    if _base_problem is None and note.exists():
-        _base_problem = note.read_text()
-    if _base_problem is None:
-        print("building the base image from Debian packages", file=sys.stderr, flush=True)
-        done = brig.call("image", "build", "base", timeout=900)
+    if name not in _image_problems and note.exists():
+        _image_problems[name] = note.read_text()
+    if name not in _image_problems:
+        print(f"building the {name} image from Debian packages", file=sys.stderr, flush=True)
+        done = brig.call("image", "build", word, timeout=900)
         if done.code == 0:
             return
         last = [line for line in done.errors.splitlines() if line.strip()][-3:]
-        _base_problem = "the base image cannot be built: " + " / ".join(last)
-        note.write_text(_base_problem)
-    raise unittest.SkipTest(_base_problem)
+        _image_problems[name] = f"the {name} image cannot be built: " + " / ".join(last)
+        note.write_text(_image_problems[name])
+    raise unittest.SkipTest(_image_problems[name])
+
+
+def need_base():
+    need_image("base", "base")
 
 
 class MemoryWatch:

@@ -161,6 +161,19 @@ static void missing_begin(struct http_req *r)
 	api_fail(r, &err);
 }
 
+static void e2b_begin(struct http_req *r)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	begin(r);
+	if (http_query(r, "text")) {
+		api_fail_e2b_text(r, 401, "no key '%s'", "x\xff");
+		return;
+	}
+	brig_err_set(&err, BRIG_E_BUSY, EAGAIN, "wait");
+	brig_err_remedy(&err, "do wait");
+	api_fail_e2b(r, 0, &err);
+}
+
 static const struct route {
 	const char *path;
 	struct http_handler handler;
@@ -171,6 +184,7 @@ static const struct route {
 	{ "/small", { .begin = begin, .body_max = 10, .ready = echo_ready, .gone = count_gone } },
 	{ "/json", { .begin = begin, .ready = json_ready, .gone = count_gone } },
 	{ "/show it", { .begin = show_begin, .gone = count_gone } },
+	{ "/e2b", { .begin = e2b_begin, .gone = count_gone } },
 	{ "/later", { .begin = begin, .ready = count_ready, .gone = count_gone } },
 	{ "/body", { .begin = begin, .body = piece, .ready = done_ready, .gone = count_gone } },
 	{ "/stream",

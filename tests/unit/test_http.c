@@ -139,6 +139,27 @@ static void errors_are_json_with_the_request_id(void **state)
 	json_decref(v);
 }
 
+static void errors_for_e2b_have_the_status_in_them(void **state)
+{
+	(void)state;
+	assert_int_equal(ask_once("GET /e2b HTTP/1.1\r\nHost: x\r\n\r\n"), 429);
+	assert_non_null(strstr((char *)buf_head(&head), "\r\nRetry-After: 1\r\n"));
+	json_t *v = json_loadb((char *)buf_head(&body), buf_len(&body), 0, NULL);
+	assert_int_equal(json_integer_value(json_object_get(v, "code")), 429);
+	assert_string_equal(json_string_value(json_object_get(v, "error_code")), "busy");
+	assert_string_equal(json_string_value(json_object_get(v, "cause")), strerror(EAGAIN));
+	assert_string_equal(json_string_value(json_object_get(v, "remediation")), "do wait");
+	assert_true(json_is_true(json_object_get(v, "retryable")));
+	json_decref(v);
+	assert_int_equal(ask_once("GET /e2b?text HTTP/1.1\r\nHost: x\r\n\r\n"), 401);
+	v = json_loadb((char *)buf_head(&body), buf_len(&body), 0, NULL);
+	assert_int_equal(json_integer_value(json_object_get(v, "code")), 401);
+	assert_string_equal(json_string_value(json_object_get(v, "error_code")),
+			    "permission_denied");
+	assert_string_equal(json_string_value(json_object_get(v, "message")), "no key 'x?'");
+	json_decref(v);
+}
+
 static void what_a_request_says_is_told(void **state)
 {
 	(void)state;
@@ -750,6 +771,7 @@ int main(void)
 		T(an_answer_leaves_in_the_round_that_gave_it),
 		T(a_head_request_gets_no_body),
 		T(errors_are_json_with_the_request_id),
+		T(errors_for_e2b_have_the_status_in_them),
 		T(what_a_request_says_is_told),
 		T(a_body_may_be_cut_at_every_byte),
 		T(a_body_beyond_the_maximum_is_413),

@@ -79,9 +79,17 @@ static void test_events_of_the_kernel(void **state)
 static void test_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "junk", "[]", "5", "{}", "{\"type\":1}", "{\"type\":\"end_of_execution\"}",
-		"{\"type\":\"keepalive\"}", "{\"type\":\"done\"} x",
-		"{\"type\":\"done\",\"type\":\"ready\"}", "{\"type\":\"stdout\",\"text\":\"\xff\"}",
+		"",
+		"junk",
+		"[]",
+		"5",
+		"{}",
+		"{\"type\":1}",
+		"{\"type\":\"end_of_execution\"}",
+		"{\"type\":\"keepalive\"}",
+		"{\"type\":\"done\"} x",
+		"{\"type\":\"done\",\"type\":\"ready\"}",
+		"{\"type\":\"stdout\",\"text\":\"\xff\"}",
 	};
 	struct interp_event e;
 	(void)state;
