@@ -238,7 +238,7 @@ static void arg_fd(struct arguments *a, const char *name, int fd)
 	arg(a, name, a->numbers[i]);
 }
 
-int apiproc_start(struct apiproc *p, struct brig_err *err)
+static int start(struct apiproc *p, struct brig_err *err)
 {
 	const struct apiproc_opts *o = p->o;
 	char path[PATH_MAX];
@@ -288,6 +288,19 @@ int apiproc_start(struct apiproc *p, struct brig_err *err)
 	p->nline = 0;
 	p->started = clock_now();
 	p->again = 0;
+	return 0;
+}
+
+int apiproc_start(struct apiproc *p, struct brig_err *err)
+{
+	if (start(p, err) == 0)
+		return 0;
+	if (!p->served)
+		return -1;
+	/* It could once. Sandboxes are worth more than the wait for, say, a file to be put back. */
+	cli_note("%s; HTTP is not served; trying again", err->msg);
+	*err = (struct brig_err)BRIG_ERR_INIT;
+	p->again = clock_now() + (100 * MS_NS << DEATHS_MAX);
 	return 0;
 }
 
@@ -429,12 +442,9 @@ int apiproc_work(struct apiproc *p, struct brig_err *err)
 		return died(p, err);
 	if (!p->again || p->again > clock_now())
 		return 0;
-	struct brig_err mine = BRIG_ERR_INIT;
-	if (apiproc_start(p, &mine) == 0)
-		return 1;
-	cli_note("%s; trying again", mine.msg);
-	p->again = clock_now() + (100 * MS_NS << DEATHS_MAX);
-	return 0;
+	if (apiproc_start(p, err) < 0)
+		return -1;
+	return p->pid != 0;
 }
 
 void apiproc_done(struct apiproc *p)

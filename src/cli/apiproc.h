@@ -60,6 +60,7 @@ int apiproc_open(struct apiproc *p, const struct apiproc_opts *o, const char *so
 /* A door for a new brigd: *ret_brigd is its end, to be closed once brigd has it. A former brig-api
  * must have been stopped. */
 int apiproc_door(struct apiproc *p, int *ret_brigd, struct brig_err *err);
+/* -1 only if none has served yet: later it is tried again. */
 int apiproc_start(struct apiproc *p, struct brig_err *err);
 /* What to wait for, and at most how long (-1: no bound). */
 void apiproc_poll(const struct apiproc *p, struct pollfd ret[2], int *ret_ms);

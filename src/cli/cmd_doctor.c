@@ -45,6 +45,7 @@ static void check_programs(struct doctor *d)
 		{ "brig-jaild", true, "makes and removes sandboxes" },
 		{ "brig-agent", true, "the first process inside" },
 		{ "brig-image", false, "builds and imports images" },
+		{ "brig-api", false, "speaks HTTP" },
 	};
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		struct brig_err err = BRIG_ERR_INIT;

@@ -219,8 +219,8 @@ class Server:
 
     def __enter__(self):
         self.log = open("/tmp/serve.log", "w+")
-        self.process = subprocess.Popen([BRIG, "serve", "--no-http"], stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=self.log)
+        self.process = subprocess.Popen([BRIG, "serve", "--no-http"], stdin=subprocess.DEVNULL,
+                                        stdout=self.log, stderr=self.log)
         end = time.monotonic() + 20
         while not pathlib.Path("/run/brig/brigd.sock").exists():
             assert self.process.poll() is None and time.monotonic() < end, self.said()
@@ -273,6 +273,40 @@ def resident():
     gone_soon()
     gone_soon(groups)
     return f"{have['cpu.max']} {have['memory.max']}; {left} went with the server"
+
+
+@case("resident server: a paused sandbox stands still, goes on, and can be removed")
+def paused():
+    with Server():
+        done = run(BRIG, "run", "--detach", "--image", "host", "--", "sh", "-c", "while :; do :; done")
+        box = done.stdout.strip()
+        assert done.returncode == 0, done.stderr
+        (group,) = [g for g in groups() if os.path.basename(g) == box]
+
+        def used():
+            return int(re.search(r"usage_usec (\d+)", pathlib.Path(group, "cpu.stat").read_text())[1])
+        first = used()
+        deadline = time.monotonic() + 20
+        while used() == first:
+            assert time.monotonic() < deadline, "it does not run"
+        done = run(BRIG, "pause", box)
+        assert done.returncode == 0, done.stderr
+        assert "frozen 1" in pathlib.Path(group, "cgroup.events").read_text()
+        before = used()
+        assert run(BRIG, "exec", box, "true").returncode == 125
+        time.sleep(0.5)
+        assert used() == before, "it used CPU time while it was paused"
+        assert run(BRIG, "unpause", box).returncode == 0
+        deadline = time.monotonic() + 20
+        while used() == before:
+            assert time.monotonic() < deadline, "it does not go on"
+        assert run(BRIG, "pause", box).returncode == 0
+        assert run(BRIG, "rm", "--force", box).returncode == 0 and not os.path.exists(group)
+        # One more goes with the server.
+        box = create()
+        assert run(BRIG, "pause", box).returncode == 0
+    gone_soon()
+    gone_soon(groups)
 
 
 @case("resident server: its daemons die, one after the other, and nothing of their sandboxes is left")
