@@ -2,17 +2,17 @@
 /*
  * Theory of operation
  * -------------------
- * A connection is brigd's op "fs" as one user; stream ids tell its requests apart. Of the box's default
- * user the home is known, and the connection can be used at once. Of another user nothing is known to
- * us: the first thing that the connection does is to read /etc/passwd in the sandbox, and a user that
- * is not in it is an unknown user to the clients. That file belongs to the tenant; a home that it made
- * up is a path that is resolved inside, with that user's rights.
+ * A connection is brigd's op "fs" as one user; stream ids tell its requests apart. Of the box's
+ * default user the home is known, and the connection can be used at once. Of another user nothing
+ * is known to us: the first thing that the connection does is to read /etc/passwd in the sandbox,
+ * and a user that is not in it is an unknown user to the clients. That file belongs to the tenant;
+ * a home that it made up is a path that is resolved inside, with that user's rights.
  *
- * The socket is always read. A stream that must not go on is held by not granting it credit: a request
- * whose client is slow stops itself only.
+ * The socket is always read. A stream that must not go on is held by not granting it credit: a
+ * request whose client is slow stops itself only.
  *
- * A connection that breaks tells all its requests and leaves the box's list; it is freed when its last
- * use ends.
+ * A connection that breaks tells all its requests and leaves the box's list; it is freed when its
+ * last use ends.
  */
 #include "api/boxfs.h"
 
@@ -144,9 +144,9 @@ static void passwd_done(struct boxfs_req *q, int err, const char *text)
 	if (!fs->op)
 		return; /* it broke: those who wait are told there */
 	/* EINVAL: the agent does not know the user, and so did not even look at the path. */
-	if (err || envd_passwd_home((const char *)buf_head(&fs->passwd_text),
-				    buf_len(&fs->passwd_text), fs->user, fs->home,
-				    sizeof(fs->home)) < 0) {
+	if (err ||
+	    envd_passwd_home((const char *)buf_head(&fs->passwd_text), buf_len(&fs->passwd_text),
+			     fs->user, fs->home, sizeof(fs->home)) < 0) {
 		passwd_unknown(fs);
 		return;
 	}
@@ -336,7 +336,7 @@ static struct boxfs *fs_new(struct box *b, const char *user, struct brig_err *er
 	struct boxfs *fs;
 	unsigned n = 0;
 	LIST_FOREACH(fs, &b->boxfs, link)
-		n++;
+	n++;
 	if (n >= BOXFS_MAX) {
 		brig_err_set(err, BRIG_E_BUSY, 0, "%u file connections are open", BOXFS_MAX);
 		return NULL;

@@ -10,8 +10,8 @@
 #include "api/connect.h"
 #include "api/envd_entry.h"
 
-/* Users of one connection at a time; each opens few streams. Their upload windows (1 MiB each, agent)
- * must fit LINK_QUEUE_MAX together. */
+/* Users of one connection at a time; each opens few streams. Their upload windows (1 MiB each,
+ * agent) must fit LINK_QUEUE_MAX together. */
 #define BOXFS_USES_MAX 12u
 #define BOXFS_IDLE_MS 30000u
 /* Connections of one box. */

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * A unary call is plain JSON both ways; its error is the status of the code and a JSON body. A stream
- * answers 200 whatever happens, in frames; the last one carries the flag END, and the error if there
- * was one. A client that misses that last frame takes the stream for broken, which is what it shall do
- * when a sandbox was killed: then the connection is cut instead (http_abort).
+ * A unary call is plain JSON both ways; its error is the status of the code and a JSON body. A
+ * stream answers 200 whatever happens, in frames; the last one carries the flag END, and the error
+ * if there was one. A client that misses that last frame takes the stream for broken, which is what
+ * it shall do when a sandbox was killed: then the connection is cut instead (http_abort).
  *
  * Compression is never offered by us, and a compressed frame is refused.
  */
@@ -118,7 +118,8 @@ int connect_frame_peek(struct buf *b, struct connect_frame *f, struct brig_err *
 	if (h[0] & CONNECT_FLAG_COMPRESSED)
 		return brig_fail(err, BRIG_E_INVALID, 0, "compressed messages are not understood");
 	if (h[0])
-		return brig_fail(err, BRIG_E_INVALID, 0, "a message has unknown flags 0x%02x", h[0]);
+		return brig_fail(err, BRIG_E_INVALID, 0, "a message has unknown flags 0x%02x",
+				 h[0]);
 	if (n > CONNECT_MESSAGE_MAX)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "a message is larger than %u bytes",
 				 CONNECT_MESSAGE_MAX);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * connect.h: the Connect protocol with JSON messages, as far as the E2B clients speak it: unary calls
- * and streams of a server. Of protobuf's JSON mapping it has what these messages need: names in
- * lowerCamel or snake case, null for unset, 64-bit numbers also as text, unknown fields ignored.
+ * connect.h: the Connect protocol with JSON messages, as far as the E2B clients speak it: unary
+ * calls and streams of a server. Of protobuf's JSON mapping it has what these messages need: names
+ * in lowerCamel or snake case, null for unset, 64-bit numbers also as text, unknown fields ignored.
  */
 #ifndef BRIG_API_CONNECT_H
 #define BRIG_API_CONNECT_H
@@ -16,20 +16,20 @@
 
 /* X(name, text, HTTP status of a unary answer) */
 #define CONNECT_CODES(X)                            \
-	X(OK, "ok", 200)                                 \
-	X(CANCELED, "canceled", 499)                     \
-	X(UNKNOWN, "unknown", 500)                       \
-	X(INVALID, "invalid_argument", 400)              \
-	X(DEADLINE, "deadline_exceeded", 504)            \
-	X(NOT_FOUND, "not_found", 404)                   \
-	X(EXISTS, "already_exists", 409)                 \
-	X(DENIED, "permission_denied", 403)              \
-	X(EXHAUSTED, "resource_exhausted", 429)          \
-	X(PRECONDITION, "failed_precondition", 400)      \
-	X(ABORTED, "aborted", 409)                       \
-	X(UNIMPLEMENTED, "unimplemented", 501)           \
-	X(INTERNAL, "internal", 500)                     \
-	X(UNAVAILABLE, "unavailable", 503)               \
+	X(OK, "ok", 200)                            \
+	X(CANCELED, "canceled", 499)                \
+	X(UNKNOWN, "unknown", 500)                  \
+	X(INVALID, "invalid_argument", 400)         \
+	X(DEADLINE, "deadline_exceeded", 504)       \
+	X(NOT_FOUND, "not_found", 404)              \
+	X(EXISTS, "already_exists", 409)            \
+	X(DENIED, "permission_denied", 403)         \
+	X(EXHAUSTED, "resource_exhausted", 429)     \
+	X(PRECONDITION, "failed_precondition", 400) \
+	X(ABORTED, "aborted", 409)                  \
+	X(UNIMPLEMENTED, "unimplemented", 501)      \
+	X(INTERNAL, "internal", 500)                \
+	X(UNAVAILABLE, "unavailable", 503)          \
 	X(UNAUTHENTICATED, "unauthenticated", 401)
 
 enum connect_code {
@@ -70,7 +70,8 @@ int connect_parse(const char *p, size_t n, json_t **ret, struct brig_err *err);
 /* The only frame of a stream's request. New reference. */
 int connect_parse_one(const char *p, size_t n, json_t **ret, struct brig_err *err);
 
-/* ---- fields; key in lowerCamel. Absent or null: 0 and *ret as it was. -1: of another type. ---- */
+/* ---- fields; key in lowerCamel. Absent or null: 0 and *ret as it was. -1: of another type. ----
+ */
 
 json_t *connect_field(json_t *o, const char *key);
 int connect_str(json_t *o, const char *key, const char **ret, struct brig_err *err);

@@ -3,15 +3,15 @@
  * Theory of operation
  * -------------------
  * The clients of E2B speak to a daemon in the sandbox, envd, on port 49983. Here there is none: its
- * protocol ends in this process, and what it asks for is done by the agent through brigd. So nothing of
- * HTTP, JSON or Connect is parsed inside the sandbox or with rights over it.
+ * protocol ends in this process, and what it asks for is done by the agent through brigd. So
+ * nothing of HTTP, JSON or Connect is parsed inside the sandbox or with rights over it.
  *
- * A request passes, in this order: its path exists; its token is right; its box runs (a paused one is
- * resumed if it was made so); its message is well-formed. The token is compared in constant time. The
- * two routes for files take a signature instead (envd_files.c).
+ * A request passes, in this order: its path exists; its token is right; its box runs (a paused one
+ * is resumed if it was made so); its message is well-formed. The token is compared in constant
+ * time. The two routes for files take a signature instead (envd_files.c).
  *
- * While a request is under way it is a user of the box. A box that dies cuts its connections without
- * an orderly end: that is how the clients tell a killed sandbox from a failed call.
+ * While a request is under way it is a user of the box. A box that dies cuts its connections
+ * without an orderly end: that is how the clients tell a killed sandbox from a failed call.
  */
 #include "api/envd.h"
 
@@ -70,8 +70,7 @@ static void deadline_due(void *ctx)
 void envd_alive(struct envd_call *c)
 {
 	if (c->ping)
-		ev_timer_set(&c->b->api->ev, &c->keepalive,
-			     clock_now() + c->keepalive_s * SEC_NS);
+		ev_timer_set(&c->b->api->ev, &c->keepalive, clock_now() + c->keepalive_s * SEC_NS);
 }
 
 static void keepalive_due(void *ctx)
@@ -124,7 +123,8 @@ int envd_call_path(struct envd_call *c, const char *asked, char ret[PATH_MAX])
 
 static void call_killed(struct box_user *u)
 {
-	struct envd_call *c = (struct envd_call *)((char *)u - offsetof(struct envd_call, box_user));
+	struct envd_call *c =
+		(struct envd_call *)((char *)u - offsetof(struct envd_call, box_user));
 	box_unuse(u);
 	c->used = false;
 	if (c->killed)
@@ -198,8 +198,8 @@ static json_int_t figure(json_t *sample, const char *key)
 	return json_integer_value(json_object_get(sample, key));
 }
 
-/* The last sample (metrics.c), in the words of envd. Before the first one the limits are all that is
- * known. */
+/* The last sample (metrics.c), in the words of envd. Before the first one the limits are all that
+ * is known. */
 static void metrics_get(struct envd_call *c)
 {
 	const struct box *b = c->b;
@@ -378,14 +378,12 @@ static const struct http_handler rpc_handler = { .begin = rpc_begin,
 						 .ready = rpc_ready,
 						 .drained = call_drained,
 						 .gone = call_gone };
-static const struct http_handler push_handler = { .begin = push_begin,
-						  .body = push_body,
-						  .ready = push_ready,
-						  .gone = call_gone };
-static const struct http_handler plain_handler = { .begin = plain_begin,
-						   .body_max = 65536,
-						   .drained = call_drained,
-						   .gone = call_gone };
+static const struct http_handler push_handler = {
+	.begin = push_begin, .body = push_body, .ready = push_ready, .gone = call_gone
+};
+static const struct http_handler plain_handler = {
+	.begin = plain_begin, .body_max = 65536, .drained = call_drained, .gone = call_gone
+};
 static const struct http_handler upload_handler = { .begin = plain_begin,
 						    .body = files_body,
 						    .ready = files_ready,
@@ -404,7 +402,8 @@ static void options_begin(struct http_req *r)
 {
 	const char *asked = http_header(r, "Access-Control-Request-Headers");
 	cors(r);
-	http_answer_header(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
+	http_answer_header(r, "Access-Control-Allow-Methods",
+			   "GET, HEAD, POST, PUT, PATCH, DELETE");
 	http_answer_header(r, "Access-Control-Allow-Headers", asked ? asked : "*");
 	http_answer_header(r, "Access-Control-Max-Age", "7200");
 	http_reply_empty(r, 204);
@@ -428,8 +427,9 @@ static const struct http_handler no_memory_handler = { .begin = no_memory_begin,
 
 static const struct envd_method *method_find(const char *path)
 {
-	static const struct envd_method *const tables[] = { envd_process_methods, envd_input_methods,
-							    envd_fs_methods, envd_watch_methods };
+	static const struct envd_method *const tables[] = { envd_process_methods,
+							    envd_input_methods, envd_fs_methods,
+							    envd_watch_methods };
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct envd_method *m = tables[i]; m->path; m++)
 			if (strcmp(m->path, path) == 0)

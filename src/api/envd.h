@@ -4,7 +4,8 @@
  *
  * A call is made by the router, may wait until its box runs, and is handed to the function of its
  * method. From then on the method owns `priv` and the hooks. `killed` comes when the box dies: the
- * method lets go of whatever belongs to the box; the connection is cut behind it. `gone` is the last.
+ * method lets go of whatever belongs to the box; the connection is cut behind it. `gone` is the
+ * last.
  */
 #ifndef BRIG_API_ENVD_H
 #define BRIG_API_ENVD_H
@@ -15,8 +16,8 @@
 
 struct envd_call;
 
-/* One RPC. run gets the message, borrowed (c->msg). With body, the client's side is a stream, too: run
- * gets no message, the body comes in pieces from then on, and ready behind the last. */
+/* One RPC. run gets the message, borrowed (c->msg). With body, the client's side is a stream, too:
+ * run gets no message, the body comes in pieces from then on, and ready behind the last. */
 struct envd_method {
 	const char *path;
 	bool stream;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: what the tenant's file system says (names, owners, attributes) is text that the
- * tenant chose. It goes into JSON through jansson, which refuses what is no UTF-8.
+ * Theory of operation: what the tenant's file system says (names, owners, attributes) is text that
+ * the tenant chose. It goes into JSON through jansson, which refuses what is no UTF-8.
  */
 #include "api/envd_entry.h"
 
@@ -64,7 +64,8 @@ const char *envd_path_base(const char *path)
 
 int envd_path_join(const char *dir, const char *name, char ret[PATH_MAX])
 {
-	int n = snprintf(ret, PATH_MAX, "%s%s%s", dir, name[0] && strcmp(dir, "/") ? "/" : "", name);
+	int n = snprintf(ret, PATH_MAX, "%s%s%s", dir, name[0] && strcmp(dir, "/") ? "/" : "",
+			 name);
 	return n < 0 || n >= PATH_MAX ? -1 : 0;
 }
 

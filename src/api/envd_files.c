@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  * -------------------
- * GET /files: a STAT, then a READ whose data goes to the client as it comes. The agent sends as far as
- * it was granted, and it is granted again what the client's queue has taken, so a slow client costs
- * READ_WINDOW bytes. The length is promised from the STAT; a file that shrinks meanwhile breaks the
- * connection, since the promise cannot be kept. Files without a length (/proc) are sent in chunks.
+ * GET /files: a STAT, then a READ whose data goes to the client as it comes. The agent sends as far
+ * as it was granted, and it is granted again what the client's queue has taken, so a slow client
+ * costs READ_WINDOW bytes. The length is promised from the STAT; a file that shrinks meanwhile
+ * breaks the connection, since the promise cannot be kept. Files without a length (/proc) are sent
+ * in chunks.
  *
- * Both routes for files are authorised by the token, or by a signature of it over path, operation, user
- * and expiry, in which case no header is needed: that is what a download URL is.
+ * Both routes for files are authorised by the token, or by a signature of it over path, operation,
+ * user and expiry, in which case no header is needed: that is what a download URL is.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -242,8 +243,9 @@ void envd_files_get(struct envd_call *c)
 	c->priv = d;
 	c->gone = download_gone;
 	if (accept && envd_identity_refused(accept))
-		api_fail_e2b_text(c->r, 406, "no acceptable encoding; this server sends files as "
-					     "they are (identity)");
+		api_fail_e2b_text(c->r, 406,
+				  "no acceptable encoding; this server sends files as "
+				  "they are (identity)");
 	else
 		envd_with_fs(c, get_go);
 }

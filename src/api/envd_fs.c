@@ -2,12 +2,12 @@
 /*
  * Theory of operation
  * -------------------
- * filesystem.Filesystem of envd, without its watches (envd_watch.c): one or two file requests to the
- * agent as the request's user, and their answers as EntryInfo. A call has one request open at a time
- * (c->q); its state lies in c->priv.
+ * filesystem.Filesystem of envd, without its watches (envd_watch.c): one or two file requests to
+ * the agent as the request's user, and their answers as EntryInfo. A call has one request open at a
+ * time (c->q); its state lies in c->priv.
  *
- * A listing is collected, because its order is part of the protocol and the agent's is the directory's:
- * at most LIST_MAX entries and LIST_BYTES_MAX bytes.
+ * A listing is collected, because its order is part of the protocol and the agent's is the
+ * directory's: at most LIST_MAX entries and LIST_BYTES_MAX bytes.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -184,8 +184,8 @@ static void move_done(struct boxfs_req *q, int err, const char *text)
 	else if (err == ENOENT)
 		fail_errno(c, err, s->path);
 	else
-		envd_fail(c, connect_code_errno(err), "cannot move '%s' to '%s': %s", s->path, s->made,
-			  strerror(err));
+		envd_fail(c, connect_code_errno(err), "cannot move '%s' to '%s': %s", s->path,
+			  s->made, strerror(err));
 }
 
 static void move_go(struct envd_call *c)
@@ -276,7 +276,8 @@ static void list_entry(struct boxfs_req *q, const struct envd_entry *e)
 
 static int listed_compare(const void *a, const void *b)
 {
-	return envd_path_compare(((const struct listed *)a)->path, ((const struct listed *)b)->path);
+	return envd_path_compare(((const struct listed *)a)->path,
+				 ((const struct listed *)b)->path);
 }
 
 static void list_done(struct boxfs_req *q, int err, const char *text)

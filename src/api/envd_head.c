@@ -59,9 +59,12 @@ const char *envd_type_by_content(const void *p, size_t n)
 		const char *magic, *type;
 		size_t n;
 	} magics[] = {
-		{ "\x89PNG\r\n\x1a\n", "image/png", 8 }, { "\xff\xd8\xff", "image/jpeg", 3 },
-		{ "GIF8", "image/gif", 4 },		 { "%PDF-", "application/pdf", 5 },
-		{ "PK\x03\x04", "application/zip", 4 },	 { "\x1f\x8b\x08", "application/x-gzip", 3 },
+		{ "\x89PNG\r\n\x1a\n", "image/png", 8 },
+		{ "\xff\xd8\xff", "image/jpeg", 3 },
+		{ "GIF8", "image/gif", 4 },
+		{ "%PDF-", "application/pdf", 5 },
+		{ "PK\x03\x04", "application/zip", 4 },
+		{ "\x1f\x8b\x08", "application/x-gzip", 3 },
 	};
 	for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
 		if (n >= magics[i].n && memcmp(p, magics[i].magic, magics[i].n) == 0)
@@ -118,7 +121,8 @@ bool envd_user_sane(const char *name)
 {
 	size_t n = strlen(name);
 	return n > 0 && n < 33 && name[0] != '-' &&
-	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == n;
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") ==
+		       n;
 }
 
 int envd_basic_user(const char *header, char ret[ENVD_USER_MAX])
@@ -223,7 +227,8 @@ void envd_http_date(int64_t sec, char ret[ENVD_TIME_MAX])
 		gmtime_r(&t, &tm);
 	}
 	snprintf(ret, ENVD_TIME_MAX, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
-		 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+		 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+		 tm.tm_sec);
 }
 
 int envd_http_date_parse(const char *text, int64_t *ret_sec)

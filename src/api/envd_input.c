@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * Input of processes: SendInput, CloseStdin, and StreamInput, whose client sends messages as long as it
- * likes. Bytes wait in the process's queue, up to PROC_INPUT_MAX, and go on as far as the command's
- * credit allows. A call is answered, or its next message read, when its bytes have been passed on: so a
- * client that writes more than its command reads is held back by its own call.
+ * Input of processes: SendInput, CloseStdin, and StreamInput, whose client sends messages as long
+ * as it likes. Bytes wait in the process's queue, up to PROC_INPUT_MAX, and go on as far as the
+ * command's credit allows. A call is answered, or its next message read, when its bytes have been
+ * passed on: so a client that writes more than its command reads is held back by its own call.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -184,8 +184,8 @@ static struct proc *push_process(struct envd_call *c)
 	struct proc *p = proc_by_pid(c->b, s->pid);
 	if (p && p->phase == PROC_RUNNING)
 		return p;
-	push_fail(c, CONNECT_NOT_FOUND, s->pid ? "the process has ended"
-					       : "the first message names no process");
+	push_fail(c, CONNECT_NOT_FOUND,
+		  s->pid ? "the process has ended" : "the first message names no process");
 	return NULL;
 }
 

@@ -3,10 +3,10 @@
  * Theory of operation
  * -------------------
  * Any number of streams listen to one process. A piece of its output is encoded once and queued for
- * each of them. A listener that does not read is slow from HTTP_QUEUE_HIGH on. While one listener, or
- * nobody, takes the output, the process runs on, and the slow ones lag behind until their queues are
- * full (HTTP_QUEUE_MAX) and their connections are ended; when all are slow, no credit is granted and
- * the process waits in its write, as it would for a slow terminal.
+ * each of them. A listener that does not read is slow from HTTP_QUEUE_HIGH on. While one listener,
+ * or nobody, takes the output, the process runs on, and the slow ones lag behind until their queues
+ * are full (HTTP_QUEUE_MAX) and their connections are ended; when all are slow, no credit is
+ * granted and the process waits in its write, as it would for a slow terminal.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -94,8 +94,8 @@ void listener_start(struct listener *l)
 {
 	struct envd_call *c = l->c;
 	connect_stream_begin(c->r);
-	connect_stream_send(c->r, json_pack("{s:{s:{s:I}}}", "event", "start", "pid",
-					    (json_int_t)l->p->pid));
+	connect_stream_send(
+		c->r, json_pack("{s:{s:{s:I}}}", "event", "start", "pid", (json_int_t)l->p->pid));
 	c->ping = call_ping;
 	envd_alive(c);
 }
@@ -131,7 +131,7 @@ void listeners_output(struct proc *p, int out, const uint8_t *p8, size_t n)
 	}
 	struct listener *l;
 	LIST_FOREACH(l, &p->listeners, link)
-		envd_alive(l->c);
+	envd_alive(l->c);
 }
 
 void listener_tell_end(struct listener *l)

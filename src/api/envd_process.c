@@ -2,15 +2,16 @@
 /*
  * Theory of operation
  * -------------------
- * process.Process of envd. A command is an operation of brigd (exec, in the foreground) that belongs to
- * its box, not to the stream that started it: a client that disconnects only stops listening, and
- * another may listen later. What nobody listens to is dropped, and its credit returned at once.
+ * process.Process of envd. A command is an operation of brigd (exec, in the foreground) that
+ * belongs to its box, not to the stream that started it: a client that disconnects only stops
+ * listening, and another may listen later. What nobody listens to is dropped, and its credit
+ * returned at once.
  *
- * The deadline that a client gives with Start is the command's: it is killed then. That of any other
- * call is the call's own.
+ * The deadline that a client gives with Start is the command's: it is killed then. That of any
+ * other call is the call's own.
  *
- * The box's wall time and output limits count in brigd for the sandbox; single commands have none here
- * (null in the request), because the clients of E2B bound them by their deadlines.
+ * The box's wall time and output limits count in brigd for the sandbox; single commands have none
+ * here (null in the request), because the clients of E2B bound them by their deadlines.
  */
 #include "api/envd_process.h"
 
@@ -86,7 +87,8 @@ static bool proc_room(struct box *b)
 		return true;
 	LIST_FOREACH(p, &b->procs, link)
 	{
-		if (p->phase == PROC_EXITED && (!oldest || p->timer.deadline < oldest->timer.deadline))
+		if (p->phase == PROC_EXITED &&
+		    (!oldest || p->timer.deadline < oldest->timer.deadline))
 			oldest = p;
 	}
 	if (oldest)
@@ -246,7 +248,8 @@ static int env_add(json_t *env, json_t *o, struct brig_err *err)
 	json_object_foreach(o, key, v)
 	{
 		if (!json_is_string(v))
-			return brig_fail(err, BRIG_E_INVALID, 0, "env '%.100s' is not a string", key);
+			return brig_fail(err, BRIG_E_INVALID, 0, "env '%.100s' is not a string",
+					 key);
 		json_array_append_new(env, json_sprintf("%s=%s", key, json_string_value(v)));
 	}
 	return 0;
@@ -300,17 +303,18 @@ static int start_parse(struct envd_call *c, struct start *s, struct brig_err *er
 	if (s->tag && strlen(s->tag) >= sizeof(((struct proc *)0)->tag))
 		return brig_fail(err, BRIG_E_INVALID, 0, "'tag' is too long");
 	if (s->rows > UINT16_MAX || s->cols > UINT16_MAX)
-		return brig_fail(err, BRIG_E_INVALID, 0, "the size of the terminal is out of range");
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "the size of the terminal is out of range");
 	return 0;
 }
 
 /* What List tells of it, and, for its errors, as whom and where it was to run. */
 static json_t *config_build(const struct start *s, const char *user, const char *dir)
 {
-	json_t *o = json_pack("{s:s,s:o,s:o,s:s,s:s}", "cmd", s->cmd, "args",
-			      s->args ? json_incref(s->args) : json_array(), "envs",
-			      s->envs ? json_incref(s->envs) : json_object(), "user", user, "dir",
-			      dir);
+	json_t *o =
+		json_pack("{s:s,s:o,s:o,s:s,s:s}", "cmd", s->cmd, "args",
+			  s->args ? json_incref(s->args) : json_array(), "envs",
+			  s->envs ? json_incref(s->envs) : json_object(), "user", user, "dir", dir);
 	if (o && s->cwd)
 		json_object_set_new(o, "cwd", json_string(s->cwd));
 	return o;
@@ -345,10 +349,11 @@ static int proc_start(struct envd_call *c, const struct start *s, const char *di
 	p->grave = (struct ev_task){ .fn = proc_bury, .ctx = p };
 	snprintf(p->tag, sizeof(p->tag), "%s", s->tag ? s->tag : "");
 	TAILQ_INIT(&p->waits);
-	json_t *req = json_pack("{s:s,s:s,s:o,s:o,s:s,s:s,s:b,s:b,s:i,s:i,s:n,s:n}", "op", "exec", "id",
-				b->id, "cmd", argv, "env", env, "workdir", dir, "user", c->user,
-				"tty", p->tty, "stdin", p->stdin_open && !p->tty, "rows", (int)s->rows,
-				"cols", (int)s->cols, "timeout_ms", "max_output_bytes");
+	json_t *req =
+		json_pack("{s:s,s:s,s:o,s:o,s:s,s:s,s:b,s:b,s:i,s:i,s:n,s:n}", "op", "exec", "id",
+			  b->id, "cmd", argv, "env", env, "workdir", dir, "user", c->user, "tty",
+			  p->tty, "stdin", p->stdin_open && !p->tty, "rows", (int)s->rows, "cols",
+			  (int)s->cols, "timeout_ms", "max_output_bytes");
 	if (link_start(b->api->link, req, true, &exec_ops, p, &p->op, err) < 0) {
 		proc_bury(p);
 		return -1;
@@ -467,7 +472,8 @@ static void run_update(struct envd_call *c)
 		return;
 	if (connect_object(c->msg, "pty", &pty, &err) < 0 ||
 	    connect_object(pty, "size", &size, &err) < 0 ||
-	    connect_u32(size, "rows", &rows, &err) < 0 || connect_u32(size, "cols", &cols, &err) < 0) {
+	    connect_u32(size, "rows", &rows, &err) < 0 ||
+	    connect_u32(size, "cols", &cols, &err) < 0) {
 		envd_fail(c, CONNECT_INVALID, "%s", err.msg);
 		return;
 	}

@@ -41,7 +41,7 @@ struct proc {
 	struct link_op *op; /* NULL: EXITED */
 	enum proc_phase phase;
 	uint32_t pid;
-	char tag[256];	 /* "" = none */
+	char tag[256];	/* "" = none */
 	json_t *config; /* cmd, args, envs, cwd as they were asked for */
 	bool tty, stdin_open, stdin_eof, stdin_eof_sent, timed_out;
 	uint32_t stdin_credit;
@@ -74,8 +74,8 @@ void inputs_fail(struct proc *p, enum connect_code code, const char *text);
 
 /* Makes c a listener of p; false: no memory. */
 bool listener_add(struct envd_call *c, struct proc *p);
-/* The beginning, to one; to all: a piece of output (out 0 or 1), the end, or that nothing follows because
- * the start failed. */
+/* The beginning, to one; to all: a piece of output (out 0 or 1), the end, or that nothing follows
+ * because the start failed. */
 void listener_start(struct listener *l);
 void listeners_output(struct proc *p, int out, const uint8_t *p8, size_t n);
 void listeners_end(struct proc *p);

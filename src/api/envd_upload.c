@@ -3,11 +3,11 @@
  * Theory of operation
  * -------------------
  * POST /files: what arrives waits in a buffer (`in`) from which one step after the other is made: a
- * part of a form begins, its data goes to the agent, it ends. A step that must wait (for the file to be
- * open, for credit, for the end of the write) leaves the rest where it is; above IN_HIGH bytes the
- * client is held back. So an upload of any size costs two small buffers. A body that is gzip'd is
- * inflated on the way, into a buffer of INFLATE_PIECE bytes; a bomb fills the sandbox's disk limit and
- * nothing else.
+ * part of a form begins, its data goes to the agent, it ends. A step that must wait (for the file
+ * to be open, for credit, for the end of the write) leaves the rest where it is; above IN_HIGH
+ * bytes the client is held back. So an upload of any size costs two small buffers. A body that is
+ * gzip'd is inflated on the way, into a buffer of INFLATE_PIECE bytes; a bomb fills the sandbox's
+ * disk limit and nothing else.
  *
  *   READY    between files: the next step comes from the buffer
  *   OPENING  FS_WRITE was sent; its first credit leads to WRITING
@@ -15,8 +15,8 @@
  *   CLOSING  the last data was sent; FS_DONE leads to READY
  *   OVER     answered
  *
- * Metadata headers replace the whole set of a file's attributes, none clears them. A file system that
- * cannot hold any (EOPNOTSUPP) has none to clear: the write is then repeated without.
+ * Metadata headers replace the whole set of a file's attributes, none clears them. A file system
+ * that cannot hold any (EOPNOTSUPP) has none to clear: the write is then repeated without.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -191,8 +191,10 @@ static int file_begin(struct upload *u, const char *asked)
 		return -1;
 	}
 	if (json_object_get(u->paths, u->path)) {
-		upload_fail(u, 400, "you cannot upload multiple files to the same path '%.200s' in "
-				    "one upload request", u->path);
+		upload_fail(u, 400,
+			    "you cannot upload multiple files to the same path '%.200s' in "
+			    "one upload request",
+			    u->path);
 		return -1;
 	}
 	if (json_object_set_new(u->paths, u->path, json_true()) < 0) {
@@ -409,7 +411,8 @@ static int upload_kind(struct upload *u)
 {
 	struct http_req *r = u->c->r;
 	struct brig_err err = BRIG_ERR_INIT;
-	const char *type = http_header(r, "Content-Type"), *coding = http_header(r, "Content-Encoding");
+	const char *type = http_header(r, "Content-Type"),
+		   *coding = http_header(r, "Content-Encoding");
 	type = type ? type : "";
 	u->gzip = coding && strcasecmp(coding, "gzip") == 0;
 	if (coding && !u->gzip && strcasecmp(coding, "identity") != 0) {
@@ -423,8 +426,10 @@ static int upload_kind(struct upload *u)
 		else if (multipart_init(&u->m, type, &err) < 0)
 			upload_fail(u, 400, "%s", err.msg);
 	} else if (strncasecmp(type, "application/octet-stream", 24) != 0) {
-		upload_fail(u, 400, "unsupported Content-Type '%.80s': use multipart/form-data or "
-				    "application/octet-stream", type);
+		upload_fail(u, 400,
+			    "unsupported Content-Type '%.80s': use multipart/form-data or "
+			    "application/octet-stream",
+			    type);
 	}
 	if (u->phase == UP_READY && u->gzip) {
 		u->out = malloc(INFLATE_PIECE);
@@ -435,9 +440,11 @@ static int upload_kind(struct upload *u)
 	}
 	http_headers(r, metadata_header, u);
 	if (u->phase == UP_READY && u->bad_pairs)
-		upload_fail(u, 400,
-			    "X-Metadata headers are printable ASCII with different names of at most "
-			    "%u bytes, %u bytes in all", BRIG_FS_META_KEY_MAX, BRIG_FS_META_MAX);
+		upload_fail(
+			u, 400,
+			"X-Metadata headers are printable ASCII with different names of at most "
+			"%u bytes, %u bytes in all",
+			BRIG_FS_META_KEY_MAX, BRIG_FS_META_MAX);
 	return u->phase == UP_READY ? 0 : -1;
 }
 

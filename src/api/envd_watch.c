@@ -2,14 +2,15 @@
 /*
  * Theory of operation
  * -------------------
- * A watch is a file request that stays open: first a STAT (only directories are watched, and the error
- * tells what is wrong), then FS_WATCH. Its events go through a queue, because those with an entry need
- * a STAT first, and their order must stay; one STAT is under way at a time.
+ * A watch is a file request that stays open: first a STAT (only directories are watched, and the
+ * error tells what is wrong), then FS_WATCH. Its events go through a queue, because those with an
+ * entry need a STAT first, and their order must stay; one STAT is under way at a time.
  *
- * Two kinds of clients: WatchDir is a stream and takes events as they come; a watcher (CreateWatcher) has
- * no stream and collects until it is asked. Neither may cost more than its bounds: beyond WATCH_QUEUE
- * events, or when the kernel itself lost some, the client is told that events were lost, since it must
- * then look at the directory itself. A stream ends with that error; a watcher tells it once.
+ * Two kinds of clients: WatchDir is a stream and takes events as they come; a watcher
+ * (CreateWatcher) has no stream and collects until it is asked. Neither may cost more than its
+ * bounds: beyond WATCH_QUEUE events, or when the kernel itself lost some, the client is told that
+ * events were lost, since it must then look at the directory itself. A stream ends with that error;
+ * a watcher tells it once.
  *
  * A watcher lives as long as its box, or until it is removed.
  */
@@ -195,8 +196,8 @@ static void watch_done(struct boxfs_req *q, int err, const char *text)
 	struct box_watcher *w = q->ctx;
 	(void)text;
 	if (w->c && !w->standing) {
-		envd_fail(w->c, connect_code_errno(err ? err : EIO), "cannot watch '%s': %s", w->path,
-			  strerror(err ? err : EIO));
+		envd_fail(w->c, connect_code_errno(err ? err : EIO), "cannot watch '%s': %s",
+			  w->path, strerror(err ? err : EIO));
 		return;
 	}
 	w->over = true; /* the directory is gone */
@@ -332,8 +333,8 @@ static void watch_begin(struct envd_call *c, bool keep)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct box_watcher *w = calloc(1, sizeof(*w));
-	if (w && keep && (text_token("w", 8, w->id, sizeof(w->id)) < 0 ||
-			  !(w->collected = json_array()))) {
+	if (w && keep &&
+	    (text_token("w", 8, w->id, sizeof(w->id)) < 0 || !(w->collected = json_array()))) {
 		free(w);
 		w = NULL;
 	}
@@ -369,7 +370,7 @@ static void run_create(struct envd_call *c)
 	const struct box_watcher *w;
 	unsigned n = 0;
 	LIST_FOREACH(w, &c->b->watchers, link)
-		n++;
+	n++;
 	if (n >= WATCHERS_MAX)
 		envd_fail(c, CONNECT_EXHAUSTED, "%u watchers exist in this sandbox", WATCHERS_MAX);
 	else

@@ -11,9 +11,9 @@
  *   TRAILER  lines behind the last chunk, dropped
  *   OVER
  *
- * Where two readers could disagree about the end of a message it is refused: both Transfer-Encoding and
- * Content-Length, several lengths that differ, other codings than a single "chunked", folded lines,
- * blanks before a colon, bare CR or NUL. A line may end with a bare LF in no place.
+ * Where two readers could disagree about the end of a message it is refused: both Transfer-Encoding
+ * and Content-Length, several lengths that differ, other codings than a single "chunked", folded
+ * lines, blanks before a colon, bare CR or NUL. A line may end with a bare LF in no place.
  */
 #include "api/http_response.h"
 
@@ -83,7 +83,8 @@ static enum response_next more(bool eof, struct brig_err *err)
 /* "HTTP/1.1 200 OK" */
 static int status_line(struct response *h, const char *line)
 {
-	if (strncmp(line, "HTTP/1.", 7) != 0 || (line[7] != '0' && line[7] != '1') || line[8] != ' ')
+	if (strncmp(line, "HTTP/1.", 7) != 0 || (line[7] != '0' && line[7] != '1') ||
+	    line[8] != ' ')
 		return -1;
 	line += 9;
 	for (int i = 0; i < 3; i++)
@@ -170,7 +171,8 @@ static enum response_next head_parse(struct response *h, struct brig_err *err)
 	for (; nl && nl != line; line = nl + 2, nl = strstr(line, "\r\n")) {
 		*nl = '\0';
 		/* A folded line begins with a blank, which no token has. */
-		if (strpbrk(line, "\r\n") || (first ? status_line(h, line) : header_line(h, line)) < 0)
+		if (strpbrk(line, "\r\n") ||
+		    (first ? status_line(h, line) : header_line(h, line)) < 0)
 			return bad(err, first ? "its status line" : "a header");
 		first = false;
 	}
@@ -187,7 +189,8 @@ static enum response_next step_head(struct response *h, struct buf *in, bool eof
 	size_t n = buf_len(in) < RESPONSE_HEAD_MAX ? buf_len(in) : RESPONSE_HEAD_MAX;
 	const uint8_t *p = buf_head(in), *end = n ? memmem(p, n, "\r\n\r\n", 4) : NULL;
 	if (!end)
-		return n == RESPONSE_HEAD_MAX ? bad(err, "its headers are too long") : more(eof, err);
+		return n == RESPONSE_HEAD_MAX ? bad(err, "its headers are too long")
+					      : more(eof, err);
 	n = (size_t)(end - p) + 4;
 	if (memchr(p, 0, n))
 		return bad(err, "a NUL in its headers");
@@ -215,7 +218,7 @@ static enum response_next step_head(struct response *h, struct buf *in, bool eof
 
 static int hex(uint8_t c)
 {
-	return c >= '0' && c <= '9' ? c - '0'
+	return c >= '0' && c <= '9'   ? c - '0'
 	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
 	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
 				      : -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_response.h: a response of HTTP/1.1 as a server inside a sandbox sends it, which is hostile input:
- * strict, bounded, and fed in pieces of any size.
+ * http_response.h: a response of HTTP/1.1 as a server inside a sandbox sends it, which is hostile
+ * input: strict, bounded, and fed in pieces of any size.
  */
 #ifndef BRIG_API_HTTP_RESPONSE_H
 #define BRIG_API_HTTP_RESPONSE_H
@@ -20,11 +20,13 @@
 #define RESPONSE_TRAILER_MAX 8192u
 
 enum response_next {
-	RESPONSE_MORE,	/* append, then ask again */
-	RESPONSE_HEAD,	/* the head is complete; interim answers (1xx but 101) are passed over */
-	RESPONSE_DATA,	/* *ret_n bytes at the buffer's head are body: response_took() some or all of them */
-	RESPONSE_END,	/* the body is complete; what follows belongs to an upgrade, or means nothing */
-	RESPONSE_BAD,	/* err says why */
+	RESPONSE_MORE, /* append, then ask again */
+	RESPONSE_HEAD, /* the head is complete; interim answers (1xx but 101) are passed over */
+	RESPONSE_DATA, /* *ret_n bytes at the buffer's head are body: response_took() some or all of
+			  them */
+	RESPONSE_END,  /* the body is complete; what follows belongs to an upgrade, or means nothing
+			*/
+	RESPONSE_BAD,  /* err says why */
 };
 
 struct response_header {
@@ -33,7 +35,7 @@ struct response_header {
 
 struct response {
 	int state;
-	bool no_body; /* answer to HEAD: set by the caller before the first call */
+	bool no_body;	  /* answer to HEAD: set by the caller before the first call */
 	bool may_upgrade; /* 101 is an answer: likewise */
 	unsigned status;
 	char *head; /* whole head, cut into strings */

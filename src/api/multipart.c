@@ -8,9 +8,9 @@
  *   DATA    data, up to the next CR LF "--" boundary
  *   OVER
  *
- * Data that could be the beginning of a boundary is kept back until the bytes behind it tell. The only
- * header that is looked at is Content-Disposition. Browsers and undici write a quote in a name as %22
- * (and CR, LF as %0D, %0A), others as \"; both are undone.
+ * Data that could be the beginning of a boundary is kept back until the bytes behind it tell. The
+ * only header that is looked at is Content-Disposition. Browsers and undici write a quote in a name
+ * as %22 (and CR, LF as %0D, %0A), others as \"; both are undone.
  */
 #include "api/multipart.h"
 
@@ -56,7 +56,8 @@ int multipart_init(struct multipart *m, const char *content_type, struct brig_er
 	m->delim_n = 4;
 	for (at += quoted; boundary_char(*at) && (quoted || *at != ' ') && n < 70; at++, n++)
 		m->delim[m->delim_n++] = *at;
-	if (n == 0 || m->delim[m->delim_n - 1] == ' ' || (quoted ? *at != '"' : *at && *at != ';' && *at != ' '))
+	if (n == 0 || m->delim[m->delim_n - 1] == ' ' ||
+	    (quoted ? *at != '"' : *at && *at != ';' && *at != ' '))
 		return brig_fail(err, BRIG_E_INVALID, 0, "the multipart boundary is malformed");
 	return 0;
 }
@@ -148,7 +149,8 @@ static int head_parse(struct multipart *m, const char *at, size_t n)
 		const char *colon = memchr(at, ':', (size_t)(nl - at));
 		if (!colon || *at == ' ' || *at == '\t')
 			return -1; /* also a folded line */
-		if (colon - at == sizeof(want) - 1 && strncasecmp(at, want, sizeof(want) - 1) == 0) {
+		if (colon - at == sizeof(want) - 1 &&
+		    strncasecmp(at, want, sizeof(want) - 1) == 0) {
 			const char *v = colon + 1;
 			while (v < nl && (*v == ' ' || *v == '\t'))
 				v++;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * multipart.h: multipart/form-data (RFC 7578) as it comes, in pieces of any size. The caller owns the
- * bytes: it appends what arrives to a buffer, asks what is next, and takes the data of a part out of it
- * at its own pace. Nothing of a part's data is kept or copied here.
+ * multipart.h: multipart/form-data (RFC 7578) as it comes, in pieces of any size. The caller owns
+ * the bytes: it appends what arrives to a buffer, asks what is next, and takes the data of a part
+ * out of it at its own pace. Nothing of a part's data is kept or copied here.
  */
 #ifndef BRIG_API_MULTIPART_H
 #define BRIG_API_MULTIPART_H
@@ -21,9 +21,10 @@
 #define MULTIPART_WINDOW (MULTIPART_HEAD_MAX + 512u)
 
 enum multipart_next {
-	MULTIPART_MORE,	    /* append, then ask again */
-	MULTIPART_PART,	    /* a part begins: name and filename are set */
-	MULTIPART_DATA,	    /* *ret_n bytes at the buffer's head are data: consume some or all of them */
+	MULTIPART_MORE, /* append, then ask again */
+	MULTIPART_PART, /* a part begins: name and filename are set */
+	MULTIPART_DATA, /* *ret_n bytes at the buffer's head are data: consume some or all of them
+			 */
 	MULTIPART_PART_END, /* and that was all of it */
 	MULTIPART_END,	    /* the last boundary was there; what follows means nothing */
 	MULTIPART_BAD,	    /* err says why */

@@ -3,16 +3,17 @@
  * Theory of operation
  * -------------------
  * A request to port P of a box becomes a connection to P on the loopback of the sandbox (brigd's op
- * "connect"), one per request. The request's head is written anew (proxy_head.c), its body passes as
- * it came, in chunks or of a known length. The answer is parsed strictly (http_response.c), because
- * what is inside may send anything, and sent on as an answer of ours: so a sandbox can choose status,
- * headers and body of its own pages, and not where an answer ends on the client's connection.
+ * "connect"), one per request. The request's head is written anew (proxy_head.c), its body passes
+ * as it came, in chunks or of a known length. The answer is parsed strictly (http_response.c),
+ * because what is inside may send anything, and sent on as an answer of ours: so a sandbox can
+ * choose status, headers and body of its own pages, and not where an answer ends on the client's
+ * connection.
  *
- * Towards the inside we send as far as brigd grants and hold the client back beyond PROXY_HIGH bytes;
- * from there we take as far as we grant, which is what the client has taken.
+ * Towards the inside we send as far as brigd grants and hold the client back beyond PROXY_HIGH
+ * bytes; from there we take as far as we grant, which is what the client has taken.
  *
- * No redirect is followed, nothing is retried. The connection leads to the sandbox's own loopback and
- * nowhere else, so the sandbox reaches neither us nor the host through it.
+ * No redirect is followed, nothing is retried. The connection leads to the sandbox's own loopback
+ * and nowhere else, so the sandbox reaches neither us nor the host through it.
  */
 #include "api/proxy.h"
 
@@ -63,7 +64,8 @@ static void tunnel_over(struct tunnel *t)
 void tunnel_pump(struct tunnel *t)
 {
 	size_t n;
-	while (t->op && (n = buf_len(&t->tx)) && t->credit && link_queued(t->op) < LINK_QUEUE_HIGH) {
+	while (t->op && (n = buf_len(&t->tx)) && t->credit &&
+	       link_queued(t->op) < LINK_QUEUE_HIGH) {
 		n = n < t->credit ? n : t->credit;
 		n = n < BRIG_FRAME_MAX ? n : BRIG_FRAME_MAX;
 		link_send(t->op, BRIG_TCP_DATA, 0, BRIG_CLIENT_STREAM, buf_head(&t->tx), n);
@@ -212,7 +214,8 @@ static void link_frame(void *ctx, const struct frame *f)
 	t->owed += f->h.len;
 	t->inside_eof = f->h.flags & BRIG_FF_EOF;
 	if (buf_add(&t->rx, f->payload, f->h.len) < 0)
-		t->inside_eof = true; /* more than was granted: what is there is all that is taken */
+		t->inside_eof =
+			true; /* more than was granted: what is there is all that is taken */
 	if (t->upgrading)
 		tunnel_relay(t);
 	else
@@ -246,7 +249,8 @@ static void woken(void *ctx, const struct brig_err *why)
 		plane_dead(t->r, t->b->id);
 		return;
 	}
-	json_t *req = json_pack("{s:s,s:s,s:i}", "op", "connect", "id", t->b->id, "port", (int)t->port);
+	json_t *req =
+		json_pack("{s:s,s:s,s:i}", "op", "connect", "id", t->b->id, "port", (int)t->port);
 	if (link_start(t->b->api->link, req, true, &proxy_link_ops, t, &t->op, &err) < 0) {
 		t->op = NULL;
 		api_fail_e2b(t->r, 0, &err);
@@ -349,7 +353,8 @@ static void box_gone(struct http_req *r)
 
 static const struct http_handler no_memory = { .begin = no_memory_begin, .gone = box_gone };
 
-const struct http_handler *proxy_route(struct box *b, unsigned port, struct http_req *r, void **ret_ctx)
+const struct http_handler *proxy_route(struct box *b, unsigned port, struct http_req *r,
+				       void **ret_ctx)
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
 	*ret_ctx = b;

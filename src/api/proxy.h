@@ -24,8 +24,8 @@ struct tunnel {
 	uint32_t credit;    /* bytes that may go inside */
 	uint32_t owed;	    /* bytes from inside to be granted again */
 	bool connected;
-	bool inside_eof;    /* nothing more comes from inside */
-	struct buf tx, rx;  /* to the inside; from there */
+	bool inside_eof;   /* nothing more comes from inside */
+	struct buf tx, rx; /* to the inside; from there */
 
 	/* the request */
 	bool chunked, wants_upgrade, body_held;

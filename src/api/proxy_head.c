@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: what a program inside may learn from a client's request. The headers that name a
- * sandbox or authorise towards us stay outside: a sandbox must not collect keys and tokens. Headers of
- * one hop (RFC 9110, 7.6.1) are ours to make.
+ * Theory of operation: what a program inside may learn from a client's request. The headers that
+ * name a sandbox or authorise towards us stay outside: a sandbox must not collect keys and tokens.
+ * Headers of one hop (RFC 9110, 7.6.1) are ours to make.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 
 static bool one_hop(const char *name, const char *connection)
 {
-	static const char *const hops[] = { "Connection", "Keep-Alive",	  "Proxy-Connection",
-					    "TE",	  "Trailer",	  "Transfer-Encoding",
+	static const char *const hops[] = { "Connection", "Keep-Alive",	   "Proxy-Connection",
+					    "TE",	  "Trailer",	   "Transfer-Encoding",
 					    "Upgrade",	  "Content-Length" };
 	for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++)
 		if (strcasecmp(name, hops[i]) == 0)
@@ -23,11 +23,16 @@ static bool one_hop(const char *name, const char *connection)
 
 bool proxy_request_header(const char *name, const char *value, const char *connection)
 {
-	static const char *const ours[] = { "X-API-Key",	 "X-Access-Token",
-					    "Host",		 "Expect",
-					    "X-Forwarded-For",	 "X-Forwarded-Host",
-					    "X-Forwarded-Proto", "X-Forwarded-Port",
-					    "Forwarded",	 "X-Real-IP" };
+	static const char *const ours[] = { "X-API-Key",
+					    "X-Access-Token",
+					    "Host",
+					    "Expect",
+					    "X-Forwarded-For",
+					    "X-Forwarded-Host",
+					    "X-Forwarded-Proto",
+					    "X-Forwarded-Port",
+					    "Forwarded",
+					    "X-Real-IP" };
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (strcasecmp(name, ours[i]) == 0)
 			return false;
@@ -82,8 +87,9 @@ static void put_host(struct head *h, const struct tunnel *t)
 	char port[16], masked[512];
 	snprintf(port, sizeof(port), "%u", t->port);
 	if (mask && mask[0] && mask[strcspn(mask, " \r\n\t")] == '\0') {
-		snprintf(masked, sizeof(masked), "%.*s%s%s", (int)(var ? var - mask : (long)strlen(mask)),
-			 mask, var ? port : "", var ? var + strlen("${PORT}") : "");
+		snprintf(masked, sizeof(masked), "%.*s%s%s",
+			 (int)(var ? var - mask : (long)strlen(mask)), mask, var ? port : "",
+			 var ? var + strlen("${PORT}") : "");
 		host = masked;
 	} else if (!host) {
 		snprintf(masked, sizeof(masked), "localhost:%u", t->port);

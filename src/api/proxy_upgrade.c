@@ -3,11 +3,13 @@
  * Theory of operation
  * -------------------
  * After a 101 both directions are bytes. From the client is read only while there is credit and the
- * queue towards brigd is short; from inside is granted only what the client's socket has taken. Each
- * direction ends by itself (FF_EOF one way, shutdown the other); when both have, or the connection
- * inside is over and everything of it was written, or the client's socket failed, all is closed.
+ * queue towards brigd is short; from inside is granted only what the client's socket has taken.
+ * Each direction ends by itself (FF_EOF one way, shutdown the other); when both have, or the
+ * connection inside is over and everything of it was written, or the client's socket failed, all is
+ * closed.
  *
- * The library tells once whether the upgrade came about (http.h): until then bytes from inside wait.
+ * The library tells once whether the upgrade came about (http.h): until then bytes from inside
+ * wait.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -45,7 +47,8 @@ static int relay_in(struct tunnel *t)
 static int relay_out(struct tunnel *t)
 {
 	while (buf_len(&t->rx)) {
-		ssize_t n = send(t->fd, buf_head(&t->rx), buf_len(&t->rx), MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+			send(t->fd, buf_head(&t->rx), buf_len(&t->rx), MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -1;
 		buf_consume(&t->rx, (size_t)n);
