@@ -3,11 +3,12 @@
  * Theory of operation
  * -------------------
  * At its start brig-api has records of an earlier one, and brigd has sandboxes. Both sides may have
- * moved on meanwhile: sandboxes ended, end times passed, a create was under way. One `ls` settles it:
+ * moved on meanwhile: sandboxes ended, end times passed, a create was under way. One `ls` settles
+ * it:
  *
- *   record and sandbox    taken over: tokens, metadata and end time as they were; the state is brigd's
- *   record only           dropped
- *   sandbox only          removed, if it has our label: nobody knows its id
+ *   record and sandbox    taken over: tokens, metadata and end time as they were; the state is
+ * brigd's record only           dropped sandbox only          removed, if it has our label: nobody
+ * knows its id
  *
  * Commands that envd clients had started go on running, but are not known to this process.
  */
@@ -21,8 +22,8 @@
 struct adoption {
 	struct api *a;
 	api_ready ready;
-	json_t *live;	/* id -> state, of sandboxes with our label */
-	json_t *ended;	/* ids of records without a sandbox */
+	json_t *live;  /* id -> state, of sandboxes with our label */
+	json_t *ended; /* ids of records without a sandbox */
 };
 
 static json_t *json_of(const char *text)

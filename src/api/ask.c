@@ -126,8 +126,9 @@ int ask_metadata(json_t *metadata, json_t *spec, struct brig_err *err)
 				return -1;
 		} else {
 			brig_err_set(err, BRIG_E_INVALID, 0, "metadata '%.64s' means nothing", key);
-			return brig_fix(err, "keys that begin with brig. are brig.tier, brig.image, "
-					     "brig.limits.NAME and brig.interpreter (python)");
+			return brig_fix(err,
+					"keys that begin with brig. are brig.tier, brig.image, "
+					"brig.limits.NAME and brig.interpreter (python)");
 		}
 	}
 	return 0;

@@ -2,14 +2,14 @@
 /*
  * Theory of operation
  * -------------------
- * The table of boxes: what clients of the API know of the sandboxes that brigd runs. A record exists
- * from the moment a create was answered by brigd until the box is killed; each change is in the store
- * before anybody is told of it.
+ * The table of boxes: what clients of the API know of the sandboxes that brigd runs. A record
+ * exists from the moment a create was answered by brigd until the box is killed; each change is in
+ * the store before anybody is told of it.
  *
- * Killing is immediate here and takes a moment there: the box is dead and out of the table first, so
- * that a client whose stream breaks and who asks at once finds it dead; then its streams are broken;
- * then brigd removes the sandbox. That removal is repeated until brigd says that it is gone, because a
- * sandbox without a record would live until its server ends.
+ * Killing is immediate here and takes a moment there: the box is dead and out of the table first,
+ * so that a client whose stream breaks and who asks at once finds it dead; then its streams are
+ * broken; then brigd removes the sandbox. That removal is repeated until brigd says that it is
+ * gone, because a sandbox without a record would live until its server ends.
  */
 #include "api/box.h"
 
@@ -121,8 +121,8 @@ static void unlist(struct box *b)
 	metrics_box_done(b);
 }
 
-/* Arms the timer of the end. Wall time is what clients see; the timer counts another clock, so it looks
- * again when it fires. */
+/* Arms the timer of the end. Wall time is what clients see; the timer counts another clock, so it
+ * looks again when it fires. */
 static void end_schedule(struct box *b)
 {
 	int64_t left = b->end_ms - wall_ms();

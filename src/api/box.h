@@ -40,14 +40,15 @@ void box_state_done(struct box *b);
 /* Removes a sandbox from brigd, again and again until it is gone; done (may be NULL) is called once
  * from the loop. */
 struct box_removal;
-struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(void *ctx), void *ctx);
+struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(void *ctx),
+				  void *ctx);
 /* done is not called any more; the removal goes on. */
 void box_removal_forget(struct box_removal *m);
 /* As box_kill, and tells when nothing is left. */
 struct box_removal *box_kill_wait(struct box *b, void (*done)(void *ctx), void *ctx);
 
-/* Reads the records, takes over what still lives in brigd and removes the rest; ready is called once
- * from the loop. Before it no request may be served. */
+/* Reads the records, takes over what still lives in brigd and removes the rest; ready is called
+ * once from the loop. Before it no request may be served. */
 int boxes_adopt(struct api *a, api_ready ready, struct brig_err *err);
 /* Frees all records and changes nothing outside. */
 void boxes_done(struct api *a);

@@ -2,11 +2,12 @@
 /*
  * Theory of operation
  * -------------------
- * Pausing and resuming are operations of brigd that take a moment and belong to the box, not to whoever
- * asked: a client that goes away changes nothing. At most one is under way per box. Those who wait are
- * in one list; each wants the box to run or to be paused. When a change has ended, all who got what they
- * want are told, and if somebody wants the other state the next change begins. So a connect that meets a
- * pause under way resumes the box right behind it, and a pause behind a resume pauses it again.
+ * Pausing and resuming are operations of brigd that take a moment and belong to the box, not to
+ * whoever asked: a client that goes away changes nothing. At most one is under way per box. Those
+ * who wait are in one list; each wants the box to run or to be paused. When a change has ended, all
+ * who got what they want are told, and if somebody wants the other state the next change begins. So
+ * a connect that meets a pause under way resumes the box right behind it, and a pause behind a
+ * resume pauses it again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,8 @@
 struct box_waker {
 	LIST_ENTRY(box_waker) link;
 	struct box *b;
-	bool pause;   /* what it wants */
-	bool forced;  /* it sets an end of its own */
+	bool pause;  /* what it wants */
+	bool forced; /* it sets an end of its own */
 	box_woken done;
 	void *ctx;
 };
@@ -47,8 +48,8 @@ static struct box_waker *waiting(struct box *b, bool pause)
 	return NULL;
 }
 
-/* A callback may kill the box, cancel others, or begin the next change: the list is looked at anew each
- * time, and no longer than the state holds. */
+/* A callback may kill the box, cancel others, or begin the next change: the list is looked at anew
+ * each time, and no longer than the state holds. */
 static void tell_all(struct box *b, bool pause, const struct brig_err *err)
 {
 	struct box_waker *w;
@@ -69,8 +70,8 @@ static void settle(struct box *b)
 	box_unref(b);
 }
 
-/* Traffic that wakes a box gives it the time that it was promised last; whoever asks for it by name says
- * for how long. */
+/* Traffic that wakes a box gives it the time that it was promised last; whoever asks for it by name
+ * says for how long. */
 static bool by_traffic(struct box *b)
 {
 	struct box_waker *w;
@@ -95,8 +96,8 @@ static void change_replied(void *ctx, json_t *ok)
 	settle(b);
 }
 
-/* The sandbox was not in the state that we believed: somebody changed it past us (`brig pause`), or it
- * has ended. brigd's word counts. Nothing is tried again: who wanted something else is told. */
+/* The sandbox was not in the state that we believed: somebody changed it past us (`brig pause`), or
+ * it has ended. brigd's word counts. Nothing is tried again: who wanted something else is told. */
 static void state_learnt(void *ctx, json_t *info)
 {
 	struct box *b = ctx;
@@ -174,8 +175,9 @@ static struct box_waker *want(struct box *b, bool pause, bool forced, box_woken 
 		done(ctx, &err);
 		return NULL;
 	}
-	*w = (struct box_waker){ .b = b, .pause = pause, .forced = forced, .done = done,
-				   .ctx = ctx };
+	*w = (struct box_waker){
+		.b = b, .pause = pause, .forced = forced, .done = done, .ctx = ctx
+	};
 	LIST_INSERT_HEAD(&b->wakers, w, link);
 	return w;
 }
@@ -194,8 +196,7 @@ struct box_waker *box_wake(struct box *b, bool forced, box_woken done, void *ctx
 		done(ctx, NULL);
 		return NULL;
 	}
-	if (b->state == BOX_DEAD ||
-	    (!forced && !b->auto_resume && b->state != BOX_RESUMING)) {
+	if (b->state == BOX_DEAD || (!forced && !b->auto_resume && b->state != BOX_RESUMING)) {
 		fail_at_once(b, "is paused", done, ctx);
 		return NULL;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * call.h: one request of the control plane: which route it met, who asks, and what it holds until its
- * client has its answer or has gone.
+ * call.h: one request of the control plane: which route it met, who asks, and what it holds until
+ * its client has its answer or has gone.
  */
 #ifndef BRIG_API_CALL_H
 #define BRIG_API_CALL_H
@@ -17,7 +17,8 @@ struct call;
 #define ROUTE_E2B 0x1u	    /* errors in E2B's shape */
 #define ROUTE_OPEN 0x2u	    /* needs no key */
 #define ROUTE_OPERATOR 0x4u /* over the operator's socket only */
-#define ROUTE_BODY 0x8u	    /* reads a JSON object; empty stands for {}; top-level nulls are dropped */
+#define ROUTE_BODY 0x8u /* reads a JSON object; empty stands for {}; top-level nulls are dropped \
+			 */
 
 /* path: "{}" stands for one segment, which becomes arg[]. The last row of a table has no method. */
 struct route {
@@ -32,9 +33,9 @@ struct call {
 	const struct route *route;
 	char arg[CALL_ARGS_MAX][CALL_ARG_MAX];
 	char tenant[40];
-	bool operator; /* sees the sandboxes of all tenants */
-	json_t *body;  /* with ROUTE_BODY */
-	struct box *box; /* call_box() */
+	bool operator;	    /* sees the sandboxes of all tenants */
+	json_t *body;	    /* with ROUTE_BODY */
+	struct box *box;    /* call_box() */
 	struct link_op *op; /* cancelled when the client goes */
 	/* Called once, last: releases priv. */
 	void (*gone)(struct call *c);
@@ -48,8 +49,8 @@ bool call_may_see(const struct call *c, const char *tenant);
 void call_fail(struct call *c, const struct brig_err *err);
 void call_fail_text(struct call *c, unsigned status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* One operation of brigd that answers at once: ops->reply or ops->failed with c as ctx, which must begin
- * with call_op_done(c). Fails the call if it cannot be started. */
+/* One operation of brigd that answers at once: ops->reply or ops->failed with c as ctx, which must
+ * begin with call_op_done(c). Fails the call if it cannot be started. */
 void call_op(struct call *c, json_t *req, const struct link_ops *ops);
 static inline void call_op_done(struct call *c)
 {

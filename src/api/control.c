@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control.c: what E2B's clients do with one sandbox that exists. A pause or resume belongs to the box
- * and goes on without the client that asked for it (box_state.c).
+ * control.c: what E2B's clients do with one sandbox that exists. A pause or resume belongs to the
+ * box and goes on without the client that asked for it (box_state.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -304,5 +304,5 @@ const struct route control_routes[] = {
 	{ "GET", "/sandboxes/{}/metrics", E2B, metrics },
 	{ "GET", "/sandboxes/{}/logs", E2B, logs_v1 },
 	{ "GET", "/v2/sandboxes/{}/logs", E2B, logs_v2 },
-	{ NULL },
+	{ .method = NULL },
 };

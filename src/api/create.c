@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * create.c: POST /v2/sandboxes and /sandboxes. The two differ in the default of the timeout only: newer
- * clients leave it to the server, older ones always send it.
+ * create.c: POST /v2/sandboxes and /sandboxes. The two differ in the default of the timeout only:
+ * newer clients leave it to the server, older ones always send it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +45,8 @@ static void created(void *ctx, struct box *b, const struct brig_err *err)
 		http_reply_json(c->r, 201, describe_sandbox(b));
 	} else if (err->code == BRIG_E_NOT_FOUND) {
 		struct brig_err told = *err;
-		brig_err_set(&told, BRIG_E_NOT_FOUND, 0, "template '%s' not found", cr->template_id);
+		brig_err_set(&told, BRIG_E_NOT_FOUND, 0, "template '%s' not found",
+			     cr->template_id);
 		if (err->remedy[0])
 			brig_err_remedy(&told, "%s", err->remedy);
 		call_fail(c, &told);
@@ -172,8 +173,8 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 					       .metadata = metadata,
 					       .envs = all,
 					       .network = network,
-					       .allow_internet = internet ? json_is_true(internet)
-									  : -1,
+					       .allow_internet =
+						       internet ? json_is_true(internet) : -1,
 					       .private_traffic = !network_public(network),
 					       .pause_on_timeout = l->auto_pause,
 					       .auto_resume = l->auto_resume,
@@ -234,5 +235,5 @@ static void create_v2(struct call *c)
 const struct route create_routes[] = {
 	{ "POST", "/v2/sandboxes", ROUTE_E2B | ROUTE_BODY, create_v2 },
 	{ "POST", "/sandboxes", ROUTE_E2B | ROUTE_BODY, create_v1 },
-	{ NULL },
+	{ .method = NULL },
 };

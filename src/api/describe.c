@@ -38,12 +38,13 @@ json_t *describe_listed(const struct box *b)
 	text_time(b->started_ms, started);
 	text_time(b->end_ms, end);
 	/* Whole CPUs there; a fraction is told as the next one. */
-	json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:I,s:I,s:s,s:s}", "templateID",
-			      b->template_id, "sandboxID", b->id, "clientID", CLIENT_ID, "startedAt",
-			      started, "endAt", end, "cpuCount", (int)((b->cpu_milli + 999) / 1000),
-			      "memoryMB", (json_int_t)(b->memory_bytes / MIB), "diskSizeMB",
-			      (json_int_t)(b->disk_bytes / MIB), "state", box_state_name(b),
-			      "envdVersion", API_ENVD_VERSION);
+	json_t *o =
+		json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:I,s:I,s:s,s:s}", "templateID", b->template_id,
+			  "sandboxID", b->id, "clientID", CLIENT_ID, "startedAt", started, "endAt",
+			  end, "cpuCount", (int)((b->cpu_milli + 999) / 1000), "memoryMB",
+			  (json_int_t)(b->memory_bytes / MIB), "diskSizeMB",
+			  (json_int_t)(b->disk_bytes / MIB), "state", box_state_name(b),
+			  "envdVersion", API_ENVD_VERSION);
 	set_optional(o, "alias", b->alias);
 	set(o, "metadata", b->metadata ? json_incref(b->metadata) : json_object());
 	return o;
@@ -70,12 +71,12 @@ json_t *describe_v1(const struct box *b)
 	char started[TEXT_TIME_MAX], end[TEXT_TIME_MAX];
 	text_time(b->started_ms, started);
 	text_time(b->end_ms, end);
-	json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:{s:I,s:I,s:I}}", "id", b->id,
-			      "tenant", b->tenant, "tier", b->tier, "template", b->template_id,
-			      "image", b->image, "state", box_state_name(b), "started", started,
-			      "ends", end, "limits", "cpu_milli", (json_int_t)b->cpu_milli,
-			      "memory_bytes", (json_int_t)b->memory_bytes, "disk_bytes",
-			      (json_int_t)b->disk_bytes);
+	json_t *o =
+		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:{s:I,s:I,s:I}}", "id", b->id,
+			  "tenant", b->tenant, "tier", b->tier, "template", b->template_id, "image",
+			  b->image, "state", box_state_name(b), "started", started, "ends", end,
+			  "limits", "cpu_milli", (json_int_t)b->cpu_milli, "memory_bytes",
+			  (json_int_t)b->memory_bytes, "disk_bytes", (json_int_t)b->disk_bytes);
 	set(o, "metadata", b->metadata ? json_incref(b->metadata) : json_object());
 	return o;
 }

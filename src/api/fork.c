@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * A fork is an export of the files, once, and a new sandbox of the same image for each copy that was
- * asked for, all at once. Each ends in a sandbox or in an error of its own; the answer has one entry per
- * fork, in no order that means anything. Processes are not copied. A client that goes away before its
- * answer has learnt no id: what was made for it is removed.
+ * A fork is an export of the files, once, and a new sandbox of the same image for each copy that
+ * was asked for, all at once. Each ends in a sandbox or in an error of its own; the answer has one
+ * entry per fork, in no order that means anything. Processes are not copied. A client that goes
+ * away before its answer has learnt no id: what was made for it is removed.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * An operation is one stream: the request, data in one direction under credit, FS_DONE. Everything that
- * comes is a sandbox's and may be hostile: a frame out of order, data beyond the credit or beyond the
- * bound that the caller set, ends the operation with an error; the connection is then closed, so that
- * nothing late can be taken for an answer to the next one.
+ * An operation is one stream: the request, data in one direction under credit, FS_DONE. Everything
+ * that comes is a sandbox's and may be hostile: a frame out of order, data beyond the credit or
+ * beyond the bound that the caller set, ends the operation with an error; the connection is then
+ * closed, so that nothing late can be taken for an answer to the next one.
  */
 #include "api/fsio.h"
 
@@ -273,8 +273,8 @@ int fsio_open(struct api *a, const char *id, const char *user, struct fsio **ret
 	f->a = a;
 	f->from_fd = f->to_fd = -1;
 	f->late = (struct ev_timer){ .fn = late_fired, .ctx = f };
-	json_t *req = json_pack("{s:s,s:s,s:s*}", "op", "fs", "id", id, "user",
-				user[0] ? user : NULL);
+	json_t *req =
+		json_pack("{s:s,s:s,s:s*}", "op", "fs", "id", id, "user", user[0] ? user : NULL);
 	if (link_start(a->link, req, true, &ops, f, &f->op, err) < 0) {
 		free(f);
 		return brig_ctx(err, "open the files of sandbox '%s'", id);
@@ -315,7 +315,8 @@ static void go(struct fsio *f)
 	(void)ev_timer_set(&f->a->ev, &f->late, clock_now());
 }
 
-void fsio_write(struct fsio *f, const char *path, const void *p, size_t n, fsio_done done, void *ctx)
+void fsio_write(struct fsio *f, const char *path, const void *p, size_t n, fsio_done done,
+		void *ctx)
 {
 	f->from = p;
 	f->from_fd = f->to_fd = -1;

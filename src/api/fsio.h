@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsio.h: files of a sandbox, for the control plane: whole files from and to memory, the writable layer
- * to and from a file of ours. One operation at a time on one connection to brigd.
+ * fsio.h: files of a sandbox, for the control plane: whole files from and to memory, the writable
+ * layer to and from a file of ours. One operation at a time on one connection to brigd.
  */
 #ifndef BRIG_API_FSIO_H
 #define BRIG_API_FSIO_H
@@ -20,11 +20,13 @@ int fsio_open(struct api *a, const char *id, const char *user, struct fsio **ret
 void fsio_close(struct fsio *f);
 
 /* p is borrowed until done. Parents are made. */
-void fsio_write(struct fsio *f, const char *path, const void *p, size_t n, fsio_done done, void *ctx);
+void fsio_write(struct fsio *f, const char *path, const void *p, size_t n, fsio_done done,
+		void *ctx);
 /* Appends at most max bytes to into (borrowed); more in the file is BRIG_E_LIMIT. */
 void fsio_read(struct fsio *f, const char *path, struct buf *into, size_t max, fsio_done done,
 	       void *ctx);
-/* The writable layer; fd is borrowed. More than max bytes are BRIG_E_LIMIT. Written from offset 0. */
+/* The writable layer; fd is borrowed. More than max bytes are BRIG_E_LIMIT. Written from offset 0.
+ */
 void fsio_export(struct fsio *f, int fd, uint64_t max, fsio_done done, void *ctx);
 void fsio_import(struct fsio *f, int fd, uint64_t size, fsio_done done, void *ctx);
 /* Bytes that the last operation moved. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* keys.c: /v1/keys, over the operator's socket only: a key is shown when it is made, and never again. */
+/* keys.c: /v1/keys, over the operator's socket only: a key is shown when it is made, and never
+ * again. */
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +17,7 @@
 
 static bool word_ok(const char *s, size_t max)
 {
-	size_t n = strspn(s,
-			  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
 	return n >= 1 && n < max && s[n] == '\0';
 }
 
@@ -27,8 +27,8 @@ static json_t *key_json(const struct store_key *k)
 	text_time(k->created_ms, created);
 	if (k->used_ms)
 		text_time(k->used_ms, used);
-	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "id", k->id, "name", k->name, "tenant",
-			 k->tenant, "created", created, "last_used",
+	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "id", k->id, "name", k->name, "tenant", k->tenant,
+			 "created", created, "last_used",
 			 k->used_ms ? json_string(used) : json_null());
 }
 
@@ -100,5 +100,5 @@ const struct route keys_routes[] = {
 	{ "POST", "/v1/keys", ROUTE_OPERATOR | ROUTE_BODY, key_create },
 	{ "GET", "/v1/keys", ROUTE_OPERATOR, key_list },
 	{ "DELETE", "/v1/keys/{}", ROUTE_OPERATOR, key_revoke },
-	{ NULL },
+	{ .method = NULL },
 };

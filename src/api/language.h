@@ -2,8 +2,8 @@
 /*
  * language.h: the command that runs a piece of code of a language.
  *
- * Built in: python, javascript, typescript, bash, c. An image declares more by variables of its own:
- * BRIG_LANG_<NAME>="word word ..", to which the code is added as the last word.
+ * Built in: python, javascript, typescript, bash, c. An image declares more by variables of its
+ * own: BRIG_LANG_<NAME>="word word ..", to which the code is added as the last word.
  */
 #ifndef BRIG_API_LANGUAGE_H
 #define BRIG_API_LANGUAGE_H
@@ -26,8 +26,8 @@ const char *language_file(const char *name);
 json_t *language_command(const char *name, const char *code, const char *file);
 /* From the variables of an image, an object. New reference, or NULL if it does not declare it. */
 json_t *language_declared(const char *name, json_t *env, const char *code);
-/* What tells that the image lacks the language's program: exit code 127 and this at the beginning of
- * stderr. */
+/* What tells that the image lacks the language's program: exit code 127 and this at the beginning
+ * of stderr. */
 #define LANGUAGE_MISSING "brig-run: "
 
 #endif

@@ -50,7 +50,7 @@ static int filter_parse(struct call *c, struct list_filter *f, struct brig_err *
 	const char *after = http_query(c->r, "startedAfter"), *way = http_query(c->r, "order");
 	const char *token = http_query(c->r, "nextToken"), *id;
 	int64_t ms;
-	f->tenant = c->operator ? NULL : c->tenant;
+	f->tenant = c->operator? NULL : c->tenant;
 	f->template_id = http_query(c->r, "template");
 	if (f->template_id && !f->template_id[0])
 		f->template_id = NULL;
@@ -107,7 +107,7 @@ static void list_v2(struct call *c)
 static void list_v1(struct call *c)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	struct list_filter f = { .tenant = c->operator ? NULL : c->tenant,
+	struct list_filter f = { .tenant = c->operator? NULL : c->tenant,
 				 .running = true,
 				 .limit = LIST_LIMIT_MAX };
 	struct box *page[LIST_LIMIT_MAX];
@@ -130,5 +130,5 @@ static void list_v1(struct call *c)
 const struct route list_routes[] = {
 	{ "GET", "/v2/sandboxes", ROUTE_E2B, list_v2 },
 	{ "GET", "/sandboxes", ROUTE_E2B, list_v1 },
-	{ NULL },
+	{ .method = NULL },
 };

@@ -14,17 +14,18 @@
 #define LIST_TOKEN_MAX 64
 
 struct list_filter {
-	const char *tenant;	 /* NULL = all */
-	bool running, paused;	 /* wanted states */
+	const char *tenant;	  /* NULL = all */
+	bool running, paused;	  /* wanted states */
 	int64_t started_after_ms; /* 0 = any */
-	const char *template_id; /* NULL = any */
-	json_t *metadata;	 /* all pairs must be there; NULL = any */
+	const char *template_id;  /* NULL = any */
+	json_t *metadata;	  /* all pairs must be there; NULL = any */
 	bool ascending;
 	unsigned limit;
 	char after[LIST_TOKEN_MAX]; /* "" = the first page */
 };
 
-/* Pointers to at most f->limit boxes; the array is the caller's. *ret_next is "" on the last page. */
+/* Pointers to at most f->limit boxes; the array is the caller's. *ret_next is "" on the last page.
+ */
 unsigned list_page(struct api *a, const struct list_filter *f, struct box *ret[LIST_LIMIT_MAX],
 		   char ret_next[LIST_TOKEN_MAX]);
 /* Splits a token; -EINVAL. */

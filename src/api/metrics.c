@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  * -------------------
- * A tick asks brigd for the figures of all its sandboxes, in one operation, and is set again when the
- * answer is there: a slow brigd is asked less often, never twice at once. With many boxes the interval
- * grows, so that sampling stays below a fixed share of brigd's time. A ring that is full forgets its
- * oldest sample.
+ * A tick asks brigd for the figures of all its sandboxes, in one operation, and is set again when
+ * the answer is there: a slow brigd is asked less often, never twice at once. With many boxes the
+ * interval grows, so that sampling stays below a fixed share of brigd's time. A ring that is full
+ * forgets its oldest sample.
  *
- * CPU use is the share of the time since the last sample, of the CPUs that the box may use. diskUsed is
- * not known from outside, because the writable layer is memory and counted as such: it is told as 0.
+ * CPU use is the share of the time since the last sample, of the CPUs that the box may use.
+ * diskUsed is not known from outside, because the writable layer is memory and counted as such: it
+ * is told as 0.
  */
 #include "api/metrics.h"
 
@@ -226,17 +227,18 @@ static void boxes_text(struct api *a, struct buf *out)
 void metrics_text(struct api *a, struct buf *out)
 {
 	const struct metrics *m = a->metrics;
-	metrics_line(out, "# HELP brig_http_requests_total Answered requests of the control plane.\n"
-			  "# TYPE brig_http_requests_total counter\n");
+	metrics_line(out,
+		     "# HELP brig_http_requests_total Answered requests of the control plane.\n"
+		     "# TYPE brig_http_requests_total counter\n");
 	for (unsigned i = 2; i < 6; i++)
 		metrics_line(out, "brig_http_requests_total{status=\"%uxx\"} %llu\n", i,
 			     (unsigned long long)m->requests[i]);
-	metrics_line(out,
-		     "# HELP brig_runs_total Executions of POST /v1/run that ended.\n"
-		     "# TYPE brig_runs_total counter\n"
-		     "brig_runs_total{result=\"ok\"} %llu\nbrig_runs_total{result=\"failed\"} %llu\n",
-		     (unsigned long long)(m->runs - m->runs_failed),
-		     (unsigned long long)m->runs_failed);
+	metrics_line(
+		out,
+		"# HELP brig_runs_total Executions of POST /v1/run that ended.\n"
+		"# TYPE brig_runs_total counter\n"
+		"brig_runs_total{result=\"ok\"} %llu\nbrig_runs_total{result=\"failed\"} %llu\n",
+		(unsigned long long)(m->runs - m->runs_failed), (unsigned long long)m->runs_failed);
 	boxes_text(a, out);
 }
 

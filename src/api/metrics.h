@@ -3,8 +3,8 @@
  * metrics.h: figures of running boxes, sampled from brigd every few seconds into a bounded ring per
  * box, and counters of brig-api itself.
  *
- * The samples are also how the death of a sandbox is noticed that nobody was using: a running box that
- * brigd has no figures of is looked for, and killed here if it is not there any more.
+ * The samples are also how the death of a sandbox is noticed that nobody was using: a running box
+ * that brigd has no figures of is looked for, and killed here if it is not there any more.
  */
 #ifndef BRIG_API_METRICS_H
 #define BRIG_API_METRICS_H

@@ -19,7 +19,9 @@ static bool is_cidr(const char *s)
 		return false;
 	memcpy(addr, s, n);
 	addr[n] = '\0';
-	int max = inet_pton(AF_INET, addr, raw) == 1 ? 32 : inet_pton(AF_INET6, addr, raw) == 1 ? 128 : -1;
+	int max = inet_pton(AF_INET, addr, raw) == 1	? 32
+		  : inet_pton(AF_INET6, addr, raw) == 1 ? 128
+							: -1;
 	if (max < 0 || !slash)
 		return max >= 0;
 	size_t digits = strspn(slash + 1, "0123456789");
@@ -44,8 +46,8 @@ static int list_check(json_t *list, const char *key, bool domains, struct brig_e
 	if (!list || json_is_null(list))
 		return 0;
 	if (!json_is_array(list) || json_array_size(list) > ENTRIES_MAX)
-		return brig_fail(err, BRIG_E_INVALID, 0, "'%s' must be an array of at most %u",
-				 key, ENTRIES_MAX);
+		return brig_fail(err, BRIG_E_INVALID, 0, "'%s' must be an array of at most %u", key,
+				 ENTRIES_MAX);
 	json_array_foreach(list, i, v)
 	{
 		const char *s = json_string_value(v);
@@ -85,15 +87,15 @@ int network_check(json_t *network, struct brig_err *err)
 		       json_is_string(json_object_get(network, "maskRequestHost")), "a string",
 		       err) < 0 ||
 	    type_check(network, "httpsPorts", json_is_array(ports), "an array of ports", err) < 0 ||
-	    type_check(network, "egressProxy",
-		       json_is_string(json_object_get(proxy, "address")),
+	    type_check(network, "egressProxy", json_is_string(json_object_get(proxy, "address")),
 		       "an object with an address", err) < 0 ||
 	    type_check(network, "rules", json_is_object(json_object_get(network, "rules")),
 		       "an object", err) < 0)
 		return -1;
 	json_array_foreach(ports, i, v)
 	{
-		if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > 65535)
+		if (!json_is_integer(v) || json_integer_value(v) < 1 ||
+		    json_integer_value(v) > 65535)
 			return brig_fail(err, BRIG_E_INVALID, 0,
 					 "entry %zu of 'httpsPorts' is no port", i + 1);
 	}

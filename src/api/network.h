@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * network.h: NetworkConfig of E2B. Sandboxes of this version have no way out, so what it allows changes
- * nothing; it is checked, kept and told all the same, for a client must learn of a malformed rule now and
- * not on a host that applies it.
+ * network.h: NetworkConfig of E2B. Sandboxes of this version have no way out, so what it allows
+ * changes nothing; it is checked, kept and told all the same, for a client must learn of a
+ * malformed rule now and not on a host that applies it.
  */
 #ifndef BRIG_API_NETWORK_H
 #define BRIG_API_NETWORK_H

@@ -2,14 +2,14 @@
 /*
  * Theory of operation
  * -------------------
- * Chooses who handles a request, in the order that api.h tells. The data plane names its sandbox by two
- * headers or by the host; it has no key, but tokens that its handlers check. The control plane is a
- * list of tables, one row per method and path. A request passes, in this order: the route exists, the
- * key is good, the body is JSON; so an unknown path is told as such also to a client without a key, and
- * nothing of a body is looked at before the key.
+ * Chooses who handles a request, in the order that api.h tells. The data plane names its sandbox by
+ * two headers or by the host; it has no key, but tokens that its handlers check. The control plane
+ * is a list of tables, one row per method and path. A request passes, in this order: the route
+ * exists, the key is good, the body is JSON; so an unknown path is told as such also to a client
+ * without a key, and nothing of a body is looked at before the key.
  *
- * The operator's socket (peer "unix") is reachable only for who may open it in the file system, so it
- * needs no key; and only there keys are made.
+ * The operator's socket (peer "unix") is reachable only for who may open it in the file system, so
+ * it needs no key; and only there keys are made.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -60,9 +60,9 @@ static bool authenticate(struct call *c)
 	const struct store_key *k;
 	uint8_t hash[STORE_HASH_LEN];
 	const char *key = http_header(c->r, "X-API-KEY");
-	c->operator = strcmp(http_peer(c->r), "unix") == 0;
+	c->operator= strcmp(http_peer(c->r), "unix") == 0;
 	snprintf(c->tenant, sizeof(c->tenant), "%s", KEY_TENANT_DEFAULT);
-	if (c->operator || c->route->flags & ROUTE_OPEN)
+	if (c->operator|| c->route->flags & ROUTE_OPEN)
 		return true;
 	if (!key)
 		key = bearer(c->r);
@@ -163,7 +163,7 @@ static const struct http_handler run_handler = { .begin = call_begin,
 
 bool call_may_see(const struct call *c, const char *tenant)
 {
-	return c->operator || strcmp(c->tenant, tenant) == 0;
+	return c->operator|| strcmp(c->tenant, tenant) == 0;
 }
 
 struct box *call_box(struct call *c)

@@ -2,14 +2,15 @@
 /*
  * Theory of operation
  * -------------------
- * A job is one execution and the requests that wait for it: one, or with an Idempotency-Key also those
- * that repeat it. A job without a key ends with its client. One with a key does not, because the client
- * that comes back with the key must find the result, of this execution and not of another; it is kept in
- * the database for RUN_RESULT_HOURS. Only results are kept: an error lets the key be used again.
+ * A job is one execution and the requests that wait for it: one, or with an Idempotency-Key also
+ * those that repeat it. A job without a key ends with its client. One with a key does not, because
+ * the client that comes back with the key must find the result, of this execution and not of
+ * another; it is kept in the database for RUN_RESULT_HOURS. Only results are kept: an error lets
+ * the key be used again.
  *
- * A client that asks for events (Accept: application/x-ndjson) gets them live, and the command waits
- * while it does not read. One that joins a job that runs already, or repeats one that has ended, gets
- * the whole output as events at the end.
+ * A client that asks for events (Accept: application/x-ndjson) gets them live, and the command
+ * waits while it does not read. One that joins a job that runs already, or repeats one that has
+ * ended, gets the whole output as events at the end.
  */
 #include "api/run.h"
 
@@ -45,7 +46,7 @@ struct job {
 struct waiter {
 	LIST_ENTRY(waiter) link;
 	struct call *c;
-	struct job *job; /* NULL once it was answered */
+	struct job *job;   /* NULL once it was answered */
 	bool events, live; /* live: was there when the command started */
 	struct runtext text[2];
 };
@@ -178,8 +179,8 @@ static json_t *result_json(struct job *j, json_t *status, json_t *files)
 	return o;
 }
 
-/* The image has not what the language needs: told as the caller's mistake, with the remedy, and not as
- * a program that failed. */
+/* The image has not what the language needs: told as the caller's mistake, with the remedy, and not
+ * as a program that failed. */
 static bool lacks_language(struct job *j, json_t *status, struct brig_err *err)
 {
 	static const char mark[] = LANGUAGE_MISSING;
@@ -254,8 +255,8 @@ static void started(void *ctx, json_t *info)
 	}
 }
 
-/* Output is kept if somebody will get it as one answer, or if it must be kept for the key; of code also
- * its beginning, which may say that the image lacks the language. */
+/* Output is kept if somebody will get it as one answer, or if it must be kept for the key; of code
+ * also its beginning, which may say that the image lacks the language. */
 static bool must_keep(const struct job *j, unsigned which)
 {
 	const struct waiter *w;
@@ -446,5 +447,5 @@ static void run(struct call *c)
 
 const struct route run_routes[] = {
 	{ "POST", "/v1/run", ROUTE_BODY, run },
-	{ NULL },
+	{ .method = NULL },
 };

@@ -8,8 +8,8 @@
 
 #include "api/api.h"
 
-/* Output that is kept for an answer, each of stdout and stderr; more is dropped, and `truncated` says
- * so. Events are not kept and have no bound but the sandbox's. */
+/* Output that is kept for an answer, each of stdout and stderr; more is dropped, and `truncated`
+ * says so. Events are not kept and have no bound but the sandbox's. */
 #define RUN_KEPT_MAX (4u * 1024u * 1024u)
 /* How long a result is kept for its Idempotency-Key. */
 #define RUN_RESULT_HOURS 24

@@ -33,8 +33,8 @@ void runask_done(struct run_ask *ask)
 static int bytes_parse(json_t *v, const char *what, uint8_t **ret, size_t *ret_n,
 		       struct brig_err *err)
 {
-	json_t *b64 = json_is_object(v) && json_object_size(v) == 1 ? json_object_get(v, "base64")
-								    : NULL;
+	json_t *b64 =
+		json_is_object(v) && json_object_size(v) == 1 ? json_object_get(v, "base64") : NULL;
 	if (json_is_string(v)) {
 		size_t n = json_string_length(v);
 		uint8_t *p = malloc(n + 1);
@@ -214,9 +214,10 @@ static int spec_parse_run(json_t *body, json_t *spec, struct brig_err *err)
 
 static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 {
-	static const char *const known[] = { "tier",   "image",	  "cmd",   "language", "code",
-					     "files",  "stdin",	  "env",   "limits",   "network",
-					     "workdir", "user",	  "hostname", "output_files", NULL };
+	static const char *const known[] = { "tier",	 "image",	 "cmd",	    "language",
+					     "code",	 "files",	 "stdin",   "env",
+					     "limits",	 "network",	 "workdir", "user",
+					     "hostname", "output_files", NULL };
 	json_t *input = json_object_get(body, "stdin");
 	if (fields_known(body, "the body", known, err) < 0 ||
 	    spec_parse_run(body, ask->spec, err) < 0 || command_parse(body, ask, err) < 0 ||

@@ -2,9 +2,9 @@
 /*
  * Theory of operation
  * -------------------
- * Without files an execution is one operation `run` of brigd: one request, and a pool serves it. With
- * files it is a sandbox: create, write them, exec, read the others, remove. In both cases the sandbox
- * ends with the execution, with its cancellation, and with this process.
+ * Without files an execution is one operation `run` of brigd: one request, and a pool serves it.
+ * With files it is a sandbox: create, write them, exec, read the others, remove. In both cases the
+ * sandbox ends with the execution, with its cancellation, and with this process.
  *
  *   ASKING    what a language means that only the image knows
  *   CREATING  (files only) -> WRITING, one file after the other -> RUNNING -> READING -> removed
@@ -146,8 +146,8 @@ static void read_next(struct runexec *r)
 	}
 	snprintf(full, sizeof(full), "%s%s%s", path[0] != '/' && dir ? dir : "",
 		 path[0] != '/' && dir ? "/" : "", path);
-	fsio_read(r->fs, full, &r->content,
-		  left < RUN_OUTPUT_FILE_MAX ? left : RUN_OUTPUT_FILE_MAX, was_read, r);
+	fsio_read(r->fs, full, &r->content, left < RUN_OUTPUT_FILE_MAX ? left : RUN_OUTPUT_FILE_MAX,
+		  was_read, r);
 }
 
 /* ---- RUNNING ---- */
@@ -222,8 +222,7 @@ static void run_end(void *ctx, json_t *status)
 	json_t *error = json_object_get(status, "error");
 	r->op = NULL;
 	r->status = json_incref(status);
-	if (error && json_integer_value(json_object_get(status, "exit_code")) ==
-			     BRIG_EXIT_FAILED) {
+	if (error && json_integer_value(json_object_get(status, "exit_code")) == BRIG_EXIT_FAILED) {
 		api_err_from(error, &err);
 		finish(r, &err);
 		return;
@@ -376,8 +375,8 @@ int runexec_start(struct api *a, struct run_ask *ask, const struct runexec_ops *
 		done = begin(r, err);
 	} else {
 		const char *image = json_string_value(json_object_get(r->ask.spec, "image"));
-		json_t *req = json_pack("{s:s,s:s}", "op", "images", "image",
-					image ? image : "base");
+		json_t *req =
+			json_pack("{s:s,s:s}", "op", "images", "image", image ? image : "base");
 		done = link_start(a->link, req, false, &image_ops, r, &r->op, err);
 	}
 	if (done < 0) {

@@ -17,8 +17,8 @@ struct runexec_ops {
 	void (*started)(void *ctx, json_t *info);
 	/* which: 0 stdout, 1 stderr */
 	void (*output)(void *ctx, unsigned which, const void *p, size_t n);
-	/* STATUS of client_proto.h and files that were read back (NULL if none were asked for), both
-	 * borrowed; or err. */
+	/* STATUS of client_proto.h and files that were read back (NULL if none were asked for),
+	 * both borrowed; or err. */
 	void (*done)(void *ctx, json_t *status, json_t *files, const struct brig_err *err);
 };
 

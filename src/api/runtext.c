@@ -22,8 +22,8 @@ void runtext_set(json_t *o, const char *name, const void *p, size_t n)
 	free(b64);
 }
 
-static void event(const char *type, const void *p, size_t n,
-		  void (*emit)(void *ctx, json_t *event), void *ctx)
+static void event(const char *type, const void *p, size_t n, void (*emit)(void *ctx, json_t *event),
+		  void *ctx)
 {
 	json_t *o = json_pack("{s:s}", "type", type);
 	runtext_set(o, "data", p, n);

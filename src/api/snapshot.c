@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  * -------------------
- * An export goes into a file with a passing name. A snapshot then gets its own by renameat, after fsync
- * of the file and before fsync of the folder; its record comes last. So a file without a record is one
- * that nobody was told of, and is dropped at the next start. A deletion goes the other way round.
- * (O_TMPFILE and linkat would be tidier, but need /proc/self/fd, which a process that has changed its
- * user may not walk.)
+ * An export goes into a file with a passing name. A snapshot then gets its own by renameat, after
+ * fsync of the file and before fsync of the folder; its record comes last. So a file without a
+ * record is one that nobody was told of, and is dropped at the next start. A deletion goes the
+ * other way round. (O_TMPFILE and linkat would be tidier, but need /proc/self/fd, which a process
+ * that has changed its user may not walk.)
  */
 #include "api/snapshot.h"
 
@@ -33,7 +33,8 @@
 
 /* ---- exports ---- */
 
-struct export {
+struct export
+{
 	struct api *a;
 	struct fsio *fs;
 	int fd;
@@ -357,11 +358,10 @@ static void snapshot_delete(struct call *c)
 	http_reply_empty(c->r, 204);
 }
 
-
 const struct route snapshot_routes[] = {
 	{ "POST", "/sandboxes/{}/snapshots", ROUTE_E2B | ROUTE_BODY, snapshot_create },
 	{ "POST", "/sandboxes/{}/fork", ROUTE_E2B | ROUTE_BODY, fork_run },
 	{ "GET", "/snapshots", ROUTE_E2B, snapshot_list },
 	{ "DELETE", "/templates/{}", ROUTE_E2B, snapshot_delete },
-	{ NULL },
+	{ .method = NULL },
 };

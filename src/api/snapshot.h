@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * snapshot.h: the files of a sandbox, kept: what its writable layer holds beyond its image, in one file
- * of the data folder. The file is what the agent inside exported. It is never read here: only an agent
- * in a sandbox of the same image unpacks it, so a hostile one can harm nobody but itself.
+ * snapshot.h: the files of a sandbox, kept: what its writable layer holds beyond its image, in one
+ * file of the data folder. The file is what the agent inside exported. It is never read here: only
+ * an agent in a sandbox of the same image unpacks it, so a hostile one can harm nobody but itself.
  */
 #ifndef BRIG_API_SNAPSHOT_H
 #define BRIG_API_SNAPSHOT_H

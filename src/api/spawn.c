@@ -250,8 +250,7 @@ static bool spawn_warm(struct spawn *s)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct warm_box w;
-	if (!plain(&s->plan) ||
-	    !warm_take(s->a->warm, s->plan.template_id, s->plan.image, &w))
+	if (!plain(&s->plan) || !warm_take(s->a->warm, s->plan.template_id, s->plan.image, &w))
 		return false;
 	s->made = w.reply;
 	s->warm = w.kernel;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spawn.h: making a box: a sandbox of brigd, files of a snapshot in it if wanted, and its record. Until
- * done tells the box, nobody knows of it, and cancelling leaves nothing behind.
+ * spawn.h: making a box: a sandbox of brigd, files of a snapshot in it if wanted, and its record.
+ * Until done tells the box, nobody knows of it, and cancelling leaves nothing behind.
  */
 #ifndef BRIG_API_SPAWN_H
 #define BRIG_API_SPAWN_H
@@ -11,8 +11,8 @@
 /* Strings are copied, JSON is referenced. */
 struct box_plan {
 	const char *tenant, *template_id, *alias;
-	const char *image, *fallback; /* fallback: if there is no such image; may be NULL */
-	json_t *spec;		      /* SPEC of client_proto.h, without image; changed */
+	const char *image, *fallback;	   /* fallback: if there is no such image; may be NULL */
+	json_t *spec;			   /* SPEC of client_proto.h, without image; changed */
 	json_t *metadata, *envs, *network; /* may be NULL */
 	int allow_internet;
 	bool private_traffic; /* ports need a token */

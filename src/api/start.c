@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * start.c: what brig-api has before it listens, and gives back after it has stopped: the database, the
- * snapshots, the first key, the boxes that still live.
+ * start.c: what brig-api has before it listens, and gives back after it has stopped: the database,
+ * the snapshots, the first key, the boxes that still live.
  */
 #include <openssl/crypto.h>
 #include <stdio.h>

@@ -2,12 +2,12 @@
 /*
  * Theory of operation
  * -------------------
- * A template is an image of brig's store. Its id is the image's name; `name:tag` is what a tag of the
- * tenant leads to, and `name:default` is the name itself. Images are built by `brig image`, not here:
- * the routes of E2B's template builds say so.
+ * A template is an image of brig's store. Its id is the image's name; `name:tag` is what a tag of
+ * the tenant leads to, and `name:default` is the name itself. Images are built by `brig image`, not
+ * here: the routes of E2B's template builds say so.
  *
- * E2B's clients ask for `base` and `code-interpreter-v1` when they are not told otherwise. If the store
- * has no image of the second name, `base` is taken and the answer's X-Brig-Image tells it.
+ * E2B's clients ask for `base` and `code-interpreter-v1` when they are not told otherwise. If the
+ * store has no image of the second name, `base` is taken and the answer's X-Brig-Image tells it.
  */
 #include "api/template.h"
 
@@ -149,9 +149,9 @@ static json_t *template_json(const json_t *image)
 	return json_pack("{s:s,s:s,s:i,s:i,s:I,s:b,s:[s],s:[s],s:s,s:s,s:n,s:n,s:i,s:i,s:s,s:s}",
 			 "templateID", name, "buildID", build, "cpuCount",
 			 (int)((limits_default.cpu_milli + 999) / 1000), "memoryMB",
-			 (int)(limits_default.memory_bytes / MIB),
-			 "diskSizeMB", (json_int_t)(json_integer_value(size) / (json_int_t)MIB), "public",
-			 0, "aliases", name, "names", name, "createdAt",
+			 (int)(limits_default.memory_bytes / MIB), "diskSizeMB",
+			 (json_int_t)(json_integer_value(size) / (json_int_t)MIB), "public", 0,
+			 "aliases", name, "names", name, "createdAt",
 			 created[0] ? created : "1970-01-01T00:00:00Z", "updatedAt",
 			 created[0] ? created : "1970-01-01T00:00:00Z", "createdBy",
 			 "lastSpawnedAt", "spawnCount", 0, "buildCount", 1, "envdVersion",
@@ -204,8 +204,7 @@ static void alias_replied(void *ctx, json_t *ok)
 	struct call *c = ctx;
 	(void)ok;
 	call_op_done(c);
-	http_reply_json(c->r, 200,
-			json_pack("{s:s,s:b}", "templateID", c->arg[0], "public", 0));
+	http_reply_json(c->r, 200, json_pack("{s:s,s:b}", "templateID", c->arg[0], "public", 0));
 }
 
 static void template_alias(struct call *c)
@@ -415,5 +414,5 @@ const struct route template_routes[] = {
 	{ "POST", "/secrets/{}", E2B, no_secrets },
 	{ "DELETE", "/secrets/{}", E2B, no_secrets },
 	{ "GET", "/teams", E2B, teams },
-	{ NULL },
+	{ .method = NULL },
 };

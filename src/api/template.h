@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * template.h: what a template id of a client leads to: an image of brig's store by name, one by a tag,
- * or a snapshot.
+ * template.h: what a template id of a client leads to: an image of brig's store by name, one by a
+ * tag, or a snapshot.
  */
 #ifndef BRIG_API_TEMPLATE_H
 #define BRIG_API_TEMPLATE_H
 
 #include "api/api.h"
 
-struct template {
-	char image[160];	/* name or digest, for brigd */
-	const char *fallback;	/* image to take if there is none of that name; NULL = none */
-	char alias[192];	/* the name without its tag */
-	char snapshot[32];	/* id of the snapshot; "" = none */
-	int snapshot_fd;	/* its file, owned; -1 = none */
+struct template
+{
+	char image[160];      /* name or digest, for brigd */
+	const char *fallback; /* image to take if there is none of that name; NULL = none */
+	char alias[192];      /* the name without its tag */
+	char snapshot[32];    /* id of the snapshot; "" = none */
+	int snapshot_fd;      /* its file, owned; -1 = none */
 	uint64_t snapshot_bytes;
 	json_t *envs, *limits; /* of the sandbox that a snapshot was made of; owned */
 };
 
-/* NOT_FOUND with the text that E2B's clients show; whether an image exists is seen at the create. */
+/* NOT_FOUND with the text that E2B's clients show; whether an image exists is seen at the create.
+ */
 int template_find(struct api *a, const char *tenant, const char *id, struct template *ret,
 		  struct brig_err *err);
 void template_done(struct template *t);

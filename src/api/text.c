@@ -11,7 +11,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* Days since 1970 of a civil date, and back: years that begin in March, so that the leap day is last. */
+/* Days since 1970 of a civil date, and back: years that begin in March, so that the leap day is
+ * last. */
 static int64_t days_of(int64_t y, unsigned m, unsigned d)
 {
 	y -= m <= 2;
@@ -32,7 +33,8 @@ void text_time(int64_t ms, char ret[TEXT_TIME_MAX])
 	unsigned d = doy - (153 * mp + 2) / 5 + 1, m = mp < 10 ? mp + 3 : mp - 9;
 	unsigned y = yoe + era * 400 + (m <= 2);
 	snprintf(ret, TEXT_TIME_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", y % 10000, m % 100,
-		 d % 100, left / 3600 % 24, left / 60 % 60, left % 60, (unsigned)((uint64_t)ms % 1000));
+		 d % 100, left / 3600 % 24, left / 60 % 60, left % 60,
+		 (unsigned)((uint64_t)ms % 1000));
 }
 
 /* Exactly n digits. */
@@ -74,7 +76,9 @@ static int offset_parse(const char **at, int64_t *ret_s)
 
 int text_time_parse(const char *text, int64_t *ret_ms)
 {
-	static const unsigned char month_days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	static const unsigned char month_days[] = {
+		31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
+	};
 	unsigned y, mo, d, h, mi, s, ms = 0;
 	int64_t offset;
 	const char *at = text;
@@ -126,7 +130,7 @@ bool text_same_secret(const char *a, const char *b)
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0'
+	return c >= '0' && c <= '9'   ? c - '0'
 	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
 	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
 				      : -1;
@@ -266,7 +270,7 @@ char *text_base64(const void *p, size_t n)
 /* Value of a digit, 64 for anything else. */
 static uint32_t base64_digit(char c)
 {
-	return c >= 'A' && c <= 'Z' ? (uint32_t)(c - 'A')
+	return c >= 'A' && c <= 'Z'   ? (uint32_t)(c - 'A')
 	       : c >= 'a' && c <= 'z' ? (uint32_t)(c - 'a') + 26
 	       : c >= '0' && c <= '9' ? (uint32_t)(c - '0') + 52
 	       : c == '+'	      ? 62

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * text.h: the small texts of the API: times, tokens, metadata of a query, signatures of file URLs. Pure
- * functions over input that anybody may have sent.
+ * text.h: the small texts of the API: times, tokens, metadata of a query, signatures of file URLs.
+ * Pure functions over input that anybody may have sent.
  */
 #ifndef BRIG_API_TEXT_H
 #define BRIG_API_TEXT_H
@@ -26,18 +26,20 @@ void text_sha256(const void *p, size_t n, uint8_t ret[32]);
 /* Equal, in a time that depends on the lengths only. */
 bool text_same_secret(const char *a, const char *b);
 
-/* Percent-decodes, and '+' too with `form`; 0, -EINVAL for a malformed escape or a NUL. ret has room for
- * strlen(text) + 1. */
+/* Percent-decodes, and '+' too with `form`; 0, -EINVAL for a malformed escape or a NUL. ret has
+ * room for strlen(text) + 1. */
 int text_percent_decode(const char *text, size_t n, bool form, char *ret);
 
 /*
- * The metadata filter of the E2B clients: they encode key and value, make a form of the pairs, and put
- * that into the query. `query` is the argument with the query's own encoding undone. New reference.
+ * The metadata filter of the E2B clients: they encode key and value, make a form of the pairs, and
+ * put that into the query. `query` is the argument with the query's own encoding undone. New
+ * reference.
  */
 #define TEXT_METADATA_MAX 64u
 int text_metadata_parse(const char *query, json_t **ret, struct brig_err *err);
 
-/* Signature of a file URL: "v1_" + base64 without '=' of SHA-256 of "path:op:user:token[:expiry]". */
+/* Signature of a file URL: "v1_" + base64 without '=' of SHA-256 of "path:op:user:token[:expiry]".
+ */
 #define TEXT_SIGNATURE_MAX 48
 int text_signature(const char *path, const char *op, const char *user, const char *token,
 		   const char *expiry, char ret[TEXT_SIGNATURE_MAX]);

@@ -149,5 +149,5 @@ const struct route v1_routes[] = {
 	{ "GET", "/metrics", 0, figures },
 	{ "GET", "/healthz", ROUTE_OPEN, health },
 	{ "GET", "/health", ROUTE_OPEN | ROUTE_E2B, health },
-	{ NULL },
+	{ .method = NULL },
 };

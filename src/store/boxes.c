@@ -3,13 +3,18 @@
 
 void store_box_put(struct store *s, const struct store_box *b)
 {
-	const char *const text[] = { b->id,	  b->tenant, b->template_id, b->alias,
-				     b->image,	  b->tier,   b->state,	     b->metadata,
-				     b->envs,	  b->network, b->limits,     b->token,	     b->traffic_token,
-				     b->user,	  b->home };
-	const int64_t number[] = { b->allow_internet,	b->pause_on_timeout, b->auto_resume,
-				   b->started_ms,	b->end_ms,	     b->timeout_ms,
-				   b->cpu_milli,	(int64_t)b->memory_bytes, (int64_t)b->disk_bytes };
+	const char *const text[] = { b->id,	b->tenant, b->template_id,   b->alias, b->image,
+				     b->tier,	b->state,  b->metadata,	     b->envs,  b->network,
+				     b->limits, b->token,  b->traffic_token, b->user,  b->home };
+	const int64_t number[] = { b->allow_internet,
+				   b->pause_on_timeout,
+				   b->auto_resume,
+				   b->started_ms,
+				   b->end_ms,
+				   b->timeout_ms,
+				   b->cpu_milli,
+				   (int64_t)b->memory_bytes,
+				   (int64_t)b->disk_bytes };
 	sqlite3_stmt *st = db_start(s, ST_BOX_PUT);
 	int at = 1;
 	for (unsigned i = 0; i < sizeof(text) / sizeof(text[0]); i++)

@@ -2,18 +2,18 @@
 /*
  * Theory of operation
  * -------------------
- * brig-api may have an id that cannot walk the path to its own data folder, and holds a descriptor of
- * it instead. SQLite knows only paths, but lets its system calls be replaced: ours take "/NAME" as
- * NAME in that folder and refuse every other path, so SQLite can touch nothing else either. The
+ * brig-api may have an id that cannot walk the path to its own data folder, and holds a descriptor
+ * of it instead. SQLite knows only paths, but lets its system calls be replaced: ours take "/NAME"
+ * as NAME in that folder and refuse every other path, so SQLite can touch nothing else either. The
  * database is opened once, exclusively: a second brig-api in the same folder is told so, and no
  * shared-memory file is needed.
  *
- * The schema has a number (PRAGMA user_version). step[i] leads from i to i + 1, each in a transaction
- * of its own; a database of a newer brig is refused, not guessed at.
+ * The schema has a number (PRAGMA user_version). step[i] leads from i to i + 1, each in a
+ * transaction of its own; a database of a newer brig is refused, not guessed at.
  *
- * The only error that a statement can have in a sane process is a key that exists. Everything else (a
- * full or failing disk, a damaged file) ends the process: see store.h. SQLite reports a failed fsync
- * of a commit as an error of its step, never later.
+ * The only error that a statement can have in a sane process is a key that exists. Everything else
+ * (a full or failing disk, a damaged file) ends the process: see store.h. SQLite reports a failed
+ * fsync of a commit as an error of its step, never later.
  */
 #include "store/db.h"
 
@@ -35,11 +35,13 @@ static const char *const steps[] = {
 	" hash BLOB NOT NULL UNIQUE, created_ms INTEGER NOT NULL, used_ms INTEGER NOT NULL) STRICT;"
 	"CREATE TABLE boxes (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, template_id TEXT NOT NULL,"
 	" alias TEXT NOT NULL, image TEXT NOT NULL, tier TEXT NOT NULL, state TEXT NOT NULL,"
-	" metadata TEXT, envs TEXT, network TEXT, limits TEXT, token TEXT NOT NULL, traffic_token TEXT NOT NULL,"
+	" metadata TEXT, envs TEXT, network TEXT, limits TEXT, token TEXT NOT NULL, traffic_token "
+	"TEXT NOT NULL,"
 	" user TEXT NOT NULL, home TEXT NOT NULL, allow_internet INTEGER NOT NULL,"
 	" pause_on_timeout INTEGER NOT NULL, auto_resume INTEGER NOT NULL,"
 	" started_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
-	" cpu_milli INTEGER NOT NULL, memory_bytes INTEGER NOT NULL, disk_bytes INTEGER NOT NULL) STRICT;"
+	" cpu_milli INTEGER NOT NULL, memory_bytes INTEGER NOT NULL, disk_bytes INTEGER NOT NULL) "
+	"STRICT;"
 	"CREATE TABLE results (tenant TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL,"
 	" body BLOB NOT NULL, expires_ms INTEGER NOT NULL, PRIMARY KEY (tenant, key)) STRICT;"
 	"CREATE INDEX results_expire ON results (expires_ms);"
@@ -48,7 +50,8 @@ static const char *const steps[] = {
 	" user TEXT NOT NULL, home TEXT NOT NULL, envs TEXT, limits TEXT, bytes INTEGER NOT NULL,"
 	" created_ms INTEGER NOT NULL) STRICT;"
 	"CREATE TABLE tags (tenant TEXT NOT NULL, name TEXT NOT NULL, tag TEXT NOT NULL,"
-	" image TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name, tag)) STRICT;",
+	" image TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name, tag)) "
+	"STRICT;",
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 
@@ -223,7 +226,8 @@ static int sql(struct store *s, const char *text, const char *doing, struct brig
 	if (r == SQLITE_NOTADB || r == SQLITE_CORRUPT) {
 		brig_err_set(err, BRIG_E_CORRUPT, 0, "%s: api.db is damaged: %s", doing,
 			     sqlite3_errmsg(s->db));
-		return brig_fix(err, "restore it, or move api.db away: keys must then be made anew");
+		return brig_fix(err,
+				"restore it, or move api.db away: keys must then be made anew");
 	}
 	return brig_fail(err, BRIG_E_UNAVAILABLE, sqlite3_system_errno(s->db), "%s: %s", doing,
 			 sqlite3_errmsg(s->db));

@@ -7,43 +7,45 @@
 
 #include "store/store.h"
 
-#define STORE_BOX_COLUMNS                                                                         \
-	"id, tenant, template_id, alias, image, tier, state, metadata, envs, network, limits, token, "    \
-	"traffic_token, user, home, allow_internet, pause_on_timeout, auto_resume, started_ms, "  \
+#define STORE_BOX_COLUMNS                                                                        \
+	"id, tenant, template_id, alias, image, tier, state, metadata, envs, network, limits, "  \
+	"token, "                                                                                \
+	"traffic_token, user, home, allow_internet, pause_on_timeout, auto_resume, started_ms, " \
 	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes"
-#define STORE_SNAPSHOT_COLUMNS                                                                    \
-	"id, tenant, name, box, template_id, image, tier, user, home, envs, limits, bytes, created_ms"
+#define STORE_SNAPSHOT_COLUMNS                                                               \
+	"id, tenant, name, box, template_id, image, tier, user, home, envs, limits, bytes, " \
+	"created_ms"
 
 /* X(name, text) */
-#define STORE_STATEMENTS(X)                                                                       \
-	X(KEY_ADD, "INSERT INTO keys (id, name, tenant, hash, created_ms, used_ms) "              \
-		   "VALUES (?, ?, ?, ?, ?, ?)")                                                   \
-	X(KEY_ALL, "SELECT id, name, tenant, hash, created_ms, used_ms FROM keys "                \
-		   "ORDER BY created_ms, id")                                                     \
-	X(KEY_USED, "UPDATE keys SET used_ms = ? WHERE id = ?")                                   \
-	X(KEY_REMOVE, "DELETE FROM keys WHERE id = ?")                                            \
-	X(BOX_PUT, "INSERT OR REPLACE INTO boxes (" STORE_BOX_COLUMNS ") VALUES "                 \
-		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")       \
-	X(BOX_REMOVE, "DELETE FROM boxes WHERE id = ?")                                           \
-	X(BOX_ALL, "SELECT " STORE_BOX_COLUMNS " FROM boxes")                                     \
-	X(RESULT_GET, "SELECT request, body FROM results WHERE tenant = ? AND key = ? AND "       \
-		      "expires_ms > ?")                                                           \
-	X(RESULT_PUT, "INSERT OR REPLACE INTO results (tenant, key, request, body, expires_ms) "  \
-		      "VALUES (?, ?, ?, ?, ?)")                                                   \
-	X(RESULT_EXPIRE, "DELETE FROM results WHERE expires_ms <= ?")                             \
-	X(RESULT_SUM, "SELECT count(*), coalesce(sum(length(body)), 0) FROM results")             \
-	X(SNAPSHOT_ADD, "INSERT INTO snapshots (" STORE_SNAPSHOT_COLUMNS ") VALUES "              \
-			"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                \
-	X(SNAPSHOT_REMOVE, "DELETE FROM snapshots WHERE id = ? AND tenant = ?")                   \
-	X(SNAPSHOT_COUNT, "SELECT count(*) FROM snapshots")                                       \
-	X(SNAPSHOT_ALL, "SELECT " STORE_SNAPSHOT_COLUMNS " FROM snapshots "                       \
-			"ORDER BY created_ms DESC, id")                                           \
-	X(TAG_PUT, "INSERT OR REPLACE INTO tags (tenant, name, tag, image, created_ms) "          \
-		   "VALUES (?, ?, ?, ?, ?)")                                                      \
-	X(TAG_COUNT, "SELECT count(*) FROM tags")                                                 \
+#define STORE_STATEMENTS(X)                                                                        \
+	X(KEY_ADD, "INSERT INTO keys (id, name, tenant, hash, created_ms, used_ms) "               \
+		   "VALUES (?, ?, ?, ?, ?, ?)")                                                    \
+	X(KEY_ALL, "SELECT id, name, tenant, hash, created_ms, used_ms FROM keys "                 \
+		   "ORDER BY created_ms, id")                                                      \
+	X(KEY_USED, "UPDATE keys SET used_ms = ? WHERE id = ?")                                    \
+	X(KEY_REMOVE, "DELETE FROM keys WHERE id = ?")                                             \
+	X(BOX_PUT, "INSERT OR REPLACE INTO boxes (" STORE_BOX_COLUMNS ") VALUES "                  \
+		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")     \
+	X(BOX_REMOVE, "DELETE FROM boxes WHERE id = ?")                                            \
+	X(BOX_ALL, "SELECT " STORE_BOX_COLUMNS " FROM boxes")                                      \
+	X(RESULT_GET, "SELECT request, body FROM results WHERE tenant = ? AND key = ? AND "        \
+		      "expires_ms > ?")                                                            \
+	X(RESULT_PUT, "INSERT OR REPLACE INTO results (tenant, key, request, body, expires_ms) "   \
+		      "VALUES (?, ?, ?, ?, ?)")                                                    \
+	X(RESULT_EXPIRE, "DELETE FROM results WHERE expires_ms <= ?")                              \
+	X(RESULT_SUM, "SELECT count(*), coalesce(sum(length(body)), 0) FROM results")              \
+	X(SNAPSHOT_ADD, "INSERT INTO snapshots (" STORE_SNAPSHOT_COLUMNS ") VALUES "               \
+			"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                 \
+	X(SNAPSHOT_REMOVE, "DELETE FROM snapshots WHERE id = ? AND tenant = ?")                    \
+	X(SNAPSHOT_COUNT, "SELECT count(*) FROM snapshots")                                        \
+	X(SNAPSHOT_ALL, "SELECT " STORE_SNAPSHOT_COLUMNS " FROM snapshots "                        \
+			"ORDER BY created_ms DESC, id")                                            \
+	X(TAG_PUT, "INSERT OR REPLACE INTO tags (tenant, name, tag, image, created_ms) "           \
+		   "VALUES (?, ?, ?, ?, ?)")                                                       \
+	X(TAG_COUNT, "SELECT count(*) FROM tags")                                                  \
 	X(TAG_GET, "SELECT image, created_ms FROM tags WHERE tenant = ? AND name = ? AND tag = ?") \
-	X(TAG_REMOVE, "DELETE FROM tags WHERE tenant = ? AND name = ? AND tag = ?")               \
-	X(TAG_ALL, "SELECT tag, image, created_ms FROM tags WHERE tenant = ? AND name = ? "       \
+	X(TAG_REMOVE, "DELETE FROM tags WHERE tenant = ? AND name = ? AND tag = ?")                \
+	X(TAG_ALL, "SELECT tag, image, created_ms FROM tags WHERE tenant = ? AND name = ? "        \
 		   "ORDER BY tag")
 
 enum store_stmt {

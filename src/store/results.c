@@ -42,9 +42,10 @@ int store_result_room(struct store *s, size_t n, int64_t now_ms, struct brig_err
 	db_end(st);
 	if (!full)
 		return 0;
-	brig_err_set(err, BRIG_E_BUSY, 0,
-		     "no result can be kept for this Idempotency-Key: %u results or %u MiB are kept",
-		     STORE_RESULTS_MAX, STORE_RESULTS_BYTES_MAX >> 20);
+	brig_err_set(
+		err, BRIG_E_BUSY, 0,
+		"no result can be kept for this Idempotency-Key: %u results or %u MiB are kept",
+		STORE_RESULTS_MAX, STORE_RESULTS_BYTES_MAX >> 20);
 	return brig_fix(err, "try again when older results have expired, or without the header");
 }
 

@@ -11,9 +11,9 @@ static const char *json_text(sqlite3_stmt *st, int at)
 
 int store_snapshot_add(struct store *s, const struct store_snapshot *snap, struct brig_err *err)
 {
-	const char *const text[] = { snap->id,	  snap->tenant, snap->name, snap->box,
-				     snap->template_id, snap->image, snap->tier, snap->user,
-				     snap->home,  snap->envs,	snap->limits };
+	const char *const text[] = { snap->id,		snap->tenant, snap->name,  snap->box,
+				     snap->template_id, snap->image,  snap->tier,  snap->user,
+				     snap->home,	snap->envs,   snap->limits };
 	const int64_t number[] = { (int64_t)snap->bytes, snap->created_ms };
 	if (db_number(s, ST_SNAPSHOT_COUNT) >= STORE_SNAPSHOTS_MAX) {
 		brig_err_set(err, BRIG_E_EXHAUSTED, 0, "there are %u snapshots already",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store.h: what brig-api must not forget: keys, sandboxes of the API, results of idempotent requests,
- * snapshots and tags. One SQLite database, `api.db`, in brig-api's data folder.
+ * store.h: what brig-api must not forget: keys, sandboxes of the API, results of idempotent
+ * requests, snapshots and tags. One SQLite database, `api.db`, in brig-api's data folder.
  *
  * Theory of operation
  * -------------------
@@ -34,8 +34,8 @@ struct store;
 #define STORE_RESULTS_BYTES_MAX (256u * 1024u * 1024u)
 #define STORE_HASH_LEN 32
 
-/* dir_fd: the data folder, borrowed for as long as the store is open; one store per process. No path
- * is resolved but names in that folder. */
+/* dir_fd: the data folder, borrowed for as long as the store is open; one store per process. No
+ * path is resolved but names in that folder. */
 int store_open(int dir_fd, struct store **ret, struct brig_err *err);
 void store_close(struct store *s);
 

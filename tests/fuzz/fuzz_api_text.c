@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a request of the control plane says in small texts: the first byte chooses the reader, the rest
- * is its text (JSON for the readers of bodies).
+ * What a request of the control plane says in small texts: the first byte chooses the reader, the
+ * rest is its text (JSON for the readers of bodies).
  *
- * Oracle: what is taken can be told again and read back as the same; what is refused leaves nothing; an
- * output stays within its bound.
+ * Oracle: what is taken can be told again and read back as the same; what is refused leaves
+ * nothing; an output stays within its bound.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -148,7 +148,10 @@ static void base64_goes_both_ways(void **state)
 	(void)state;
 	static const struct {
 		const char *plain, *coded;
-	} rows[] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
+	} rows[] = { { "", "" },
+		     { "f", "Zg==" },
+		     { "fo", "Zm8=" },
+		     { "foo", "Zm9v" },
 		     { "\xff\xfe", "//4=" } };
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		char *text = text_base64(rows[i].plain, strlen(rows[i].plain));
@@ -232,10 +235,13 @@ static void paths_meet_their_route(void **state)
 {
 	(void)state;
 	static const struct route table[] = {
-		{ "GET", "/a", 0, nothing },	   { "POST", "/a", 0, nothing },
-		{ "GET", "/a/{}", 0, nothing },	   { "GET", "/a/{}/b/{}", 0, nothing },
-		{ "DELETE", "/x/y", 0, nothing }, { "DELETE", "/x/{}", 0, nothing },
-		{ NULL },
+		{ "GET", "/a", 0, nothing },
+		{ "POST", "/a", 0, nothing },
+		{ "GET", "/a/{}", 0, nothing },
+		{ "GET", "/a/{}/b/{}", 0, nothing },
+		{ "DELETE", "/x/y", 0, nothing },
+		{ "DELETE", "/x/{}", 0, nothing },
+		{ .method = NULL },
 	};
 	const struct route *r = NULL;
 	char arg[CALL_ARGS_MAX][CALL_ARG_MAX];
@@ -247,7 +253,7 @@ static void paths_meet_their_route(void **state)
 	assert_string_equal(arg[1], "w");
 	assert_int_equal(route_match(table, "DELETE", "/x/y", &r, arg), 0);
 	assert_ptr_equal(r, &table[4]);
-	assert_int_equal(route_match(table, "PUT", "/a", &r, arg), -1); /* EPERM */
+	assert_int_equal(route_match(table, "PUT", "/a", &r, arg), -1);	 /* EPERM */
 	assert_int_equal(route_match(table, "GET", "/a/", &r, arg), -2); /* ENOENT */
 	assert_int_equal(route_match(table, "GET", "/a/q/b", &r, arg), -2);
 	assert_int_equal(route_match(table, "GET", "/b", &r, arg), -2);
@@ -291,8 +297,9 @@ static void pages_tell_each_box_once(void **state)
 	(void)state;
 	boxes_make();
 	for (int ascending = 0; ascending < 2; ascending++) {
-		struct list_filter f = { .running = true, .paused = true, .limit = 4,
-					 .ascending = ascending };
+		struct list_filter f = {
+			.running = true, .paused = true, .limit = 4, .ascending = ascending
+		};
 		struct box *page[LIST_LIMIT_MAX], *last = NULL;
 		unsigned total = 0, pages = 0;
 		char next[LIST_TOKEN_MAX];
@@ -344,8 +351,8 @@ static void tokens_of_pages_are_checked(void **state)
 	assert_int_equal(list_token_parse("1000.abc", &ms, &id), 0);
 	assert_int_equal(ms, 1000);
 	assert_string_equal(id, "abc");
-	static const char *const bad[] = { "", "1000", "1000.", ".abc", "x.abc",
-					   "9999999999999999999.abc" };
+	static const char *const bad[] = { "",	   "1000",  "1000.",
+					   ".abc", "x.abc", "9999999999999999999.abc" };
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_not_equal(list_token_parse(bad[i], &ms, &id), 0);
 }
@@ -368,7 +375,8 @@ static void limits_are_read_in_both_forms(void **state)
 		{ "{\"timeout\":2}", "{\"timeout_ms\":2000}" },
 		{ "{\"timeout\":\"none\"}", "{\"timeout_ms\":null}" },
 		{ "{\"timeout_ms\":null}", "{\"timeout_ms\":null}" },
-		{ "{\"pids\":10,\"max-output\":\"1k\"}", "{\"pids\":10,\"max_output_bytes\":1024}" },
+		{ "{\"pids\":10,\"max-output\":\"1k\"}",
+		  "{\"pids\":10,\"max_output_bytes\":1024}" },
 		{ "{\"ram\":1}", NULL },
 		{ "{\"memory\":\"much\"}", NULL },
 		{ "{\"memory\":true}", NULL },
@@ -380,8 +388,7 @@ static void limits_are_read_in_both_forms(void **state)
 		json_t *from = json_loads(rows[i].text, 0, NULL), *to = json_object();
 		int r = ask_limits(from, to, &err);
 		char *text = json_dumps(to, JSON_COMPACT);
-		if (r < 0 ? rows[i].want != NULL
-			  : !rows[i].want || strcmp(text, rows[i].want) != 0)
+		if (r < 0 ? rows[i].want != NULL : !rows[i].want || strcmp(text, rows[i].want) != 0)
 			fail_msg("%s: %d %s", rows[i].text, r, text);
 		free(text);
 		json_decref(from);
@@ -398,7 +405,8 @@ static void metadata_may_ask_for_limits(void **state)
 			      "other", "x");
 	assert_int_equal(ask_metadata(m, spec, &err), 0);
 	char *text = json_dumps(spec, JSON_COMPACT | JSON_SORT_KEYS);
-	assert_string_equal(text, "{\"limits\":{\"memory_bytes\":1073741824},\"tier\":\"container\"}");
+	assert_string_equal(text,
+			    "{\"limits\":{\"memory_bytes\":1073741824},\"tier\":\"container\"}");
 	free(text);
 	json_object_set_new(m, "brig.limit.memory", json_string("1g"));
 	assert_int_equal(ask_metadata(m, spec, &err), -1);
@@ -414,7 +422,8 @@ static void network_rules_are_checked(void **state)
 		bool ok;
 	} rows[] = {
 		{ "{}", true },
-		{ "{\"allowOut\":[\"1.1.1.1\",\"10.0.0.0/8\",\"::1/128\",\"*.a.example\",\"b.example\"]}",
+		{ "{\"allowOut\":[\"1.1.1.1\",\"10.0.0.0/8\",\"::1/"
+		  "128\",\"*.a.example\",\"b.example\"]}",
 		  true },
 		{ "{\"denyOut\":[\"0.0.0.0/0\"],\"allowPublicTraffic\":false}", true },
 		{ "{\"denyOut\":[\"a.example\"]}", false },

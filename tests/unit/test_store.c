@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What brig-api keeps: it is there after a restart, secrets are not, and a disk that fails is told. */
+/* What brig-api keeps: it is there after a restart, secrets are not, and a disk that fails is told.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,7 +36,8 @@ static int folder_make(void **state)
 static int folder_drop(void **state)
 {
 	struct folder *f = *state;
-	static const char *const names[] = { "api.db", "api.db-wal", "api.db-shm", "api.db-journal" };
+	static const char *const names[] = { "api.db", "api.db-wal", "api.db-shm",
+					     "api.db-journal" };
 	for (unsigned i = 0; i < 4; i++)
 		unlinkat(f->fd, names[i], 0);
 	close(f->fd);
@@ -108,13 +110,27 @@ static void boxes_are_replaced_and_removed(void **state)
 {
 	struct store *s = opened(*state);
 	struct seen seen = { .n = 0 };
-	struct store_box b = { .id = "id1", .tenant = "t", .template_id = "base", .alias = "base",
-			       .image = "sha256:1", .tier = "container", .state = "running",
-			       .metadata = "{\"a\":\"b\"}", .limits = "{}", .token = "x",
-			       .traffic_token = "", .user = "user", .home = "/home/user",
-			       .allow_internet = -1, .auto_resume = true, .started_ms = 10,
-			       .end_ms = 20, .timeout_ms = 30, .cpu_milli = 40,
-			       .memory_bytes = 1ull << 40, .disk_bytes = 50 };
+	struct store_box b = { .id = "id1",
+			       .tenant = "t",
+			       .template_id = "base",
+			       .alias = "base",
+			       .image = "sha256:1",
+			       .tier = "container",
+			       .state = "running",
+			       .metadata = "{\"a\":\"b\"}",
+			       .limits = "{}",
+			       .token = "x",
+			       .traffic_token = "",
+			       .user = "user",
+			       .home = "/home/user",
+			       .allow_internet = -1,
+			       .auto_resume = true,
+			       .started_ms = 10,
+			       .end_ms = 20,
+			       .timeout_ms = 30,
+			       .cpu_milli = 40,
+			       .memory_bytes = 1ull << 40,
+			       .disk_bytes = 50 };
 	store_box_put(s, &b);
 	b.end_ms = 21;
 	store_box_put(s, &b);
@@ -177,9 +193,17 @@ static void snapshots_and_tags_are_of_a_tenant(void **state)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct store *s = opened(*state);
-	struct store_snapshot snap = { .id = "snap1", .tenant = "t", .name = "n", .box = "b",
-				       .template_id = "base", .image = "host", .tier = "container",
-				       .user = "u", .home = "/", .bytes = 99, .created_ms = 1 };
+	struct store_snapshot snap = { .id = "snap1",
+				       .tenant = "t",
+				       .name = "n",
+				       .box = "b",
+				       .template_id = "base",
+				       .image = "host",
+				       .tier = "container",
+				       .user = "u",
+				       .home = "/",
+				       .bytes = 99,
+				       .created_ms = 1 };
 	struct store_tag tag = { .name = "img", .tag = "v1", .image = "sha256:2" }, got;
 	char text[64] = "";
 	assert_int_equal(store_snapshot_add(s, &snap, &err), 0);
@@ -276,8 +300,8 @@ static void a_second_brig_api_is_told(void **state)
 	store_close(opened(f));
 }
 
-/* The disk takes nothing more: the process must end, and say so, rather than go on with a key that the
- * next one does not know. */
+/* The disk takes nothing more: the process must end, and say so, rather than go on with a key that
+ * the next one does not know. */
 static void a_failed_commit_ends_the_process(void **state)
 {
 	struct folder *f = *state;
