@@ -24,7 +24,8 @@ static void must(int ok)
 		abort();
 }
 
-#define STREAMS 6
+#define STREAMS 8 /* two commands, five file operations, a connection */
+#define TCP (STREAMS - 1)
 /* The second command is closed in the middle of a frame, when it has printed more than this. */
 #define CLOSE_AFTER 100u
 
@@ -32,7 +33,7 @@ struct watch {
 	struct chan chan;
 	struct chan_stream *s[STREAMS];
 	int attached, started[STREAMS], exited[STREAMS], done[STREAMS];
-	uint64_t at[STREAMS][2], credit[STREAMS][3], bytes[STREAMS];
+	uint64_t at[STREAMS][2], credit[STREAMS][4], bytes[STREAMS];
 	uint64_t sum; /* of everything that was told, order included */
 };
 
@@ -98,7 +99,10 @@ static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
 {
 	struct watch *w = ctx;
 	must(bytes > 0 && bytes <= BRIG_CREDIT_MAX && s->may_send <= BRIG_CREDIT_MAX);
-	must(s->kind == STREAM_EXEC ? w->started[index_of(s)] : s->fs_type == BRIG_FS_WRITE);
+	if (s->kind == STREAM_FS)
+		must(s->fs_type == BRIG_FS_WRITE || s->fs_type == BRIG_FS_IMPORT);
+	else
+		must(w->started[index_of(s)] && !w->done[index_of(s)]);
 	tell(w, bytes);
 }
 
@@ -131,33 +135,78 @@ static void on_fs_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_
 {
 	struct watch *w = ctx;
 	unsigned i = index_of(s);
-	must(s->fs_type == BRIG_FS_READ && !w->done[i] && n <= w->credit[i][2]);
+	must(s->fs_type == BRIG_FS_READ || s->fs_type == BRIG_FS_EXPORT);
+	must(!w->done[i] && n <= w->credit[i][2]);
 	w->credit[i][2] -= n;
 	tell_bytes(w, p, n);
 	if (eof)
 		tell(w, 4711);
 }
 
-static const struct chan_ops ops = { on_attached, on_started,  on_output, on_credit,
-				     on_exited,	  on_fs_frame, on_fs_data };
+static void on_tcp_opened(void *ctx, struct chan_stream *s, const struct brig_tcp_opened *m)
+{
+	struct watch *w = ctx;
+	must(w->attached && s->kind == STREAM_TCP && !w->started[TCP]++);
+	must(m->err >= 0 && m->credit <= BRIG_CREDIT_MAX);
+	w->done[TCP] = m->err != 0;
+	tell(w, 2000 + (uint64_t)m->err);
+}
+
+static void on_tcp_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof)
+{
+	struct watch *w = ctx;
+	must(s->kind == STREAM_TCP && w->started[TCP] && !w->done[TCP] && !w->exited[TCP]);
+	must(n <= w->credit[TCP][3]);
+	w->credit[TCP][3] -= n;
+	w->exited[TCP] = eof;
+	tell_bytes(w, p, n);
+	if (eof)
+		tell(w, 4712);
+}
+
+static void on_tcp_done(void *ctx, struct chan_stream *s, int err)
+{
+	struct watch *w = ctx;
+	must(s->kind == STREAM_TCP && w->started[TCP] && !w->done[TCP]++);
+	must(err >= 0 && err <= 4095);
+	tell(w, 3000 + (uint64_t)err);
+}
+
+static const struct chan_ops ops = { .attached = on_attached,
+				     .started = on_started,
+				     .output = on_output,
+				     .credit = on_credit,
+				     .exited = on_exited,
+				     .fs_frame = on_fs_frame,
+				     .fs_data = on_fs_data,
+				     .tcp_opened = on_tcp_opened,
+				     .tcp_data = on_tcp_data,
+				     .tcp_done = on_tcp_done };
 
 static void open_streams(struct watch *w, uint8_t what)
 {
 	struct brig_exec e = { .credit_stdout = 300, .credit_stderr = 200, .argc = 1 };
 	struct brig_fs_req q = { .credit = 250 };
-	static const uint16_t fs[] = { BRIG_FS_READ, BRIG_FS_LIST, BRIG_FS_WATCH, BRIG_FS_WRITE };
+	static const uint16_t fs[] = { BRIG_FS_READ, BRIG_FS_LIST, BRIG_FS_WATCH, BRIG_FS_WRITE,
+				       BRIG_FS_EXPORT };
+	struct brig_tcp tcp = { .port = 80, .credit = 220 };
 	for (unsigned i = 0; i < STREAMS; i++) {
 		void *owner = (void *)(uintptr_t)(i + 1);
 		if (i < 2) {
 			e.flags = i && (what & 2) ? BRIG_EXEC_DROP : 0;
 			must(chan_exec(&w->chan, owner, &e, sizeof(e), &w->s[i]) == 0);
+		} else if (i == TCP) {
+			must(chan_tcp(&w->chan, owner, &tcp, &w->s[i]) == 0);
 		} else {
 			uint16_t type = i == 2 && (what & 4) ? BRIG_FS_STAT : fs[i - 2];
+			type = type == BRIG_FS_WRITE && (what & 16) ? BRIG_FS_IMPORT : type;
+			q.flags = what & 8 ? BRIG_FS_META : 0;
 			must(chan_fs(&w->chan, owner, type, &q, sizeof(q), &w->s[i]) == 0);
 		}
 		w->credit[i][0] = 300;
 		w->credit[i][1] = 200;
 		w->credit[i][2] = 250;
+		w->credit[i][3] = 220;
 		must(w->s[i]->id == i + 1);
 	}
 }
