@@ -102,7 +102,7 @@ struct ictx *ictx_new(struct interp *in, const char *language, const char *cwd,
 	c->in = in;
 	c->ev = &in->b->api->ev;
 	c->language = language;
-	strcpy(c->cwd, cwd);
+	memcpy(c->cwd, cwd, strlen(cwd) + 1);
 	id_random(c->id);
 	TAILQ_INIT(&c->runs);
 	c->timer = (struct ev_timer){ .fn = ictx_expired, .ctx = c };
@@ -397,11 +397,13 @@ void ictx_remove(struct ictx *c)
 void interp_box_done(struct box *b)
 {
 	struct interp *in = b->interp;
-	struct ictx *c;
+	struct ictx *c, *next;
 	if (!in)
 		return;
-	while ((c = TAILQ_FIRST(&in->contexts)))
+	for (c = TAILQ_FIRST(&in->contexts); c; c = next) {
+		next = TAILQ_NEXT(c, link);
 		ictx_remove(c);
+	}
 	b->interp = NULL;
 	free(in);
 }

