@@ -10,9 +10,9 @@
 #include "agent/layer.h"
 #include "base/fd.h"
 
-#define FLAGS_KNOWN                                                             \
-	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL |  \
-	 BRIG_FS_NOFOLLOW | BRIG_FS_XATTRS | BRIG_FS_META | BRIG_FS_RESOLVE)
+#define FLAGS_KNOWN                                                                               \
+	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_NOFOLLOW | \
+	 BRIG_FS_XATTRS | BRIG_FS_META | BRIG_FS_RESOLVE)
 
 void fs_reply(struct agent *a, uint32_t id, int err, uint32_t flags, uint64_t bytes,
 	      const char *text)

@@ -85,8 +85,8 @@ struct fs_names {
 /* A file as an FS_ENTRY tells it. */
 struct fs_named {
 	struct stat st;
-	const char *path;  /* as the entry calls it */
-	int dirfd;	   /* where name is found */
+	const char *path; /* as the entry calls it */
+	int dirfd;	  /* where name is found */
 	const char *name;
 	const char *whole; /* absolute; for RESOLVE */
 	uint32_t flags;	   /* BRIG_FS_META, BRIG_FS_RESOLVE */

@@ -279,7 +279,7 @@ static int write_file_open(const struct fs_request *q)
 			return r;
 	}
 	int fd = regular_open(q->path, flags, q->h.mode ? q->h.mode : 0644, &st);
-	/* First what may fail, so that a file that cannot be written as asked keeps its contents. */
+	/* First what may fail, so that a file that cannot be written as asked keeps its data. */
 	if (fd >= 0 && meta) {
 		int r = fs_meta_set(fd, q->pairs, q->h.arg2);
 		if (r == 0 && !(flags & O_APPEND) && ftruncate(fd, 0) < 0)

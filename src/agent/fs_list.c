@@ -40,7 +40,7 @@ struct fs_list {
 	char path[PATH_MAX]; /* of the entry at hand */
 	char base[PATH_MAX]; /* of the listed directory */
 	uint32_t flags;
-	size_t pending;	     /* its payload's length, waiting for credit */
+	size_t pending; /* its payload's length, waiting for credit */
 	uint8_t entry[FS_ENTRY_MAX];
 };
 

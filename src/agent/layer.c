@@ -216,11 +216,16 @@ int layer_names_read(struct layer_names *l, int fd)
 		return r;
 	}
 	layer_names_done(l);
-	while (r == 0 && (errno = 0, e = readdir(d)))
+	while (r == 0) {
+		errno = 0;
+		e = readdir(d);
+		if (!e) {
+			r = -errno;
+			break;
+		}
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			r = names_add(l, e->d_name);
-	if (r == 0 && errno)
-		r = -errno;
+	}
 	closedir(d);
 	if (r < 0)
 		layer_names_done(l);

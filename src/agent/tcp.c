@@ -313,7 +313,7 @@ static void address_next(struct tcp *t)
 		failed(t, t->refused ? t->refused : -r);
 }
 
-/* Where nobody listens, a socket that the kernel gave the very port it asks for connects to itself. */
+/* Where nobody listens, a socket that was given the very port it asks for connects to itself. */
 static bool is_itself(const struct tcp *t)
 {
 	struct sockaddr_in6 own; /* the port of both families is in one place */

@@ -274,12 +274,14 @@ static int rx_tcp_done(struct chan *c, struct chan_stream *s, const struct frame
 	return 0;
 }
 
-/* A fixed struct, then exactly `strings` terminated strings, and then at most `pairs` pairs of them. */
+/* A fixed struct, then exactly `strings` terminated strings, and then at most `pairs` pairs of
+ * them. */
 static int fs_layout(struct chan *c, const struct frame *f, size_t fixed, unsigned strings,
 		     unsigned pairs)
 {
 	const uint8_t *at = f->payload + fixed, *end = f->payload + f->h.len;
-	size_t most = fixed + strings * FS_PATH_TEXT_MAX + (pairs ? BRIG_FS_META_MAX + 2 * pairs : 0);
+	size_t most =
+		fixed + strings * FS_PATH_TEXT_MAX + (pairs ? BRIG_FS_META_MAX + 2 * pairs : 0);
 	if (f->h.len < fixed || f->h.len > most)
 		return violation(c, "%s of %u bytes", type_name(f->h.type), f->h.len);
 	while (strings--)

@@ -203,8 +203,8 @@ static int relay_request(struct fs_relay *r, const struct frame *f, struct brig_
 		e = buf_add_str(&payload, r->user);
 	if (e < 0)
 		e = brig_fail(err, BRIG_E_EXHAUSTED, -e, "relay a file request");
-	else if (request_strings(f, at, paths, req.flags & BRIG_FS_XATTRS ? req.arg2 : 0,
-				 &payload, err) < 0)
+	else if (request_strings(f, at, paths, req.flags & BRIG_FS_XATTRS ? req.arg2 : 0, &payload,
+				 err) < 0)
 		e = -1;
 	else
 		e = request_open(r, f, &payload, err);
