@@ -89,14 +89,14 @@ struct box {
 	uint32_t cpu_milli;
 	uint64_t memory_bytes, disk_bytes;
 	struct ev_timer end_timer;
-	LIST_HEAD(, box_waker) wakers; /* who waits for a change of state (box_state.c) */
+	LIST_HEAD(box_waker_list, box_waker) wakers; /* who waits for a change of state (box_state.c) */
 	struct link_op *op;	       /* the pause or resume under way */
 	struct metric_ring *ring;      /* metrics.c; NULL until the first sample */
-	LIST_HEAD(, box_user) users;
-	LIST_HEAD(, proc) procs; /* envd_process.c */
+	LIST_HEAD(box_user_list, box_user) users;
+	LIST_HEAD(proc_list, proc) procs; /* envd_process.c */
 	uint32_t nprocs;
-	LIST_HEAD(, box_watcher) watchers; /* envd_watch.c: CreateWatcher */
-	LIST_HEAD(, boxfs) boxfs;	   /* boxfs.c */
+	LIST_HEAD(box_watcher_list, box_watcher) watchers; /* envd_watch.c: CreateWatcher */
+	LIST_HEAD(boxfs_list, boxfs) boxfs;	   /* boxfs.c */
 	struct interp *interp;	 /* made at first use */
 	int64_t last_used_ms;
 };

@@ -48,8 +48,7 @@ static struct box_list *bucket(struct api *a, const char *id)
 struct box *box_find(struct api *a, const char *id)
 {
 	struct box *b;
-	LIST_FOREACH(b, bucket(a, id), id_link)
-	{
+	for (b = LIST_FIRST(bucket(a, id)); b; b = LIST_NEXT(b, id_link)) {
 		if (strcmp(b->id, id) == 0)
 			return b;
 	}

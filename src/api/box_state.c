@@ -40,8 +40,7 @@ static void tell(struct box_waker *w, const struct brig_err *err)
 static struct box_waker *waiting(struct box *b, bool pause)
 {
 	struct box_waker *w;
-	LIST_FOREACH(w, &b->wakers, link)
-	{
+	for (w = LIST_FIRST(&b->wakers); w; w = LIST_NEXT(w, link)) {
 		if (w->pause == pause)
 			return w;
 	}
@@ -75,8 +74,7 @@ static void settle(struct box *b)
 static bool by_traffic(struct box *b)
 {
 	struct box_waker *w;
-	LIST_FOREACH(w, &b->wakers, link)
-	{
+	for (w = LIST_FIRST(&b->wakers); w; w = LIST_NEXT(w, link)) {
 		if (!w->pause && !w->forced)
 			return true;
 	}

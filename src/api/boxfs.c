@@ -33,8 +33,8 @@ struct boxfs {
 	char home[256]; /* "" = not known yet */
 	unsigned nuses, holds;
 	uint32_t next_id;
-	LIST_HEAD(, boxfs_use) uses;
-	LIST_HEAD(, boxfs_req) reqs;
+	LIST_HEAD(boxfs_use_list, boxfs_use) uses;
+	LIST_HEAD(boxfs_req_list, boxfs_req) reqs;
 	struct ev_timer idle;
 	struct boxfs_req passwd;
 	struct buf passwd_text;

@@ -46,8 +46,8 @@ struct proc {
 	bool tty, stdin_open, stdin_eof, stdin_eof_sent, timed_out;
 	uint32_t stdin_credit;
 	struct buf input;
-	TAILQ_HEAD(, input_wait) waits;
-	LIST_HEAD(, listener) listeners;
+	TAILQ_HEAD(input_wait_queue, input_wait) waits;
+	LIST_HEAD(listener_list, listener) listeners;
 	unsigned nlisteners, nslow;
 	uint32_t owed[2]; /* output bytes to be granted again */
 	struct envd_exit exit;

@@ -45,7 +45,7 @@ struct box_watcher {
 	struct boxfs_use fs; /* of its own: a watcher outlives its call */
 	struct boxfs_req watch, stat;
 	char path[PATH_MAX];
-	TAILQ_HEAD(, event) events; /* not told yet */
+	TAILQ_HEAD(event_queue, event) events; /* not told yet */
 	unsigned nevents;
 	json_t *collected; /* array, of a watcher */
 };

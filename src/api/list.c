@@ -74,8 +74,7 @@ static unsigned running_count(struct call *c)
 {
 	struct box *b;
 	unsigned n = 0;
-	LIST_FOREACH(b, &c->api->all, all)
-	{
+	for (b = LIST_FIRST(&c->api->all); b; b = LIST_NEXT(b, all)) {
 		n += call_may_see(c, b->tenant) && strcmp(box_state_name(b), "running") == 0;
 	}
 	return n;

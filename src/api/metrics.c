@@ -136,8 +136,7 @@ static void stats_replied(void *ctx, json_t *ok)
 		if (b)
 			sample_take(b, row, now);
 	}
-	LIST_FOREACH(b, &m->a->all, all)
-	{
+	for (b = LIST_FIRST(&m->a->all); b; b = LIST_NEXT(b, all)) {
 		bool sampled = b->ring && b->ring->n && at(b->ring, b->ring->n - 1)->time_ms == now;
 		if (!sampled && now - b->started_ms > INTERVAL_MS)
 			look_for(b);
@@ -213,8 +212,7 @@ static void boxes_text(struct api *a, struct buf *out)
 {
 	unsigned paused = 0;
 	struct box *b;
-	LIST_FOREACH(b, &a->all, all)
-	{
+	for (b = LIST_FIRST(&a->all); b; b = LIST_NEXT(b, all)) {
 		paused += strcmp(box_state_name(b), "paused") == 0;
 	}
 	metrics_line(out,

@@ -68,8 +68,7 @@ unsigned list_page(struct api *a, const struct list_filter *f, struct box *ret[L
 	ret_next[0] = '\0';
 	if (!all)
 		return 0;
-	LIST_FOREACH(b, &a->all, all)
-	{
+	for (b = LIST_FIRST(&a->all); b; b = LIST_NEXT(b, all)) {
 		if (passes(b, f))
 			all[n++] = b;
 	}

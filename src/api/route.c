@@ -357,8 +357,7 @@ static struct box *box_by_signature(struct api *a, struct http_req *r)
 	const char *op = strcmp(http_method(r), "POST") == 0 ? "write" : "read";
 	char want[TEXT_SIGNATURE_MAX];
 	struct box *b, *found = NULL;
-	LIST_FOREACH(b, &a->all, all)
-	{
+	for (b = LIST_FIRST(&a->all); b; b = LIST_NEXT(b, all)) {
 		if (b->token[0] &&
 		    text_signature(path ? path : "", op, user ? user : "", b->token, expiry,
 				   want) == 0 &&

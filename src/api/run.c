@@ -39,7 +39,7 @@ struct job {
 	bool truncated;
 	bool language; /* code, not a command */
 	json_t *info;  /* id, tier, warnings, once it started */
-	LIST_HEAD(, waiter) waiters;
+	LIST_HEAD(waiter_list, waiter) waiters;
 };
 
 /* One request. */
@@ -52,7 +52,7 @@ struct waiter {
 };
 
 struct runs {
-	LIST_HEAD(, job) jobs;
+	LIST_HEAD(job_list, job) jobs;
 };
 
 static const char *const names[] = { "stdout", "stderr" };
@@ -247,8 +247,7 @@ static void started(void *ctx, json_t *info)
 	struct job *j = ctx;
 	struct waiter *w;
 	j->info = json_incref(info);
-	LIST_FOREACH(w, &j->waiters, link)
-	{
+	for (w = LIST_FIRST(&j->waiters); w; w = LIST_NEXT(w, link)) {
 		w->live = true;
 		if (w->events)
 			events_begin(w, info);
@@ -260,8 +259,7 @@ static void started(void *ctx, json_t *info)
 static bool must_keep(const struct job *j, unsigned which)
 {
 	const struct waiter *w;
-	LIST_FOREACH(w, &j->waiters, link)
-	{
+	for (w = LIST_FIRST(&j->waiters); w; w = LIST_NEXT(w, link)) {
 		if (!w->events)
 			return true;
 	}
@@ -278,8 +276,7 @@ static void output(void *ctx, unsigned which, const void *p, size_t n)
 		if (buf_add(&j->out[which], p, take) < 0 || take < n)
 			j->truncated = true;
 	}
-	LIST_FOREACH(w, &j->waiters, link)
-	{
+	for (w = LIST_FIRST(&j->waiters); w; w = LIST_NEXT(w, link)) {
 		if (!w->events || !w->live)
 			continue;
 		runtext_feed(&w->text[which], names[which], p, n, emit, w);
@@ -362,8 +359,7 @@ static int repeated(struct waiter *w, const char *key, const uint8_t request[STO
 	struct call *c = w->c;
 	struct job *j;
 	struct store_result kept = { .body = NULL };
-	LIST_FOREACH(j, &c->api->runs->jobs, link)
-	{
+	for (j = LIST_FIRST(&c->api->runs->jobs); j; j = LIST_NEXT(j, link)) {
 		if (strcmp(j->key, key) != 0 || strcmp(j->tenant, c->tenant) != 0)
 			continue;
 		if (memcmp(j->request, request, STORE_HASH_LEN) != 0) {

@@ -43,10 +43,15 @@ struct export
 	void *ctx;
 };
 
+static int or_errno(int fd)
+{
+	return fd < 0 ? -errno : fd;
+}
+
 static int folder_open(struct api *a)
 {
-	int fd = openat(a->data_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return or_errno(openat(a->data_fd, FOLDER,
+			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 }
 
 static void file_unlink(struct api *a, const char *name)
@@ -128,8 +133,7 @@ int snapshot_open(struct api *a, const char *id)
 	AUTO_FD dir = folder_open(a);
 	if (dir < 0 || !id_ok(id))
 		return dir < 0 ? dir : -EINVAL;
-	int fd = openat(dir, id, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return or_errno(openat(dir, id, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
 }
 
 /* Gives the file its name, for good. */

@@ -28,8 +28,7 @@ static void sandbox_list(struct call *c)
 {
 	json_t *all = json_array();
 	struct box *b;
-	LIST_FOREACH(b, &c->api->all, all)
-	{
+	for (b = LIST_FIRST(&c->api->all); b; b = LIST_NEXT(b, all)) {
 		if (call_may_see(c, b->tenant))
 			json_array_append_new(all, describe_v1(b));
 	}

@@ -45,7 +45,7 @@ struct pool {
 	char image[160], fallback[160];
 	unsigned size;
 	json_t *spec;
-	LIST_HEAD(, spare) spares; /* idle ones, and the one that is being made */
+	LIST_HEAD(spare_list, spare) spares; /* idle ones, and the one that is being made */
 	unsigned nidle;
 	bool filling;
 	uint64_t hits, misses, fills, failures, retry_ms;
