@@ -13,7 +13,8 @@
  *   OPENING  FS_WRITE was sent; its first credit leads to WRITING
  *   WRITING  data flows
  *   CLOSING  the last data was sent; FS_DONE leads to READY
- *   OVER     answered
+ *   DRAIN    failed: what still comes is thrown away, for a client that sends does not read; only
+ * then (or after DRAIN_MAX bytes) it gets its answer OVER     answered
  *
  * Metadata headers replace the whole set of a file's attributes, none clears them. A file system
  * that cannot hold any (EOPNOTSUPP) has none to clear: the write is then repeated without.
@@ -36,7 +37,9 @@
 #define INFLATE_PIECE (64u * 1024u)
 #define FILES_MAX 4096u
 
-enum phase { UP_READY, UP_OPENING, UP_WRITING, UP_CLOSING, UP_OVER };
+#define DRAIN_MAX (4ull * 1024 * 1024 * 1024)
+
+enum phase { UP_READY, UP_OPENING, UP_WRITING, UP_CLOSING, UP_DRAIN, UP_OVER };
 
 struct upload {
 	struct envd_call *c;
@@ -55,6 +58,9 @@ struct upload {
 	unsigned npairs;
 	size_t pair_bytes;
 	bool bad_pairs;
+	unsigned status; /* DRAIN: the answer */
+	char why[512];
+	uint64_t drained;
 	json_t *written; /* array of what is answered */
 	json_t *paths;	 /* object: whose keys were written */
 };
@@ -80,15 +86,24 @@ static void upload_fail(struct upload *u, unsigned status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 static void upload_fail(struct upload *u, unsigned status, const char *fmt, ...)
 {
-	char text[512];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(u->why, sizeof(u->why), fmt, ap);
 	va_end(ap);
-	u->phase = UP_OVER;
+	u->status = status;
+	u->phase = u->started && !u->in_eof ? UP_DRAIN : UP_OVER;
 	boxfs_close(&u->c->q);
+	buf_done(&u->in);
 	http_body_hold(u->c->r, false);
-	api_fail_e2b_text(u->c->r, status, "%s", text);
+	u->held = false;
+	if (u->phase == UP_OVER)
+		api_fail_e2b_text(u->c->r, status, "%s", u->why);
+}
+
+static void drain_end(struct upload *u)
+{
+	u->phase = UP_OVER;
+	api_fail_e2b_text(u->c->r, u->status, "%s", u->why);
 }
 
 static void upload_fail_errno(struct upload *u, int err)
@@ -362,7 +377,7 @@ static void upload_step(struct upload *u)
 		return;
 	while (step(u))
 		;
-	bool hold = u->phase != UP_OVER && buf_len(&u->in) > IN_HIGH;
+	bool hold = u->phase < UP_DRAIN && buf_len(&u->in) > IN_HIGH;
 	if (hold != u->held) {
 		u->held = hold;
 		http_body_hold(u->c->r, hold);
@@ -482,6 +497,12 @@ void envd_files_post_body(struct envd_call *c, const void *p, size_t n)
 	struct upload *u = c->priv;
 	if (!u || u->phase == UP_OVER)
 		return;
+	if (u->phase == UP_DRAIN) {
+		u->drained += n;
+		if (u->drained > DRAIN_MAX)
+			drain_end(u);
+		return;
+	}
 	if (buf_add(&u->in, p, n) < 0) {
 		upload_fail(u, 503, "out of memory");
 		return;
@@ -495,5 +516,8 @@ void envd_files_post_ready(struct envd_call *c)
 	if (!u)
 		return;
 	u->in_eof = true;
-	upload_step(u);
+	if (u->phase == UP_DRAIN)
+		drain_end(u);
+	else
+		upload_step(u);
 }

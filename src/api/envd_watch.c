@@ -174,6 +174,8 @@ static void watch_event(struct boxfs_req *q, uint32_t kind, const char *path)
 	struct box_watcher *w = q->ctx;
 	size_t n = strlen(path);
 	struct event *e = NULL;
+	if (!w->standing)
+		return;
 	if (kind == BRIG_FS_EV_OVERFLOW || w->nevents >= WATCH_QUEUE ||
 	    !(e = malloc(sizeof(*e) + n + 2))) {
 		w->lost = true;
@@ -227,6 +229,8 @@ static void watch_open(struct boxfs_req *q)
 {
 	struct box_watcher *w = q->ctx;
 	struct envd_call *c = w->c;
+	if (w->standing)
+		return; /* an agent that says so twice */
 	w->standing = true;
 	if (w->keep) {
 		watcher_keep(w);
