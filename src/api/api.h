@@ -112,6 +112,7 @@ struct api {
 	unsigned nboxes;
 	struct metrics *metrics;
 	struct runs *runs;
+	unsigned nwarming; /* kernels that import ahead (interp.c) */
 	struct warm *warm; /* pools of prepared interpreters (warm.h); NULL = none */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];

@@ -31,7 +31,8 @@ TAILQ_HEAD(ictx_list, ictx);
 struct ictx {
 	TAILQ_ENTRY(ictx) link;
 	struct interp *in;
-	struct ev *ev;
+	struct api *api;
+	struct ev *ev; /* api's */
 	char id[40];
 	const char *language;
 	char cwd[4096];
@@ -43,6 +44,7 @@ struct ictx {
 	bool orphan;	       /* .. whose client has gone */
 	unsigned depth;	       /* calls of ours that are under way and still need it */
 	bool removed;	       /* .. freed when the last one returns */
+	bool warming;	       /* its kernel imports ahead */
 	uint64_t last;	       /* number of the last execution handed over */
 	struct ev_timer timer; /* of the start, or of the stop */
 };
@@ -100,7 +102,8 @@ struct ictx *ictx_new(struct interp *in, const char *language, const char *cwd,
 		return NULL;
 	}
 	c->in = in;
-	c->ev = &in->b->api->ev;
+	c->api = in->b->api;
+	c->ev = &c->api->ev;
 	c->language = language;
 	memcpy(c->cwd, cwd, strlen(cwd) + 1);
 	id_random(c->id);
@@ -216,6 +219,12 @@ static struct irun *running_take(struct ictx *c)
 	return r;
 }
 
+static void warming_over(struct ictx *c)
+{
+	c->api->nwarming -= c->warming;
+	c->warming = false;
+}
+
 static void kernel_event(void *ctx, struct interp_event *e)
 {
 	struct ictx *c = ctx;
@@ -224,6 +233,8 @@ static void kernel_event(void *ctx, struct interp_event *e)
 	if (e->kind == INTERP_READY) {
 		ev_timer_stop(c->ev, &c->timer);
 		ictx_next(c);
+	} else if (e->kind == INTERP_WARM) {
+		warming_over(c);
 	} else if (e->kind == INTERP_LINE && mine && !c->orphan) {
 		struct irun *r = TAILQ_FIRST(&c->runs);
 		r->ops->line(r, e->line, e->n);
@@ -245,6 +256,7 @@ static void ictx_lost(struct ictx *c, const char *why)
 	struct irun *r = running_take(c);
 	c->k = NULL;
 	kernel_free(k);
+	warming_over(c);
 	ictx_enter(c);
 	if (!ran)
 		r = TAILQ_FIRST(&c->runs);
@@ -365,6 +377,7 @@ void ictx_restart(struct ictx *c)
 		struct kernel *k = c->k;
 		c->k = NULL;
 		kernel_free(k);
+		warming_over(c);
 		ev_timer_stop(c->ev, &c->timer);
 		ictx_next(c);
 	}
@@ -377,6 +390,7 @@ static void ictx_free(struct ictx *c)
 	(void)running_take(c);
 	c->k = NULL;
 	kernel_free(k);
+	warming_over(c);
 	c->depth++; /* for good */
 	while ((r = TAILQ_FIRST(&c->runs)))
 		run_refuse(r, "the context was removed");
@@ -416,8 +430,13 @@ void interp_prepare(struct box *b)
 	struct interp *in = interp_of(b);
 	struct ictx *c = in ? ictx_default(in, kernel_language("python"), &err) : NULL;
 	/* A failure is told to the execution that needs the kernel. */
-	if (c && !c->k && ictx_start(c, &err) == 0)
-		kernel_warm(c->k, false);
+	if (!c || c->k || ictx_start(c, &err) < 0)
+		return;
+	/* Imports cost a second of a CPU: not for everybody when many come at once. */
+	if (b->api->nwarming < INTERP_WARMING_MAX && kernel_warm(c->k, false) == 0) {
+		b->api->nwarming++;
+		c->warming = true;
+	}
 }
 
 bool interp_wanted(const char *template_id, const json_t *metadata)

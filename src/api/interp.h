@@ -21,6 +21,8 @@
 /* A kernel that has not said ready by then is given up. */
 #define INTERP_START_MS 30000u
 #define INTERP_KEEPALIVE_MS 5000u
+/* Kernels that import ahead beside their box's first requests; those of pools come on top. */
+#define INTERP_WARMING_MAX 2u
 
 struct ictx;
 

@@ -8,6 +8,7 @@
 #include "api/call.h"
 #include "api/describe.h"
 #include "api/metrics.h"
+#include "api/warm.h"
 
 #define METRICS_TEXT_MAX (256u * 1024u)
 
@@ -44,14 +45,15 @@ static void sandbox_get(struct call *c)
 
 /* ---- version, pools ---- */
 
-static void passed_on(void *ctx, json_t *ok)
+/* brigd's pools of images, and ours of templates. */
+static void pools_replied(void *ctx, json_t *ok)
 {
 	struct call *c = ctx;
 	call_op_done(c);
-	http_reply_json(c->r, 200, json_incref(ok));
+	json_t *o = json_copy(ok);
+	json_object_set_new(o, "warm", warm_info(c->api->warm));
+	http_reply_json(c->r, 200, o);
 }
-
-static const struct link_ops pass_on = { .reply = passed_on, .failed = call_op_failed };
 
 static void version_replied(void *ctx, json_t *ok)
 {
@@ -74,7 +76,8 @@ static void version(struct call *c)
 
 static void pools(struct call *c)
 {
-	call_op(c, json_pack("{s:s}", "op", "pool"), &pass_on);
+	static const struct link_ops ops = { .reply = pools_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s}", "op", "pool"), &ops);
 }
 
 /* ---- figures, health ---- */

@@ -304,19 +304,25 @@ class Prepared(ResidentCase):
         return {}  # the pool comes and goes; what is left is looked at when the server has ended
 
     def test_a_prepared_interpreter_is_what_an_ordinary_one_is(self):
-        deadline = time.monotonic() + 60 * brigtest.SLOW
-        while True:
-            s = Interpreter(self, envVars={"BOX": "b"})
-            # Imports of the pool's kernel are done before it can be taken.
-            found = s.main_text("import sys; 'matplotlib.pyplot' in sys.modules")
-            self.assertEqual(s.main_text("import os; (os.environ.get('BOX'), os.environ['E2B_TEMPLATE_ID'])"),
-                             "('b', '%s')" % IMAGE)
-            done = self.brig.call("exec", s.id, "--", "sh", "-c", "echo $BOX")
-            self.assertEqual(done.text, "b\n")
-            s.kill()
-            if found == "True":
-                return
-            self.assertLess(time.monotonic(), deadline, "no create was served from the pool")
+        def pool():
+            connection = UnixConnection(self.brig.socket.parent / "api.sock", 30)
+            connection.request("GET", "/v1/pools")
+            text = connection.getresponse().read()
+            connection.close()
+            return json.loads(text)["warm"][0]
+
+        brigtest.wait_until("a sandbox of the pool", lambda: pool()["ready"] == 1,
+                            60 * brigtest.SLOW)
+        s = Interpreter(self, envVars={"BOX": "b"})
+        self.assertEqual((pool()["hits"], pool()["misses"]), (1, 0))
+        # Imports of the pool's kernel were done before it could be taken.
+        self.assertEqual(s.main_text("import sys; 'matplotlib.pyplot' in sys.modules"), "True")
+        self.assertEqual(s.main_text("import os; (os.environ.get('BOX'), os.environ['E2B_TEMPLATE_ID'])"),
+                         "('b', '%s')" % IMAGE)
+        done = self.brig.call("exec", s.id, "--", "sh", "-c", "echo $BOX")
+        self.assertEqual(done.text, "b\n")
+        s.kill()
+        brigtest.wait_until("its successor", lambda: pool()["ready"] == 1, 60 * brigtest.SLOW)
 
     def test_a_request_with_wishes_is_made_for_it(self):
         s = Interpreter(self, metadata={"brig.limits.pids": "100"})

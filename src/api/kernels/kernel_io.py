@@ -185,6 +185,7 @@ class Wire:
         self.shield = 0
         self.interrupted = False
         self.running = False
+        self.since = 0.0  # begin of the execution
         self.id = None
         self.parts, self.size, self.flushed, self.asked = [], 0, 0.0, 0.0
         self.due = threading.Event()
@@ -352,6 +353,7 @@ class Wire:
         self.id = req.get("id")
         try:
             self.interrupted = False
+            self.since = time.monotonic()
             kernel.execute(req.get("code") or "", env)
         finally:
             self.running = False

@@ -26,12 +26,14 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import types
 
 PyCF_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 FUTURE_FLAGS = 0x1FE0000  # CO_FUTURE_* of compile(), kept from cell to cell
 CO_COROUTINE = 0x80
+GIVE_WAY_S = 0.1
 
 # (attribute, key of the result, of bytes)
 REPRS = [("_repr_html_", "html"), ("_repr_markdown_", "markdown"), ("_repr_svg_", "svg"),
@@ -222,8 +224,11 @@ class Hooks(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.kernel = kernel
         self.after = {"matplotlib.pyplot": self.pyplot, "IPython.display": self.ipython}
         self.busy = set()
+        self.warming = None  # the thread that imports ahead
 
     def find_spec(self, name, path=None, target=None):
+        if self.warming == threading.get_ident():
+            self.give_way()
         if name not in ("matplotlib.pyplot", "IPython", "IPython.display") or name in self.busy:
             return None
         self.busy.add(name)
@@ -244,6 +249,12 @@ class Hooks(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self.after[name](module)
         spec.loader.exec_module = exec_module
         return spec
+
+    def give_way(self):
+        """Imports ahead step back for a cell, but not for long: it may wait for these imports."""
+        wire = self.kernel.wire
+        while wire.id is not None and time.monotonic() - wire.since < GIVE_WAY_S:
+            time.sleep(0.001)
 
     def create_module(self, spec):
         return ipython_modules(self.kernel)[spec.name]
@@ -328,7 +339,6 @@ class Shell:
             raise NameError("Cell magic `%%%%%s` not found." % name)
 
     def time(self, source):
-        import time
         wall, cpu = time.perf_counter(), time.process_time()
         value = self.kernel.run_source(source)
         print("CPU times: total: %.3g s\nWall time: %.3g s"
@@ -393,7 +403,8 @@ class PythonKernel:
         builtins.get_ipython = lambda: self.shell
         self.ns.update(In=[""], Out=self.outputs, _="", __="", ___="")
         os.environ.setdefault("MPLBACKEND", "Agg")
-        sys.meta_path.insert(0, Hooks(self))
+        self.hooks = Hooks(self)
+        sys.meta_path.insert(0, self.hooks)
         sys.path.insert(0, "")
         sys.argv = [""]
 
@@ -411,7 +422,12 @@ class PythonKernel:
                     pass
 
         def run():
+            self.hooks.warming = threading.get_ident()
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(0.0005)
             imports()
+            sys.setswitchinterval(interval)
+            self.hooks.warming = None
             self.wire.send("warm")
         if not idle:
             threading.Thread(target=run, daemon=True).start()
