@@ -61,7 +61,7 @@ struct layer_export {
 	struct layer_names names; /* its entries in the layer */
 	/* The file at hand. */
 	int file;
-	uint64_t at;
+	off_t at, hole; /* read so far; end of the data at hand */
 	struct layer_links links;
 	char failed[PATH_MAX];
 };
@@ -245,7 +245,7 @@ static int file_begin(struct layer_export *x, const char *name, const char *path
 		r = put_xattrs(x, fd);
 	if (r == 0 && st.st_size) {
 		x->file = fd_steal(&fd);
-		x->at = 0;
+		x->at = x->hole = 0;
 	}
 	return r;
 }
@@ -254,30 +254,35 @@ static int file_put(struct layer_export *x)
 {
 	struct layer_rec h = { .type = LAYER_DATA };
 	uint8_t *at;
-	off_t data = lseek(x->file, (off_t)x->at, SEEK_DATA);
-	off_t hole = data < 0 ? -1 : lseek(x->file, data, SEEK_HOLE);
-	if (hole < 0 && errno != ENXIO)
-		return -errno;
-	size_t n = hole - data < (off_t)LAYER_DATA_MAX ? (size_t)(hole - data) : LAYER_DATA_MAX;
-	if (hole < 0 || n == 0) {
-		fd_close(&x->file);
-		return 0;
+	/* Not for each piece: tmpfs looks at every page up to the hole. */
+	if (x->at >= x->hole) {
+		x->at = lseek(x->file, x->at, SEEK_DATA);
+		x->hole = x->at < 0 ? -1 : lseek(x->file, x->at, SEEK_HOLE);
+		if (x->hole < 0 && errno != ENXIO)
+			return -errno;
+		if (x->hole <= x->at) {
+			fd_close(&x->file);
+			return 0;
+		}
 	}
+	size_t n = LAYER_DATA_MAX;
+	if (x->hole - x->at < (off_t)n)
+		n = (size_t)(x->hole - x->at);
 	int r = buf_reserve(&x->out, sizeof(h) + n, &at);
 	if (r < 0)
 		return r;
-	ssize_t got = pread(x->file, at + sizeof(h), n, data);
+	ssize_t got = pread(x->file, at + sizeof(h), n, x->at);
 	if (got < 0)
 		return -errno;
 	if (got == 0) {
 		fd_close(&x->file);
 		return 0;
 	}
-	h.size = (uint64_t)data;
+	h.size = (uint64_t)x->at;
 	h.len = (uint32_t)got;
 	memcpy(at, &h, sizeof(h));
 	buf_commit(&x->out, sizeof(h) + (size_t)got);
-	x->at = (uint64_t)data + (uint64_t)got;
+	x->at += got;
 	return 0;
 }
 

@@ -99,7 +99,7 @@ struct box *box_add(struct api *a, const char *id)
 	b->refs = 1;
 	b->state = BOX_RUNNING;
 	b->allow_internet = -1;
-	strcpy(b->id, id);
+	snprintf(b->id, sizeof(b->id), "%s", id);
 	b->end_timer = (struct ev_timer){ .fn = end_expired, .ctx = b };
 	LIST_INIT(&b->wakers);
 	LIST_INIT(&b->users);

@@ -4,7 +4,7 @@
 #include "api/box.h"
 #include "api/text.h"
 
-#define MIB (1024u * 1024u)
+#define MIB 1048576u
 /* Deprecated there, and still required by E2B's Python client. */
 #define CLIENT_ID "brig"
 

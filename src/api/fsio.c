@@ -19,10 +19,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-#define CREDIT (1024u * 1024u)
-#define PIECE (128u * 1024u)
+#define CREDIT 1048576u
+#define PIECE 131072u
 /* An export is on its way to the disk while it comes, so that the last sync is short. */
-#define WRITEBACK (8u * 1024u * 1024u)
+#define WRITEBACK 8388608ull
 
 struct fsio {
 	struct api *a;

@@ -60,8 +60,15 @@ static void http_run(void *ctx)
 			return;
 		}
 		h->idle = ms || h->calls ? 0 : h->idle + 1;
-		if (h->idle > IDLE_RUNS)
+		if (h->idle > IDLE_RUNS && h->tls && !LIST_EMPTY(&h->upgrades)) {
+			/* Not spinning: it moves bytes of upgraded TLS connections, four at a time
+			 * (0.9.75 leaves them the emergency buffer of its pool), and calls nobody
+			 * for it. */
+			h->idle = 0;
+			ms = 1;
+		} else if (h->idle > IDLE_RUNS) {
 			ms = IDLE_WAIT_MS;
+		}
 		if (ms) {
 			ev_timer_set(h->ev, &h->timer, clock_now() + ms * MS_NS);
 			return;

@@ -38,7 +38,7 @@ static int limit_parse(const char *s, unsigned *ret, struct brig_err *err)
 	*ret = LIST_LIMIT_MAX;
 	if (!s || !*s)
 		return 0;
-	*ret = n >= 1 && n <= 3 && !s[n] ? (unsigned)atoi(s) : 0;
+	*ret = n >= 1 && n <= 3 && !s[n] ? (unsigned)strtoul(s, NULL, 10) : 0;
 	if (*ret >= 1 && *ret <= LIST_LIMIT_MAX)
 		return 0;
 	return brig_fail(err, BRIG_E_INVALID, 0, "'limit' is a number from 1 to %u",

@@ -25,7 +25,7 @@ static bool is_cidr(const char *s)
 	if (max < 0 || !slash)
 		return max >= 0;
 	size_t digits = strspn(slash + 1, "0123456789");
-	return digits >= 1 && digits <= 3 && !slash[1 + digits] && atoi(slash + 1) <= max;
+	return digits >= 1 && digits <= 3 && !slash[1 + digits] && strtol(slash + 1, NULL, 10) <= max;
 }
 
 /* A host name, or "*." and one, or "*". */

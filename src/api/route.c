@@ -156,7 +156,7 @@ static const struct http_handler call_handler = { .begin = call_begin,
 						  .gone = call_gone };
 /* Code and files of a run are larger than what controls a sandbox. */
 static const struct http_handler run_handler = { .begin = call_begin,
-						 .body_max = 32u * 1024u * 1024u,
+						 .body_max = 33554432u,
 						 .ready = call_ready,
 						 .drained = call_drained,
 						 .gone = call_gone };

@@ -20,7 +20,7 @@
 #include "api/fsio.h"
 #include "api/text.h"
 
-#define INPUT_PIECE (128u * 1024u)
+#define INPUT_PIECE 131072u
 
 struct runexec {
 	struct api *a;
@@ -313,7 +313,7 @@ static void create_replied(void *ctx, json_t *ok)
 		finish_text(r, BRIG_E_INTERNAL, "brigd told no id of the sandbox");
 		return;
 	}
-	strcpy(r->id, id);
+	snprintf(r->id, sizeof(r->id), "%s", id);
 	r->info = json_incref(ok);
 	if (fsio_open(r->a, r->id, r->ask.user, &r->fs, &err) < 0)
 		finish(r, &err);

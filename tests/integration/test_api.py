@@ -247,7 +247,7 @@ class Control(Api):
             self.assertIn(words, answer["message"])
         self.assertEqual(self.ask("POST", "/v2/sandboxes", b"{")[0], 400)
         self.assertEqual(self.ask("POST", "/v2/sandboxes", b"[]")[0], 400)
-        self.assertEqual(self.ids(), [])
+        wait_until("nothing was made", lambda: self.ids() == [])
 
     def test_delete_removes_it_and_then_knows_it_no_more(self):
         box = self.create()

@@ -35,6 +35,7 @@ mkdir /etc/nsswitch.conf; echo x >/etc/nsswitch.conf/inside
 rm -r /var/log; echo file >/var/log
 mkdir -p /srv/a; chown 1:1 /srv/a; chmod 2775 /srv/a
 rm -r /opt; mkdir /opt; echo new >/opt/new
+mv /var/cache /var/moved; chmod 600 /etc/os-release; mv /etc/hostname /home/moved-file
 echo shm >/dev/shm/not-travelling
 echo '#!/bin/sh' >/usr-local-not; chmod 4755 /usr-local-not
 """

@@ -18,6 +18,21 @@ from brigtest import Brig, Server, TestCase, wait_until
 # include/brig/ids.h
 API_UID = 0x70000001
 LOOPBACK = "127.0.0.1:0"
+# Answers an upgrade, then says what it hears.
+ECHO = """
+import socket
+s = socket.create_server(("127.0.0.1", 8080))
+while True:
+    c, _ = s.accept()
+    head = b""
+    while b"\\r\\n\\r\\n" not in head:
+        head += c.recv(4096)
+    c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\n"
+              b"Connection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n")
+    while data := c.recv(4096):
+        c.sendall(data)
+    c.close()
+"""
 
 
 class Http(TestCase):
@@ -218,6 +233,36 @@ class Http(TestCase):
             self.addCleanup(plain.close)
             plain.request("GET", "/")
             plain.getresponse()
+
+    def test_upgrades_over_tls(self):
+        cert, key = self.certificate()
+        self.serve("--tls-cert", cert, "--tls-key", key)
+        context = ssl.create_default_context(cafile=str(cert))
+        status, box = self.ask("POST", "/sandboxes", {"templateID": "host"}, self.first_key(),
+                               context)
+        self.assertEqual(status, 201, box)
+        self.assertOk(self.brig.call("exec", "-d", box["sandboxID"], "--", "python3", "-c", ECHO))
+        head = (f"GET / HTTP/1.1\r\nHost: localhost\r\nE2b-Sandbox-Id: {box['sandboxID']}\r\n"
+                "E2b-Sandbox-Port: 8080\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+
+        def upgraded():
+            raw = socket.create_connection(("127.0.0.1", int(self.url()[2])), timeout=20)
+            s = context.wrap_socket(raw, server_hostname="localhost")
+            s.sendall(head.encode())
+            if b" 101 " in s.recv(4096):
+                return s
+            s.close()
+            return None
+        s = wait_until("the server inside takes connections", upgraded)
+        self.addCleanup(s.close)
+        sent = os.urandom(20000)
+        s.sendall(sent)
+        got = b""
+        while len(got) < len(sent):
+            part = s.recv(65536)
+            self.assertTrue(part, f"it ended after {len(got)} bytes")
+            got += part
+        self.assertEqual(got, sent)
 
     def test_a_bad_certificate_or_an_open_key_ends_the_start(self):
         cert, key = self.certificate()

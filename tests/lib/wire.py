@@ -143,6 +143,7 @@ class Fs(Op):
     def finish(self, data=None):
         """(errno, text, entries, bytes) of the request that was begun; data is sent as is granted."""
         entries, out, credit = [], [], 0
+        data = None if data is None else memoryview(data)
         while True:
             kind, flags, _, payload = self.frame()
             if kind == CREDIT:

@@ -391,8 +391,12 @@ static int map_lower(const char *lower, int userns, struct stage_step *st)
 static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, int rootless,
 			struct stage_step *st)
 {
-	char opt[96];
+	char opt[128];
 	const char *lower = "skel";
+	/* Some hosts have these on: a directory of the image that is renamed, or a file whose mode is
+	 * changed, would then leave only a note in the writable layer, and FS_EXPORT would tell it without
+	 * its contents. In a user namespace they are off by themselves. */
+	const char *more = rootless ? ",userxattr" : ",redirect_dir=off,metacopy=off";
 	int mapped = 0, r;
 	if (f->image >= 0) {
 		struct mntfd_attr ro = { .set = RO_ATTRS };
@@ -402,13 +406,12 @@ static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, 
 	}
 	if (e->flags & STAGE_F_IDMAP && (mapped = map_lower(lower, f->userns, st)) < 0)
 		return mapped;
-	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", mapped ? "l" : lower,
-		 rootless ? ",userxattr" : "");
+	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", mapped ? "l" : lower, more);
 	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
 		return 0;
 	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
 	if (mapped && errno == EINVAL) {
-		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o", lower);
+		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", lower, more);
 		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
 			return 0;
 	}
