@@ -81,8 +81,7 @@ static void fs_break(struct boxfs *fs, int err, enum connect_code code, const ch
 			q->ops->done(q, err, "connection");
 	}
 again:
-	LIST_FOREACH(u, &fs->uses, link)
-	{
+	for (u = LIST_FIRST(&fs->uses); u; u = LIST_NEXT(u, link)) {
 		if (!u->waiting)
 			continue;
 		u->waiting = false;
@@ -108,8 +107,7 @@ static void fs_ready(struct boxfs *fs)
 	struct boxfs_use *u;
 	fs->holds++;
 again:
-	LIST_FOREACH(u, &fs->uses, link)
-	{
+	for (u = LIST_FIRST(&fs->uses); u; u = LIST_NEXT(u, link)) {
 		if (!u->waiting)
 			continue;
 		u->waiting = false;
@@ -161,8 +159,7 @@ static const struct boxfs_ops passwd_ops = { .data = passwd_data, .done = passwd
 static struct boxfs_req *req_find(struct boxfs *fs, uint32_t id)
 {
 	struct boxfs_req *q;
-	LIST_FOREACH(q, &fs->reqs, link)
-	{
+	for (q = LIST_FIRST(&fs->reqs); q; q = LIST_NEXT(q, link)) {
 		if (q->id == id)
 			return q;
 	}
@@ -323,8 +320,7 @@ void boxfs_write(struct boxfs_req *q, const void *p, size_t n, bool eof)
 static struct boxfs *fs_find(struct box *b, const char *user)
 {
 	struct boxfs *fs;
-	LIST_FOREACH(fs, &b->boxfs, link)
-	{
+	for (fs = LIST_FIRST(&b->boxfs); fs; fs = LIST_NEXT(fs, link)) {
 		if (fs->nuses < BOXFS_USES_MAX && strcmp(fs->user, user) == 0)
 			return fs;
 	}
@@ -335,8 +331,8 @@ static struct boxfs *fs_new(struct box *b, const char *user, struct brig_err *er
 {
 	struct boxfs *fs;
 	unsigned n = 0;
-	LIST_FOREACH(fs, &b->boxfs, link)
-	n++;
+	for (fs = LIST_FIRST(&b->boxfs); fs; fs = LIST_NEXT(fs, link))
+		n++;
 	if (n >= BOXFS_MAX) {
 		brig_err_set(err, BRIG_E_BUSY, 0, "%u file connections are open", BOXFS_MAX);
 		return NULL;

@@ -64,7 +64,7 @@ const char *envd_path_base(const char *path)
 
 int envd_path_join(const char *dir, const char *name, char ret[PATH_MAX])
 {
-	int n = snprintf(ret, PATH_MAX, "%s%s%s", dir, name[0] && strcmp(dir, "/") ? "/" : "",
+	int n = snprintf(ret, PATH_MAX, "%s%s%s", dir, name[0] && strcmp(dir, "/") != 0 ? "/" : "",
 			 name);
 	return n < 0 || n >= PATH_MAX ? -1 : 0;
 }

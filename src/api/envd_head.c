@@ -92,7 +92,7 @@ char *envd_disposition(const char *name)
 	char *at = stpcpy(out, "inline; filename");
 	if (plain) {
 		*at++ = '=';
-		strcpy(at, name);
+		(void)stpcpy(at, name);
 	} else if (ascii) {
 		at = stpcpy(at, "=\"");
 		for (size_t i = 0; i < n; i++) {
@@ -100,7 +100,7 @@ char *envd_disposition(const char *name)
 				*at++ = '\\';
 			*at++ = name[i];
 		}
-		strcpy(at, "\"");
+		(void)stpcpy(at, "\"");
 	} else {
 		at = stpcpy(at, "*=utf-8''"); /* RFC 8187 */
 		for (size_t i = 0; i < n; i++) {

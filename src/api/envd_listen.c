@@ -121,8 +121,7 @@ void listeners_output(struct proc *p, int out, const uint8_t *p8, size_t n)
 		size_t k = n < piece ? n : piece;
 		size_t len = data_frame(frame, key, p8, k);
 		struct listener *l;
-		LIST_FOREACH(l, &p->listeners, link)
-		{
+		for (l = LIST_FIRST(&p->listeners); l; l = LIST_NEXT(l, link)) {
 			connect_stream_raw(l->c->r, frame, len);
 			slow_set(l, http_stream_queued(l->c->r) > HTTP_QUEUE_HIGH);
 		}
@@ -130,8 +129,8 @@ void listeners_output(struct proc *p, int out, const uint8_t *p8, size_t n)
 		n -= k;
 	}
 	struct listener *l;
-	LIST_FOREACH(l, &p->listeners, link)
-	envd_alive(l->c);
+	for (l = LIST_FIRST(&p->listeners); l; l = LIST_NEXT(l, link))
+		envd_alive(l->c);
 }
 
 void listener_tell_end(struct listener *l)

@@ -71,8 +71,7 @@ void envd_process_box_done(struct box *b)
 struct proc *proc_by_pid(struct box *b, uint32_t pid)
 {
 	struct proc *p;
-	LIST_FOREACH(p, &b->procs, link)
-	{
+	for (p = LIST_FIRST(&b->procs); p; p = LIST_NEXT(p, link)) {
 		if (p->phase != PROC_STARTING && p->pid == pid)
 			return p;
 	}
@@ -85,8 +84,7 @@ static bool proc_room(struct box *b)
 	struct proc *p, *oldest = NULL;
 	if (b->nprocs < PROCS_MAX)
 		return true;
-	LIST_FOREACH(p, &b->procs, link)
-	{
+	for (p = LIST_FIRST(&b->procs); p; p = LIST_NEXT(p, link)) {
 		if (p->phase == PROC_EXITED &&
 		    (!oldest || p->timer.deadline < oldest->timer.deadline))
 			oldest = p;
@@ -406,8 +404,7 @@ struct proc *proc_selected(struct envd_call *c)
 		return NULL;
 	}
 	if (tag) {
-		LIST_FOREACH(p, &c->b->procs, link)
-		{
+		for (p = LIST_FIRST(&c->b->procs); p; p = LIST_NEXT(p, link)) {
 			if (p->phase == PROC_RUNNING && strcmp(p->tag, tag) == 0)
 				break;
 		}
@@ -447,8 +444,7 @@ static void run_list(struct envd_call *c)
 {
 	json_t *list = json_array();
 	const struct proc *p;
-	LIST_FOREACH(p, &c->b->procs, link)
-	{
+	for (p = LIST_FIRST(&c->b->procs); p; p = LIST_NEXT(p, link)) {
 		if (p->phase != PROC_RUNNING)
 			continue;
 		json_t *config = json_copy(p->config);

@@ -373,8 +373,8 @@ static void run_create(struct envd_call *c)
 {
 	const struct box_watcher *w;
 	unsigned n = 0;
-	LIST_FOREACH(w, &c->b->watchers, link)
-	n++;
+	for (w = LIST_FIRST(&c->b->watchers); w; w = LIST_NEXT(w, link))
+		n++;
 	if (n >= WATCHERS_MAX)
 		envd_fail(c, CONNECT_EXHAUSTED, "%u watchers exist in this sandbox", WATCHERS_MAX);
 	else
@@ -390,8 +390,7 @@ static struct box_watcher *watcher_selected(struct envd_call *c)
 		envd_fail(c, CONNECT_INVALID, "%s", err.msg);
 		return NULL;
 	}
-	LIST_FOREACH(w, &c->b->watchers, link)
-	{
+	for (w = LIST_FIRST(&c->b->watchers); w; w = LIST_NEXT(w, link)) {
 		if (strcmp(w->id, id) == 0)
 			return w;
 	}

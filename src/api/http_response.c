@@ -232,7 +232,7 @@ static enum response_next step_size(struct response *h, struct buf *in, bool eof
 	uint64_t size = 0;
 	if (!nl)
 		return n == RESPONSE_LINE_MAX ? bad(err, "a chunk") : more(eof, err);
-	for (; hex(p[i]) >= 0 && i < 15; i++)
+	for (; i < 15 && hex(p[i]) >= 0; i++)
 		size = size << 4 | (uint64_t)hex(p[i]);
 	size_t len = (size_t)(nl - p);
 	if (i == 0 || (i < len && p[i] != ';' && p[i] != ' ' && p[i] != '\t') ||
