@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "daemon/freeze.h"
 #include "daemon/logs.h"
 #include "daemon/payload.h"
 #include "daemon/sandbox_io.h"
@@ -277,7 +278,7 @@ void exec_on_started(struct exec *x, const struct brig_started *m)
 		ev_timer_set(&d->ev, &x->timer, x->started_ns + x->facts.timeout_ms * MS_NS);
 	if (sb->state == SB_PAUSED) { /* said before it stopped */
 		x->left_ns = 0;
-		exec_clock_stop(x, x->started_ns);
+		freeze_clock_stop(x, x->started_ns);
 	}
 	if (x->is_main)
 		sandbox_main_started(sb);
@@ -380,28 +381,6 @@ void exec_signal(struct exec *x, int sig)
 		ev_timer_set(&sb->d->ev, &x->timer, clock_now() + EXEC_KILL_MS * MS_NS);
 	}
 	sandbox_sent(sb, chan_signal(&sb->chan, x->stream, (uint32_t)sig));
-}
-
-void exec_clock_stop(struct exec *x, uint64_t now)
-{
-	struct ev *ev = &x->sb->d->ev;
-	if (!ev_timer_armed(&x->timer))
-		return;
-	/* What is due in this very moment is due when it goes on. */
-	x->left_ns = x->timer.deadline > now ? x->timer.deadline - now : 1;
-	ev_timer_stop(ev, &x->timer);
-}
-
-void exec_clock_start(struct exec *x, uint64_t since, uint64_t now)
-{
-	struct ev *ev = &x->sb->d->ev;
-	if (x->phase >= EXEC_ENDING)
-		return;
-	x->stood_ns += now - since;
-	/* Armed meanwhile: a SIGKILL of which nobody wants to wait longer. */
-	if (x->left_ns && !ev_timer_armed(&x->timer))
-		ev_timer_set(ev, &x->timer, now + x->left_ns);
-	x->left_ns = 0;
 }
 
 static int role_shape(struct conn *c, const struct brig_frame_hdr *h, enum framer_shape *ret,

@@ -64,9 +64,6 @@ void exec_stop(struct exec *x, enum stop_cause cause, const char *fault);
 void exec_settle(struct exec *x, const struct jail_stats *after);
 /* A client's signal to the command. */
 void exec_signal(struct exec *x, int sig);
-/* Its sandbox stands still from now on / did so since then: limits of time do, too. */
-void exec_clock_stop(struct exec *x, uint64_t now);
-void exec_clock_start(struct exec *x, uint64_t since, uint64_t now);
 /* The sandbox could not be made: the client gets err as its REP. */
 void exec_abort(struct exec *x, const struct brig_err *err);
 

@@ -41,12 +41,34 @@ void freeze_abort(struct sandbox *sb, const struct brig_err *err)
 		conn_error(c, err);
 }
 
+void freeze_clock_stop(struct exec *x, uint64_t now)
+{
+	struct ev *ev = &x->sb->d->ev;
+	if (!ev_timer_armed(&x->timer))
+		return;
+	/* What is due in this very moment is due when it goes on. */
+	x->left_ns = x->timer.deadline > now ? x->timer.deadline - now : 1;
+	ev_timer_stop(ev, &x->timer);
+}
+
+static void clock_start(struct exec *x, uint64_t since, uint64_t now)
+{
+	struct ev *ev = &x->sb->d->ev;
+	if (x->phase >= EXEC_ENDING)
+		return;
+	x->stood_ns += now - since;
+	/* Armed meanwhile: a SIGKILL of which nobody wants to wait longer. */
+	if (x->left_ns && !ev_timer_armed(&x->timer))
+		ev_timer_set(ev, &x->timer, now + x->left_ns);
+	x->left_ns = 0;
+}
+
 static void clocks_stop(struct sandbox *sb)
 {
 	struct exec *x;
 	sb->frozen_ns = clock_now();
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
-		exec_clock_stop(x, sb->frozen_ns);
+		freeze_clock_stop(x, sb->frozen_ns);
 	sb->cpu_counted = ev_timer_armed(&sb->cpu_timer);
 	ev_timer_stop(&sb->d->ev, &sb->cpu_timer);
 }
@@ -56,7 +78,7 @@ static void clocks_start(struct sandbox *sb)
 	struct exec *x;
 	uint64_t now = clock_now();
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
-		exec_clock_start(x, sb->frozen_ns, now);
+		clock_start(x, sb->frozen_ns, now);
 	/* It asks for the figure and goes on from there. */
 	if (sb->cpu_counted)
 		ev_timer_set(&sb->d->ev, &sb->cpu_timer, now);

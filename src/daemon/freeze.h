@@ -17,6 +17,8 @@ int freeze_pause(struct conn *c, struct sandbox *sb, struct brig_err *err);
 int freeze_resume(struct conn *c, struct sandbox *sb, struct brig_err *err);
 /* SIGKILL to the main command of a paused sandbox: it must run on to die. Nobody is answered. */
 int freeze_let_die(struct sandbox *sb, struct brig_err *err);
+/* The time limit of a command in a paused sandbox stands still from `now` on. */
+void freeze_clock_stop(struct exec *x, uint64_t now);
 /* The sandbox is destroyed: whoever waits is told. */
 void freeze_abort(struct sandbox *sb, const struct brig_err *err);
 

@@ -9,14 +9,12 @@
  * whose first writer waits for an RCU grace period (10 to 40 ms here; kernel/cgroup/cgroup.c,
  * cgroup_procs_write_start). On v2 the kernel places the new process at clone time.
  *
- * Freezing: v1 has a controller for it, v2 a file in every group. Both stop a process at its way back to
- * user space, so one that waits in the kernel for something that takes long is late.
- *
  * Swap: "no swap escape" means that a sandbox at its memory limit may not continue on disk. v2:
  * memory.swap.max = 0. v1: memory.memsw.limit_in_bytes equal to the memory limit (it counts both);
  * it must be written after the memory limit when growing from "unlimited" downwards.
  */
 #include "engine/container/cgroup.h"
+#include "engine/container/cgroup_path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -305,17 +303,6 @@ void cgroup_host_close(struct cgroup_host *h)
 	h->ntrees = 0;
 }
 
-/* The directory of a sandbox's group, or of a file in it ("" = the group itself), below tree[].fd. */
-struct group_path {
-	char text[160];
-};
-static const char *group(const struct cgroup_host *h, const char *id, const char *file,
-			 struct group_path *p)
-{
-	snprintf(p->text, sizeof(p->text), "%s%s%s%s", h->prefix, id, file[0] ? "/" : "", file);
-	return p->text;
-}
-
 void cgroup_join_close(struct cgroup_join *j)
 {
 	for (unsigned i = 0; i < j->n; i++)
@@ -389,8 +376,8 @@ static int make_in_tree(const struct cgroup_host *h, unsigned t, const char *id,
 			const struct cgroup_limits *lim, struct cgroup_join *j,
 			struct brig_err *err)
 {
-	struct group_path gp;
-	if (mkdirat(h->tree[t].fd, group(h, id, "", &gp), 0755) < 0)
+	struct cgroup_path gp;
+	if (mkdirat(h->tree[t].fd, cgroup_path(h, id, "", &gp), 0755) < 0)
 		return brig_fail(err, errno == EEXIST ? BRIG_E_EXISTS : BRIG_E_EXHAUSTED, errno,
 				 "make cgroup '%s' in %s", id, h->tree[t].path);
 	AUTO_FD dir = openat(h->tree[t].fd, gp.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -441,10 +428,10 @@ int cgroup_make(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 		return make_new(h, id, lim, ret, err);
 	for (unsigned t = 0; t < h->ntrees && memcmp(lim, &ahead->limits, sizeof(*lim)) != 0; t++) {
 		int at = h->tree[t].fd;
-		struct group_path gp;
+		struct cgroup_path gp;
 		if (at < 0 || !h->tree[t].ctls)
 			continue;
-		AUTO_FD dir = openat(at, group(h, ahead->name, "", &gp),
+		AUTO_FD dir = openat(at, cgroup_path(h, ahead->name, "", &gp),
 				     O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (dir < 0)
 			return brig_fail(err, BRIG_E_EXHAUSTED, errno, "open the cgroup of '%s'", id);
@@ -461,10 +448,10 @@ int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 {
 	for (unsigned t = 0; t < h->ntrees && ahead->name[0]; t++) {
 		int at = h->tree[t].fd;
-		struct group_path from, to;
+		struct cgroup_path from, to;
 		if (at < 0 || !h->tree[t].ctls)
 			continue;
-		if (renameat(at, group(h, ahead->name, "", &from), at, group(h, id, "", &to)) < 0)
+		if (renameat(at, cgroup_path(h, ahead->name, "", &from), at, cgroup_path(h, id, "", &to)) < 0)
 			return brig_fail(err, BRIG_E_EXHAUSTED, errno, "name cgroup '%s' in %s", id,
 					 h->tree[t].path);
 	}
@@ -472,149 +459,17 @@ int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 	return 0;
 }
 
-/* A number in a one-number file; 0 and clear *ok on any trouble. */
-static uint64_t num(int dir, const char *id, const char *file, int *ok)
-{
-	char path[192], text[64];
-	snprintf(path, sizeof(path), "%s/%s", id, file);
-	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
-		*ok = 0;
-		return 0;
-	}
-	if (strcmp(text, "max") == 0)
-		return UINT64_MAX;
-	return strtoull(text, NULL, 10);
-}
-
-/* The value behind "key " in a flat-keyed file. */
-static uint64_t keyed(int dir, const char *id, const char *file, const char *key, int *ok)
-{
-	char path[192], text[4096];
-	snprintf(path, sizeof(path), "%s/%s", id, file);
-	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
-		*ok = 0;
-		return 0;
-	}
-	size_t n = strlen(key);
-	for (const char *p = text; *p;) {
-		if (strncmp(p, key, n) == 0 && p[n] == ' ')
-			return strtoull(p + n + 1, NULL, 10);
-		p += strcspn(p, "\n");
-		p += *p == '\n';
-	}
-	*ok = 0;
-	return 0;
-}
-
-/* Sums the numbers behind each `key` ("rbytes=" on v2, "Total " lines on v1) of an I/O file. */
-static uint64_t io_sum(int dir, const char *id, int version, int *ok)
-{
-	char path[192], text[8192];
-	const char *file = version == 2 ? "io.stat" : "blkio.throttle.io_service_bytes_recursive";
-	snprintf(path, sizeof(path), "%s/%s", id, file);
-	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
-		*ok = 0;
-		return 0;
-	}
-	uint64_t sum = 0;
-	if (version == 2) {
-		static const char *const keys[] = { " rbytes=", " wbytes=" };
-		for (unsigned k = 0; k < 2; k++)
-			for (const char *p = text; (p = strstr(p, keys[k]));)
-				sum += strtoull(p += strlen(keys[k]), NULL, 10);
-		return sum;
-	}
-	/* The last line is "Total N" over all devices. */
-	const char *p = strstr(text, "\nTotal ");
-	if (p)
-		p++;
-	else if (strncmp(text, "Total ", 6) == 0)
-		p = text;
-	return p ? strtoull(p + 6, NULL, 10) : 0;
-}
-
-static void read_memory(int dir, const char *id, int version, struct jail_stats *st)
-{
-	int ok = 1, opt = 1;
-	if (version == 2) {
-		st->memory_bytes = num(dir, id, "memory.current", &ok);
-		st->memory_limit_bytes = num(dir, id, "memory.max", &ok);
-		st->oom_kills = keyed(dir, id, "memory.events", "oom_kill", &ok);
-		st->memory_limit_hits = keyed(dir, id, "memory.events", "max", &opt);
-		st->memory_peak_bytes = num(dir, id, "memory.peak", &opt); /* Linux 5.19 */
-		if (st->memory_peak_bytes < st->memory_bytes)
-			st->memory_peak_bytes = st->memory_bytes;
-	} else {
-		st->memory_bytes = num(dir, id, "memory.usage_in_bytes", &ok);
-		st->memory_limit_bytes = num(dir, id, "memory.limit_in_bytes", &ok);
-		st->memory_peak_bytes = num(dir, id, "memory.max_usage_in_bytes", &ok);
-		st->memory_limit_hits = num(dir, id, "memory.failcnt", &opt);
-		st->oom_kills = keyed(dir, id, "memory.oom_control", "oom_kill", &ok);
-	}
-	if (ok)
-		st->valid |= JAIL_STAT_MEMORY;
-}
-
-void cgroup_read(const struct cgroup_host *h, const char *sandbox, struct jail_stats *st)
-{
-	struct group_path gp;
-	const char *id = group(h, sandbox, "", &gp);
-	for (unsigned t = 0; t < h->ntrees; t++) {
-		int dir = h->tree[t].fd, ok;
-		unsigned ctls = h->tree[t].ctls;
-		if (dir < 0)
-			continue;
-		if (ctls & 1u << CG_MEMORY)
-			read_memory(dir, id, h->version, st);
-		if (ctls & 1u << CG_PIDS) {
-			int opt = 1;
-			ok = 1;
-			st->pids = num(dir, id, "pids.current", &ok);
-			st->pids_limit_hits = keyed(dir, id, "pids.events", "max", &opt);
-			st->pids_peak = num(dir, id, "pids.peak", &opt); /* Linux 6.1 */
-			if (st->pids_peak < st->pids)
-				st->pids_peak = st->pids;
-			/* The agent is not the tenant's process (see set_limits). */
-			st->pids -= st->pids > 0;
-			st->pids_peak -= st->pids_peak > 0;
-			if (ok)
-				st->valid |= JAIL_STAT_PIDS;
-		}
-		if (ctls & 1u << CG_CPUACCT) {
-			ok = 1;
-			st->cpu_us = h->version == 2
-					     ? keyed(dir, id, "cpu.stat", "usage_usec", &ok)
-					     : num(dir, id, "cpuacct.usage", &ok) / 1000;
-			if (ok)
-				st->valid |= JAIL_STAT_CPU;
-		}
-		if (ctls & 1u << CG_CPU) {
-			int opt = 1;
-			st->cpu_throttled_us =
-				h->version == 2
-					? keyed(dir, id, "cpu.stat", "throttled_usec", &opt)
-					: keyed(dir, id, "cpu.stat", "throttled_time", &opt) / 1000;
-		}
-		if (ctls & 1u << CG_BLKIO) {
-			ok = 1;
-			st->io_bytes = io_sum(dir, id, h->version, &ok);
-			if (ok)
-				st->valid |= JAIL_STAT_IO;
-		}
-	}
-}
-
 void cgroup_kill(const struct cgroup_host *h, const char *id)
 {
 	for (unsigned t = 0; t < h->ntrees; t++) {
 		char text[8192];
-		struct group_path gp;
+		struct cgroup_path gp;
 		if (h->tree[t].fd < 0)
 			continue;
 		if (h->version == 2 && /* Linux 5.14 */
-		    fd_spew_at(h->tree[t].fd, group(h, id, "cgroup.kill", &gp), "1") == 0)
+		    fd_spew_at(h->tree[t].fd, cgroup_path(h, id, "cgroup.kill", &gp), "1") == 0)
 			continue;
-		if (fd_slurp_at(h->tree[t].fd, group(h, id, "cgroup.procs", &gp), text,
+		if (fd_slurp_at(h->tree[t].fd, cgroup_path(h, id, "cgroup.procs", &gp), text,
 				sizeof(text)) < 0)
 			continue;
 		for (char *p = text, *save = NULL, *tok; (tok = strtok_r(p, "\n", &save)); p = NULL) {
@@ -625,79 +480,14 @@ void cgroup_kill(const struct cgroup_host *h, const char *id)
 	}
 }
 
-/* The directory in which the group is that can be frozen, or -1. */
-static int freezer_dir(const struct cgroup_host *h)
-{
-	for (unsigned t = 0; t < h->ntrees; t++)
-		if (h->tree[t].fd >= 0 && h->tree[t].ctls & 1u << CG_FREEZER)
-			return h->tree[t].fd;
-	return -1;
-}
-
-int cgroup_freeze(const struct cgroup_host *h, const char *id, int on)
-{
-	struct group_path gp;
-	int dir = freezer_dir(h);
-	if (dir < 0)
-		return -EOPNOTSUPP;
-	if (h->version == 2)
-		return fd_spew_at(dir, group(h, id, "cgroup.freeze", &gp), on ? "1" : "0");
-	return fd_spew_at(dir, group(h, id, "freezer.state", &gp), on ? "FROZEN" : "THAWED");
-}
-
-int cgroup_frozen(const struct cgroup_host *h, const char *id)
-{
-	struct group_path gp;
-	char text[64];
-	int dir = freezer_dir(h), ok = 1;
-	if (dir < 0)
-		return -EOPNOTSUPP;
-	if (h->version == 2) {
-		uint64_t v = keyed(dir, group(h, id, "", &gp), "cgroup.events", "frozen", &ok);
-		return ok ? v == 1 : -EIO;
-	}
-	/* Reading is what makes the kernel look again at a group that was on its way. */
-	ssize_t n = fd_slurp_at(dir, group(h, id, "freezer.state", &gp), text, sizeof(text));
-	return n < 0 ? (int)n : strcmp(text, "FROZEN") == 0;
-}
-
 int cgroup_remove(const struct cgroup_host *h, const char *id)
 {
 	int r = 0;
-	struct group_path gp;
-	group(h, id, "", &gp);
+	struct cgroup_path gp;
+	cgroup_path(h, id, "", &gp);
 	for (unsigned t = 0; t < h->ntrees; t++)
 		if (h->tree[t].fd >= 0 && unlinkat(h->tree[t].fd, gp.text, AT_REMOVEDIR) < 0 &&
 		    errno != ENOENT)
 			r = -errno;
 	return r;
-}
-
-void cgroup_capacity(const struct cgroup_host *h, uint64_t *ret_mem, uint32_t *ret_pids)
-{
-	struct sysinfo si;
-	char text[64];
-	*ret_mem = sysinfo(&si) == 0 ? (uint64_t)si.totalram * si.mem_unit : 0;
-	*ret_pids = 32768;
-	if (fd_slurp_at(AT_FDCWD, "/proc/sys/kernel/pid_max", text, sizeof(text)) > 0)
-		*ret_pids = (uint32_t)strtoul(text, NULL, 10);
-	for (unsigned t = 0; t < h->ntrees; t++) {
-		int up = h->tree[t].top;
-		if (up < 0)
-			continue;
-		int ok = 1;
-		if (h->tree[t].ctls & 1u << CG_MEMORY) {
-			uint64_t v = num(up, ".", h->version == 2 ? "memory.max"
-								  : "memory.limit_in_bytes",
-					 &ok);
-			if (ok && v && v < *ret_mem)
-				*ret_mem = v;
-		}
-		ok = 1;
-		if (h->tree[t].ctls & 1u << CG_PIDS) {
-			uint64_t v = num(up, ".", "pids.max", &ok);
-			if (ok && v && v < *ret_pids)
-				*ret_pids = (uint32_t)v;
-		}
-	}
 }
