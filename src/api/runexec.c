@@ -28,6 +28,7 @@ struct runexec {
 	const struct runexec_ops *ops;
 	void *ctx;
 	struct link_op *op;
+	bool creating, cancelled; /* cancelled: while brigd was making the sandbox */
 	struct fsio *fs;
 	char id[BRIG_ID_LEN + 8]; /* of a sandbox of our own; "" = none */
 	json_t *info, *status, *files;
@@ -58,7 +59,11 @@ static void release(struct runexec *r)
 
 void runexec_cancel(struct runexec *r)
 {
-	release(r);
+	/* brigd's answer may be on its way: who does not wait for it never learns what to remove. */
+	if (r->creating)
+		r->cancelled = true;
+	else
+		release(r);
 }
 
 static void finish(struct runexec *r, const struct brig_err *err)
@@ -82,6 +87,10 @@ static void op_failed(void *ctx, json_t *error)
 	struct runexec *r = ctx;
 	struct brig_err err = BRIG_ERR_INIT;
 	r->op = NULL;
+	if (r->cancelled) {
+		release(r);
+		return;
+	}
 	api_err_from(error, &err);
 	finish(r, &err);
 }
@@ -309,6 +318,12 @@ static void create_replied(void *ctx, json_t *ok)
 	struct brig_err err = BRIG_ERR_INIT;
 	const char *id = json_string_value(json_object_get(ok, "id"));
 	r->op = NULL;
+	r->creating = false;
+	if (r->cancelled) {
+		snprintf(r->id, sizeof(r->id), "%s", id ? id : "");
+		release(r);
+		return;
+	}
 	if (!id || strlen(id) >= sizeof(r->id)) {
 		finish_text(r, BRIG_E_INTERNAL, "brigd told no id of the sandbox");
 		return;
@@ -329,7 +344,10 @@ static int begin(struct runexec *r, struct brig_err *err)
 		return command_start(r, err);
 	json_object_set_new(r->ask.spec, "labels", json_pack("{s:s}", API_LABEL, "run"));
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", r->ask.spec);
-	return link_start(r->a->link, req, false, &create_ops, r, &r->op, err);
+	if (link_start(r->a->link, req, false, &create_ops, r, &r->op, err) < 0)
+		return -1;
+	r->creating = true;
+	return 0;
 }
 
 /* ---- ASKING ---- */

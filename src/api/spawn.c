@@ -17,7 +17,7 @@
 
 struct spawn {
 	struct api *a;
-	box_spawned done;
+	box_spawned done; /* NULL: cancelled while brigd was making it */
 	void *ctx;
 	struct link_op *op;
 	struct fsio *fs;
@@ -147,6 +147,12 @@ static void create_replied(void *ctx, json_t *ok)
 	struct brig_err err = BRIG_ERR_INIT;
 	s->op = NULL;
 	s->made = json_incref(ok);
+	if (!s->done) {
+		if (made_id(s))
+			(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+		spawn_free(s);
+		return;
+	}
 	if (!made_id(s)) {
 		brig_err_set(&err, BRIG_E_INTERNAL, 0, "brigd told no id of the sandbox");
 		fail(s, &err);
@@ -172,6 +178,10 @@ static void create_failed(void *ctx, json_t *error)
 	struct brig_err err = BRIG_ERR_INIT;
 	const char *fallback = s->plan.fallback;
 	s->op = NULL;
+	if (!s->done) {
+		spawn_free(s);
+		return;
+	}
 	api_err_from(error, &err);
 	if (err.code == BRIG_E_NOT_FOUND && fallback) {
 		s->plan.fallback = NULL;
@@ -305,8 +315,13 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 
 void box_spawn_cancel(struct spawn *s)
 {
+	/* brigd's answer may be on its way: who does not wait for it never learns what to remove. */
+	if (s->op && !s->made) {
+		s->done = NULL;
+		return;
+	}
 	if (s->op)
-		link_cancel(s->op); /* brigd removes what nobody has learnt the id of */
+		link_cancel(s->op);
 	if (s->made)
 		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
 	spawn_free(s);
