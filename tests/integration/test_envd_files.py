@@ -10,7 +10,7 @@ import time
 import urllib.parse
 
 import brigtest
-from e2bwire import Box, PlaneCase
+from e2bwire import GROWTH, Box, PlaneCase
 
 
 def form(*files, name="file", boundary="----XyZ"):
@@ -120,7 +120,7 @@ class Files(PlaneCase):
             got += len(piece)
             most = max(most, self.memory())
         self.assertEqual(got, count << 20)
-        self.assertLess(most - before, 40 << 20)
+        self.assertLess(most - before, GROWTH)
         # More than there is: told, not hung.
         status, answer = box.put("more", b"x" * (250 << 20))
         self.assertEqual((status, answer["code"]), (507, 507))

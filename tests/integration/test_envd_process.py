@@ -7,7 +7,7 @@ import time
 
 import brigtest
 from brigtest import wait_until
-from e2bwire import CONNECT, Box, PlaneCase, Ran, b64, message
+from e2bwire import CONNECT, GROWTH, Box, PlaneCase, Ran, b64, message
 
 SELECT = "process.Process/"
 
@@ -117,7 +117,7 @@ class Processes(PlaneCase):
         before = self.memory()
         self.box.sh("sleep 1")
         self.assertEqual(self.box.rpc("filesystem.Filesystem/Stat", {"path": "/tmp/written"})[0], 404)
-        self.assertLess(self.memory() - before, 40 << 20)
+        self.assertLess(self.memory() - before, GROWTH)
         self.assertEqual(len(Ran(stream).out), 60000000)
 
     def memory(self):
