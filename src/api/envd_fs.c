@@ -35,13 +35,13 @@ struct fs_call {
 	struct listed *list;
 	size_t n, cap, bytes;
 	bool overflow;
-	/* MakeDir: the directory was there */
-	bool existed;
+	struct link_op *mv; /* Move, where a rename was not enough */
 };
 
 static void fs_call_gone(struct envd_call *c)
 {
 	struct fs_call *s = c->priv;
+	link_cancel(s->mv);
 	for (size_t i = 0; i < s->n; i++) {
 		free(s->list[i].path);
 		json_decref(s->list[i].info);
@@ -174,6 +174,52 @@ static void run_mkdir(struct envd_call *c)
 
 /* ---- Move ---- */
 
+static void mv_end(void *ctx, json_t *status)
+{
+	struct envd_call *c = ctx;
+	struct fs_call *s = c->priv;
+	json_t *code = json_object_get(status, "exit_code");
+	s->mv = NULL;
+	if (json_is_integer(code) && json_integer_value(code) == 0)
+		entry_ask(c, s->made);
+	else
+		envd_fail(c, CONNECT_INTERNAL, "cannot move '%s' to '%s'", s->path, s->made);
+}
+
+static void mv_failed(void *ctx, json_t *error)
+{
+	struct envd_call *c = ctx;
+	struct fs_call *s = c->priv;
+	struct brig_err err = BRIG_ERR_INIT;
+	s->mv = NULL;
+	api_err_from(error, &err);
+	envd_fail(c, connect_code_of(err.code), "cannot move '%s': %s", s->path, err.msg);
+}
+
+static void mv_killed(struct envd_call *c)
+{
+	struct fs_call *s = c->priv;
+	link_cancel(s->mv);
+	s->mv = NULL;
+}
+
+/* A directory of the image cannot be renamed (overlayfs answers EXDEV): mv copies it, as the user.
+ */
+static void mv_start(struct envd_call *c)
+{
+	static const struct link_ops ops = { .failed = mv_failed, .end = mv_end };
+	struct brig_err err = BRIG_ERR_INIT;
+	struct fs_call *s = c->priv;
+	json_t *req = json_pack("{s:s,s:s,s:[s,s,s,s,s],s:s,s:s,s:n,s:n}", "op", "exec", "id",
+				c->b->id, "cmd", "mv", "-T", "--", s->path, s->made, "workdir", "/",
+				"user", c->user, "timeout_ms", "max_output_bytes");
+	c->killed = mv_killed;
+	if (link_start(c->b->api->link, req, true, &ops, c, &s->mv, &err) < 0) {
+		s->mv = NULL;
+		envd_fail(c, connect_code_of(err.code), "%s", err.msg);
+	}
+}
+
 static void move_done(struct boxfs_req *q, int err, const char *text)
 {
 	struct envd_call *c = q->ctx;
@@ -183,6 +229,8 @@ static void move_done(struct boxfs_req *q, int err, const char *text)
 		entry_ask(c, s->made);
 	else if (err == ENOENT)
 		fail_errno(c, err, s->path);
+	else if (err == EXDEV)
+		mv_start(c);
 	else
 		envd_fail(c, connect_code_errno(err), "cannot move '%s' to '%s': %s", s->path,
 			  s->made, strerror(err));

@@ -217,6 +217,17 @@ class Files(PlaneCase):
         self.assertEqual(fs("Stat", 403, path="/root/x")["code"], "permission_denied")
         self.assertEqual(fs("Stat", path="/root", user="root")["entry"]["owner"], "root")
 
+    def test_a_folder_is_moved_to_another_file_system(self):
+        # /dev/shm is one of its own: a rename out of it is refused (EXDEV).
+        made = self.box.sh("mkdir -p /dev/shm/made/below && echo x > /dev/shm/made/below/f", user="root")
+        self.assertEqual(made.end["exitCode"], 0, made.err)
+        status, answer = self.box.rpc("filesystem.Filesystem/Move",
+                                      {"source": "/dev/shm/made", "destination": "/opt/a/moved"},
+                                      user="root")
+        self.assertEqual((status, answer.get("entry", {}).get("path")), (200, "/opt/a/moved"), answer)
+        self.box.fs("Stat", 404, path="/dev/shm/made")
+        self.assertEqual(self.read("/opt/a/moved/below/f"), b"x\n")
+
     # ---- watches ----
 
     def test_a_watch_tells_what_happens_below(self):
