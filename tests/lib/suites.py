@@ -146,40 +146,46 @@ def run_fuzz(ctx):
 
 # ---- Python modules ----
 
+def run_reporting(ctx, name, argv, log_path):
+    """A program that tells its results as JSON lines on a descriptor, which argv(fd) contains."""
+    read_fd, write_fd = os.pipe()
+    log = open(log_path, "wb")
+    p = ctx.programs.start(argv(write_fd), stdout=log, stderr=log, env=ctx.environ(), cwd=SOURCE,
+                           pass_fds=(write_fd,))
+    os.close(write_fd)
+    running, hung = None, False
+    for line in ctx.programs.lines(p, read_fd, QUIET_S * ctx.slow, SUITE_S * ctx.slow,
+                                   ask=signal.SIGUSR1):
+        if line is None:
+            hung = True
+            break
+        obj = json.loads(line)
+        if "begin" in obj:
+            running = obj["begin"]
+            continue
+        running = None
+        ctx.add(obj["name"], obj["result"], obj["detail"], obj["ms"])
+    os.close(read_fd)
+    try:
+        code = p.wait(20 * ctx.slow)
+    except Exception:
+        code, hung = None, True
+    ctx.programs.end(p)
+    log.close()
+    if hung or code:
+        text = log_path.read_text(errors="replace")[-3000:]
+        what = "no result in time" if hung else f"it ended with exit code {code}"
+        ctx.add(running or name, "fail", f"{what}\n{text}")
+
+
 def run_modules(ctx, suite, paths):
     """Each module in a process of its own: one that dies or hangs takes no other with it."""
     for path in paths:
-        read_fd, write_fd = os.pipe()
-        argv = [sys.executable, TESTS / "lib" / "pymod.py", write_fd, ctx.prefix + suite, ctx.pattern,
-                TEST_S * ctx.slow, path]
-        log = open(ctx.state / f"{path.stem}.log", "wb")
-        p = ctx.programs.start(argv, stdout=log, stderr=log, env=ctx.environ(), cwd=SOURCE,
-                               pass_fds=(write_fd,))
-        os.close(write_fd)
-        running, name = None, f"{ctx.prefix}{suite}/{short_stem(path.stem)}"
-        hung = False
-        for line in ctx.programs.lines(p, read_fd, QUIET_S * ctx.slow, SUITE_S * ctx.slow,
-                                       ask=signal.SIGUSR1):
-            if line is None:
-                hung = True
-                break
-            obj = json.loads(line)
-            if "begin" in obj:
-                running = obj["begin"]
-                continue
-            running = None
-            ctx.add(obj["name"], obj["result"], obj["detail"], obj["ms"])
-        os.close(read_fd)
-        try:
-            code = p.wait(20 * ctx.slow)
-        except Exception:
-            code, hung = None, True
-        ctx.programs.end(p)
-        log.close()
-        if hung or code:
-            text = (ctx.state / f"{path.stem}.log").read_text(errors="replace")[-3000:]
-            what = "no result in time" if hung else f"it ended with exit code {code}"
-            ctx.add(running or name, "fail", f"{what}\n{text}")
+        def argv(fd, path=path):
+            return [sys.executable, TESTS / "lib" / "pymod.py", fd, ctx.prefix + suite, ctx.pattern,
+                    TEST_S * ctx.slow, path]
+        run_reporting(ctx, f"{ctx.prefix}{suite}/{short_stem(path.stem)}", argv,
+                      ctx.state / f"{path.stem}.log")
 
 
 def run_integration(ctx, subset=None):
@@ -195,6 +201,11 @@ def run_attack(ctx):
 
 def run_fault(ctx):
     run_modules(ctx, "fault", sorted((TESTS / "fault").glob("test_*.py")))
+
+
+def run_e2b(ctx):
+    run_reporting(ctx, "e2b", lambda fd: [sys.executable, TESTS / "e2b" / "run.py", fd, ctx.pattern],
+                  ctx.state / "e2b.log")
 
 
 def run_check(ctx):
