@@ -23,16 +23,15 @@ class Refused(Exception):
 class Server:
     """`brig serve` with a socket and a run directory of its own."""
 
-    def __init__(self, build, work, name, *options):
+    def __init__(self, build, work, name, *options, http=None):
         self.run = pathlib.Path(work, name)
         self.run.mkdir(mode=0o711)
         self.socket = str(self.run / "brigd.sock")
         self.log = open(self.run / "log", "wb")
         env = dict(os.environ, BRIG_RUN=str(self.run), BRIG_SOCKET=self.socket)
         self.process = subprocess.Popen(
-            [str(build / "brig"), "serve", "--no-http", "--socket", self.socket,
-             "--data", str(work / "data"),
-             *options], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env)
+            [str(build / "brig"), "serve", *(["--http", http] if http else ["--no-http"]),
+             "--socket", self.socket, "--data", str(work / "data"), *options], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env)
         deadline = time.monotonic() + 20
         while True:
             try:

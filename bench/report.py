@@ -114,16 +114,14 @@ def environment(source):
     }
 
 
-BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
-
-
-def document_fill(document, results):
+def document_fill(document, results, name="bench"):
     """Replaces what is between the two marks of a document by the results, two levels deeper."""
     path = pathlib.Path(document)
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    marks = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
+    before, begin, rest = path.read_text().partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise SystemExit(f"{document}: the marks {BEGIN.strip()} and {END.strip()} are not in it")
+        raise SystemExit(f"{document}: the marks {marks[0].strip()} and {marks[1].strip()} are not in it")
     body = re.sub(r"^# .*\n+", "", results)
     body = re.sub(r"^## ", "### ", body, flags=re.M)
     path.write_text(before + begin + "\n" + body.strip() + "\n\n" + end + after)
