@@ -168,7 +168,8 @@ static int image_learn(struct images *im, const char *ref, struct image **ret, s
 		r = jail_call(im->jail, &m, sizeof(m), &si.rootfs, 1, image_answered, img);
 	if (r < 0) {
 		image_free(img);
-		return brig_fail(err, BRIG_E_BUSY, -r, "tell brig-jaild of image '%s'", ref);
+		return brig_fail(err, r == -EPIPE ? BRIG_E_UNAVAILABLE : BRIG_E_BUSY, -r,
+				 "tell brig-jaild of image '%s'", ref);
 	}
 	image_ref(img); /* of the answer */
 	fd_close(&img->store.rootfs);

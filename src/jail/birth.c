@@ -136,7 +136,7 @@ void birth_ahead(struct serve *j)
 		struct slot *s = &j->slots.ready[i];
 		/* Without groups of its own (v2) a child would be charged to somebody else. */
 		if (s->ctl < 0 && s->groups.name[0] &&
-		    birth_clone(j, s, &s->groups.join, 1, &err) < 0)
+		    birth_clone(j, s, &s->groups.join, !j->o->once, &err) < 0)
 			j->no_ahead = 1;
 	}
 }
