@@ -320,7 +320,7 @@ class Pool(ResidentCase):
 
     def test_a_pooled_sandbox_is_used_once(self):
         def pool():
-            found = self.brig.json("pool")
+            found = self.brig.json("pool", "ls")
             rows = found["pools"] if isinstance(found, dict) else found
             return rows[0]
         wait_until("the pool is full", lambda: pool()["ready"] == 2)
