@@ -2,16 +2,12 @@
 #include "cli/out.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define PIPE_DEFAULT 65536u
-#define PIPE_LARGE (1 << 20) /* fs.pipe-max-size as it comes */
 
 void out_init(struct out *o, int fd, size_t max)
 {
@@ -88,23 +84,11 @@ static size_t write_now(struct out *o, const uint8_t *p, size_t n)
 	return put;
 }
 
-/* A pipe that turned out to carry much: with the usual 64 KiB reader and writer take turns all the time.
- * No more than an ordinary user may ask for, and only a wish. */
-static void grow(struct out *o)
-{
-	o->grown = true;
-	(void)fcntl(o->fd, F_SETPIPE_SZ, PIPE_LARGE);
-}
-
 int out_write(struct out *o, const void *p, size_t n)
 {
 	size_t put = 0;
 	if (!out_waits(o))
 		put = write_now(o, p, n);
-	if (put < n && n > PIPE_DEFAULT && !o->grown && o->way == OUT_NOWAIT && !o->error) {
-		grow(o);
-		put += write_now(o, (const uint8_t *)p + put, n - put);
-	}
 	return put < n ? buf_add(&o->queue, (const uint8_t *)p + put, n - put) : 0;
 }
 

@@ -23,7 +23,6 @@ enum out_way {
 struct out {
 	int fd;
 	enum out_way way;
-	bool grown;	  /* the pipe was enlarged, or cannot be */
 	int error;	  /* errno that ended it, 0 = it works; what comes later is dropped */
 	struct buf queue; /* what the descriptor did not take */
 	uint64_t written; /* bytes taken (or dropped after an error) since the last
