@@ -149,7 +149,7 @@ static int make_skeleton(int ld_cache)
 	if (ld_cache >= 0) {
 		/* Only a list of library files below /usr; without it every program start searches. */
 		AUTO_FD out = open("etc/ld.so.cache", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-		char block[65536];
+		char block[16384]; /* a small stack limit is the caller's right */
 		ssize_t n;
 		while (out >= 0 && (n = fd_read_full(ld_cache, block, sizeof(block))) > 0)
 			if (fd_write_full(out, block, (size_t)n) < 0)
