@@ -368,8 +368,16 @@ void ops_on_broker(struct serve *j)
 	r.n_fd = FD_MSG_MAX;
 	memset(&r.m.h, 0, sizeof(r.m.h));
 	ssize_t n = fd_recv(j->o->broker, &r.m, sizeof(r.m), r.fd, &r.n_fd, MSG_DONTWAIT);
-	if (n == -EAGAIN || n == -EMSGSIZE)
+	if (n == -EAGAIN)
 		return;
+	if (n == -EMSGSIZE) {
+		/* Too large or with too many descriptors, or we have no room for them: the bytes are there,
+		 * and who asked waits for an answer. */
+		brig_fail(&err, BRIG_E_EXHAUSTED, EMFILE, "take the descriptors of a request");
+		brig_fix(&err, "raise the limit of open files (ulimit -n), or remove sandboxes");
+		answer_err(j, r.m.h.seq, &err);
+		return;
+	}
 	if (n <= 0) {
 		j->quit = 1;
 		return;
