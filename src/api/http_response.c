@@ -187,7 +187,7 @@ static enum response_next step_head(struct response *h, struct buf *in, bool eof
 				    struct brig_err *err)
 {
 	size_t n = buf_len(in) < RESPONSE_HEAD_MAX ? buf_len(in) : RESPONSE_HEAD_MAX;
-	const uint8_t *p = buf_head(in), *end = n ? memmem(p, n, "\r\n\r\n", 4) : NULL;
+	const uint8_t *p = buf_head(in), *end = n && p ? memmem(p, n, "\r\n\r\n", 4) : NULL;
 	if (!end)
 		return n == RESPONSE_HEAD_MAX ? bad(err, "its headers are too long")
 					      : more(eof, err);

@@ -142,7 +142,8 @@ static int head_parse(struct multipart *m, const char *at, size_t n)
 	bool seen = false;
 	m->name[0] = m->filename[0] = '\0';
 	m->has_filename = false;
-	while (at < end) {
+	/* An empty buffer has no memory; the analysis of a sanitizer's build wants to be told. */
+	while (at && at < end) {
 		const char *nl = memmem(at, (size_t)(end - at), "\r\n", 2);
 		if (!nl || nl == at)
 			break;

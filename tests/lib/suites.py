@@ -275,7 +275,7 @@ def sanitizer_env(state):
     common = f"log_path={logs}/report:abort_on_error=0:exitcode=99:handle_abort=1"
     return {
         "ASAN_OPTIONS": f"{common}:detect_leaks=0:detect_stack_use_after_return=0:"
-                        "strict_string_checks=1:allocator_may_return_null=1",
+                        "strict_string_checks=1:allocator_may_return_null=1:quarantine_size_mb=64",
         "UBSAN_OPTIONS": f"{common}:print_stacktrace=1:halt_on_error=1",
         "LSAN_OPTIONS": "exitcode=99",
     }
