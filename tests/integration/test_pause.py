@@ -70,6 +70,17 @@ class Pause(ResidentCase):
         threading.Event().wait(0.2)
         self.assertEqual(self.cpu(box), used)
 
+    def test_a_sandbox_that_forks_all_the_time(self):
+        """vfork(2) waits where no signal wakes it: an order to stop that comes just before is missed,
+        in one of five tries of this loop, and must be given again."""
+        box = self.counting()
+        for _ in range(3):
+            self.assertOk(self.brig.call("exec", "-d", box, "--", "sh", "-c",
+                                         "while :; do date > /tmp/now; done"))
+        for _ in range(40):
+            self.assertOk(self.brig.call("pause", box))
+            self.assertOk(self.brig.call("unpause", box))
+
     def test_wall_time_stands_still(self):
         box = self.brig.run("--detach", "--timeout", "800ms", "--", "sh", "-c", COUNT).text.strip()
         self.assertOk(self.brig.call("pause", box))

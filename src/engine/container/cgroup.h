@@ -97,7 +97,8 @@ void cgroup_kill(const struct cgroup_host *h, const char *id);
  * stopped process does not even die: after SIGKILL it must be let go on. -EOPNOTSUPP: not in this
  * instance, or not on this host. */
 int cgroup_freeze(const struct cgroup_host *h, const char *id, int on);
-/* 1 when all of them stand still, 0 while some are on their way, -errno. */
+/* 1 when all of them stand still, 0 while some are on their way, -errno. For a group that was told to
+ * stop: where the kernel needs it, the order is given again. */
 int cgroup_frozen(const struct cgroup_host *h, const char *id);
 /* 0 when all groups are gone, -EBUSY while a process lingers, other -errno. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);

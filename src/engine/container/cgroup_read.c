@@ -178,8 +178,15 @@ int cgroup_frozen(const struct cgroup_host *h, const char *id)
 		uint64_t v = keyed(dir, cgroup_path(h, id, "", &gp), "cgroup.events", "frozen", &ok);
 		return ok ? v == 1 : -EIO;
 	}
-	/* Reading is what makes the kernel look again at a group that was on its way. */
-	ssize_t n = fd_slurp_at(dir, cgroup_path(h, id, "freezer.state", &gp), text, sizeof(text));
+	/* The order goes to the processes that are there when it is given. One that was on its way into
+	 * the wait of vfork(2) is missed, and stays missed: only fatal signals wake it there. Given
+	 * again, the order finds it asleep and stops it. Reading is what makes the kernel look whether
+	 * all of them have stopped. */
+	const char *name = cgroup_path(h, id, "freezer.state", &gp);
+	int r = fd_spew_at(dir, name, "FROZEN");
+	if (r < 0)
+		return r;
+	ssize_t n = fd_slurp_at(dir, name, text, sizeof(text));
 	return n < 0 ? (int)n : strcmp(text, "FROZEN") == 0;
 }
 
