@@ -104,10 +104,8 @@ static void a_slow_client_pushes_back_and_drains(void **state)
 	(void)state;
 	static char block[65536];
 	int fd = stream_open("/stream");
-	size_t total = 0;
 	while (http_stream_queued(drv->last) <= HTTP_QUEUE_HIGH) {
 		http_stream_write(drv->last, block, sizeof(block));
-		total += sizeof(block);
 		driver_round();
 	}
 	assert_int_equal(drv->drained, 0);

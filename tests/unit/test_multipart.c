@@ -148,8 +148,8 @@ static void bodies_that_break_the_rules_are_refused(void **state)
 		"--XyZ\r\nContent-Disposition: form-data; name=\"a\r\n\r\n\r\n--XyZ--",
 		"--XyZ\r\nContent-Disposition: form-data; name=a b\r\n\r\n\r\n--XyZ--",
 		"--XyZ\r\nContent-Disposition: form-data;\r\n name=a\r\n\r\n\r\n--XyZ--",
-		"--XyZ\r\nContent-Disposition: form-data; name=a\r\n"
-		"Content-Disposition: form-data; name=b\r\n\r\n\r\n--XyZ--",
+		("--XyZ\r\nContent-Disposition: form-data; name=a\r\n"
+		 "Content-Disposition: form-data; name=b\r\n\r\n\r\n--XyZ--"),
 		"--XyZ\r\nContent-Disposition: form-data; name=a\r\n\r\ndata",
 		"--XyZ\r\nContent-Disposition: form-data; name=a\r\n\r\ndata\r\n--XyZ",
 		"--XyZ\r\nContent-Disposition: form-data; name=a\r\n\r\ndata\r\n--XyZ-",
@@ -209,8 +209,8 @@ static void boundaries_are_as_rfc_2046_has_them(void **state)
 		"multipart/form-data; boundary=a",
 		"Multipart/Form-Data;boundary=\"a b\"",
 		"multipart/form-data; charset=utf-8; boundary=----x; y=z",
-		"multipart/form-data; boundary="
-		"1234567890123456789012345678901234567890123456789012345678901234567890",
+		("multipart/form-data; boundary="
+		 "1234567890123456789012345678901234567890123456789012345678901234567890"),
 	};
 	static const char *const bad[] = {
 		"multipart/mixed; boundary=a",
@@ -220,8 +220,8 @@ static void boundaries_are_as_rfc_2046_has_them(void **state)
 		"multipart/form-data; boundary=\"a",
 		"multipart/form-data; boundary=\"a \"",
 		"multipart/form-data; boundary=a\x01",
-		"multipart/form-data; boundary="
-		"12345678901234567890123456789012345678901234567890123456789012345678901",
+		("multipart/form-data; boundary="
+		 "12345678901234567890123456789012345678901234567890123456789012345678901"),
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
