@@ -33,7 +33,7 @@ static int call(const json_t *req, const struct spec_built *spec, json_t **ret_o
 	if (r == 0)
 		r = conn_request(&c, req, spec->fds, spec->nfds, err);
 	if (r == 0)
-		r = conn_frame(&c, &f, err);
+		r = conn_next(&c, &f, err);
 	if (r == 0)
 		r = conn_reply(&f, ret_ok, ret_error, err);
 	conn_done(&c);

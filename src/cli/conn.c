@@ -175,7 +175,7 @@ static int wait_frame(struct conn *c, bool room, struct frame *ret, struct brig_
 	}
 }
 
-int conn_frame(struct conn *c, struct frame *ret, struct brig_err *err)
+int conn_next(struct conn *c, struct frame *ret, struct brig_err *err)
 {
 	return wait_frame(c, false, ret, err) < 0 ? -1 : 0;
 }
@@ -231,7 +231,7 @@ static int call_on(struct conn *c, const json_t *req, json_t **ret_ok, json_t **
 {
 	struct frame f;
 	if (conn_open(c, CONN_EXISTING, err) < 0 || conn_request(c, req, NULL, 0, err) < 0 ||
-	    conn_frame(c, &f, err) < 0)
+	    conn_next(c, &f, err) < 0)
 		return -1;
 	return conn_reply(&f, ret_ok, ret_error, err);
 }

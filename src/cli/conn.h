@@ -56,7 +56,7 @@ int conn_flush(struct conn *c, struct brig_err *err);
 
 /* Waits for the next frame. The payload is valid until conn_consume(). -1 also if the server is
  * gone. */
-int conn_frame(struct conn *c, struct frame *ret, struct brig_err *err);
+int conn_next(struct conn *c, struct frame *ret, struct brig_err *err);
 /* The same, but returns 0 without a frame as soon as nothing is queued any more; 1 with a frame. */
 int conn_frame_or_room(struct conn *c, struct frame *ret, struct brig_err *err);
 void conn_consume(struct conn *c, const struct frame *f);

@@ -68,7 +68,7 @@ int fsop_open(struct fsop *f, const char *id, const char *user, json_t **ret_err
 		r = conn_request(&f->conn, req, NULL, 0, err);
 	json_decref(req);
 	if (r == 0)
-		r = conn_frame(&f->conn, &frame, err);
+		r = conn_next(&f->conn, &frame, err);
 	if (r < 0)
 		return -1;
 	r = conn_reply(&frame, &ok, ret_error, err);
@@ -159,7 +159,7 @@ static int done_check(const struct frame *frame, const char *path, struct brig_e
 static int finish(struct fsop *f, const char *path, struct brig_err *err)
 {
 	struct frame frame;
-	if (conn_frame(&f->conn, &frame, err) < 0 || frame_check(f, &frame, err) < 0)
+	if (conn_next(&f->conn, &frame, err) < 0 || frame_check(f, &frame, err) < 0)
 		return -1;
 	if (frame.h.type != BRIG_FS_DONE)
 		return violation("a frame out of order", err);
@@ -203,7 +203,7 @@ int fsop_stat(struct fsop *f, const char *path, bool follow, struct fs_node *ret
 				   .path = path };
 	struct frame frame;
 	struct fs_node node = { .name = NULL };
-	if (request(f, &q, err) < 0 || conn_frame(&f->conn, &frame, err) < 0 ||
+	if (request(f, &q, err) < 0 || conn_next(&f->conn, &frame, err) < 0 ||
 	    frame_check(f, &frame, err) < 0)
 		return -1;
 	int r;
@@ -266,7 +266,7 @@ int fsop_list(struct fsop *f, const char *path, size_t max, struct fs_list *ret,
 	bool done = false;
 	while (r == 0 && !done) {
 		struct frame frame;
-		r = conn_frame(&f->conn, &frame, err);
+		r = conn_next(&f->conn, &frame, err);
 		if (r == 0)
 			r = frame_check(f, &frame, err);
 		if (r < 0)
@@ -305,7 +305,7 @@ int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct br
 		return -1;
 	for (;;) {
 		struct frame frame;
-		if (conn_frame(&f->conn, &frame, err) < 0 || frame_check(f, &frame, err) < 0)
+		if (conn_next(&f->conn, &frame, err) < 0 || frame_check(f, &frame, err) < 0)
 			return -1;
 		uint32_t n = frame.h.len;
 		if (frame.h.type == BRIG_FS_DONE) {
@@ -372,7 +372,7 @@ int fsop_write(struct fsop *f, const char *path, mode_t mode, int fd, struct bri
 		struct brig_credit m;
 		if (write_pieces(f, fd, &credit, &eof, err) < 0)
 			return -1;
-		int r = eof || !credit ? conn_frame(&f->conn, &frame, err)
+		int r = eof || !credit ? conn_next(&f->conn, &frame, err)
 				       : conn_frame_or_room(&f->conn, &frame, err);
 		if (r < 0)
 			return -1;

@@ -5,7 +5,7 @@
  * `brig` is the client: it runs with the rights of whoever calls it and has none of its own. It
  * reads the command line, opens what the caller may open, and talks to brigd over a socket; it
  * never makes a namespace, a group or a mount. One verb runs in one process and ends; only `brig
- * serve` stays.
+ * serve` stays. The daemons are linked in for private servers only, as forks (spawn.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/server.h"
+#include "daemon/entry.h"
+#include "jail/entry.h"
 
 /* Descriptors 0 to 2 that were closed at start become /dev/null: the next file opened must not turn
  * into somebody's standard output. */
@@ -71,6 +74,7 @@ int main(int argc, char **argv)
 	/* A reader that goes away is an error of write(), handled where it is seen. */
 	signal(SIGPIPE, SIG_IGN);
 	seed_json();
+	server_link(&(struct server_mains){ .brigd = brigd_main, .jaild = jaild_main });
 	const char *verb = argc > 1 ? argv[1] : NULL;
 	if (verb && (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0))
 		verb = "help";

@@ -8,7 +8,9 @@
  * as standard input and output, and a session of their own.
  *
  * A private server must be fast, because it is the price of every `brig run` on a machine without a
- * server: both programs are started before anything is waited for. Their standard error is a file
+ * server: both daemons are started before anything is waited for, and forked rather than executed where
+ * main.c has named their functions (server_link; not when BRIG_LIBEXEC asks for certain programs).
+ * Their standard error is a file
  * in memory: a pipe or the terminal would be held open by daemons that are still cleaning up after
  * brig has returned, and `out=$(brig run ...)` would wait for them.
  *
@@ -134,15 +136,23 @@ int server_connect(struct brig_err *err)
 	return peer_check(fd, addr.sun_path, err) < 0 ? -1 : fd_steal(&fd);
 }
 
-static int start_one(const char *dir, const char *program, const char **argv, char **envp,
-		     const int *fds, unsigned nfds, pid_t *ret, struct brig_err *err)
+static struct server_mains linked;
+
+void server_link(const struct server_mains *mains)
+{
+	linked = *mains;
+}
+
+/* main: what to call in a fork; NULL: the program is executed. */
+static int start_one(const char *dir, const char *program, daemon_main *main, const char **argv,
+		     char **envp, const int *fds, unsigned nfds, pid_t *ret, struct brig_err *err)
 {
 	char path[PATH_MAX];
 	int n = snprintf(path, sizeof(path), "%s/%s", dir, program);
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return brig_fail(err, BRIG_E_INVALID, ENAMETOOLONG, "start '%s'", program);
 	struct spawn s = {
-		.path = path, .argv = argv, .envp = envp, .nfds = nfds, .session = true
+		.path = path, .main = main, .argv = argv, .envp = envp, .nfds = nfds, .session = true
 	};
 	memcpy(s.fds, fds, nfds * sizeof(*fds));
 	return spawn_start(&s, ret, err);
@@ -187,16 +197,22 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 				     d->data,	   d->client >= 0 ? "--once" : NULL,
 				     NULL };
 
+	/* A resident server's daemons are programs of their own: nobody waits for their start, and they
+	 * outlive the memory image of whoever started them. */
+	struct server_mains forked = { NULL, NULL };
+	const char *libexec = secure_getenv("BRIG_LIBEXEC");
+	if (d->client >= 0 && !(libexec && libexec[0]))
+		forked = linked;
 	/* jaild first: its preparations are the longer ones. */
 	int jaild_fds[] = { null, null, d->log, link_jaild };
-	if (start_one(dir, "brig-jaild", jaild_argv, envp, jaild_fds, 4, &s.jaild, err) < 0)
+	if (start_one(dir, "brig-jaild", forked.jaild, jaild_argv, envp, jaild_fds, 4, &s.jaild, err) < 0)
 		return -1;
 	int brigd_fds[] = {
 		null, null, d->log, link_brigd, d->client >= 0 ? d->client : d->listen, d->door
 	};
 	/* If this fails the link is closed on return, and jaild ends by itself. */
-	if (start_one(dir, "brigd", brigd_argv, envp, brigd_fds, d->door >= 0 ? 6 : 5, &s.brigd,
-		      err) < 0)
+	if (start_one(dir, "brigd", forked.brigd, brigd_argv, envp, brigd_fds, d->door >= 0 ? 6 : 5,
+		      &s.brigd, err) < 0)
 		return -1;
 	*ret = s;
 	return 0;

@@ -37,6 +37,13 @@ struct server {
 	{                 \
 		.log = -1 \
 	}
+/* The daemons' own entry points, if they are linked into this program: a private server is then forked
+ * instead of executed. Copied; without a call, or with NULL, programs are executed. */
+typedef int daemon_main(int argc, char **argv);
+struct server_mains {
+	daemon_main *brigd, *jaild;
+};
+void server_link(const struct server_mains *mains);
 /* Starts brig-jaild and brigd, which serve the returned descriptor and end when it is closed.
  * Returns as soon as both are on their way; requests may be written at once. */
 int server_start_private(struct server *ret, struct brig_err *err);

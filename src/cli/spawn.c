@@ -4,19 +4,27 @@
  * -------------------
  * Runs in the caller's own context and with no privilege of its own; the programs started are
  * brig's and decide for themselves what they drop. posix_spawn() is used because it shares the
- * address space until exec (a fork would copy page tables on the path of every `brig run`) and
- * because it reports a failed exec to the caller.
+ * address space until exec and because it reports a failed exec to the caller.
+ *
+ * A private server is the exception: `brig run` waits for its daemons, and of the time until a static
+ * program reaches main() most goes to exec, to the faults of a fresh image and, in a virtual machine,
+ * to the exits of the CPUID instructions of libc's start. Their main functions are linked into
+ * `brig` as well and called in a fork. What the daemon must not have of the caller is taken away
+ * before: descriptors, the variables that spawn_environ() leaves out (from memory, too), the
+ * arguments, which name the command and are replaced by the daemon's own.
  */
 #include "cli/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,6 +106,8 @@ char **spawn_environ(void)
 		"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=",
 #endif
 	};
+	/* The client's own, though it begins like a setting. */
+	static const char key[] = "BRIG_API_KEY=";
 	size_t n = 0, at = 0;
 	bool path = false;
 	while (environ[n])
@@ -106,6 +116,8 @@ char **spawn_environ(void)
 	if (!list)
 		return NULL;
 	for (size_t i = 0; i < n; i++) {
+		if (strncmp(environ[i], key, sizeof(key) - 1) == 0)
+			continue;
 		for (size_t k = 0; k < sizeof(kept) / sizeof(kept[0]); k++) {
 			if (strncmp(environ[i], kept[k], strlen(kept[k])) == 0) {
 				list[at++] = environ[i];
@@ -136,6 +148,69 @@ static int untangle(const struct spawn *s, int fds[SPAWN_FDS_MAX], int moved[SPA
 		if (fds[i] < 0)
 			return -errno;
 	}
+	return 0;
+}
+
+/* Overwrites the strings that the kernel gave the process at its start, which /proc shows: the arguments
+ * by argv, variables that are not in the list kept by zeroes. They lie one behind the other. */
+static void forget_caller(const char *const *argv, char **kept)
+{
+	char *at = program_invocation_name, *end = environ[0] ? environ[0] : at + strlen(at);
+	for (char **e = environ; *e; e++) {
+		size_t i = 0;
+		while (kept[i] && kept[i] != *e)
+			i++;
+		if (!kept[i])
+			explicit_bzero(*e, strlen(*e));
+	}
+	if (end < at)
+		return;
+	memset(at, 0, (size_t)(end - at));
+	for (size_t i = 0; argv[i]; i++) {
+		size_t n = strlen(argv[i]) + 1;
+		if (n >= (size_t)(end - at))
+			break;
+		memcpy(at, argv[i], n);
+		at += n;
+	}
+}
+
+static _Noreturn void fork_child(const struct spawn *s, const int fds[SPAWN_FDS_MAX])
+{
+	sigset_t none;
+	int argc = 0;
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	for (int sig = 1; sig < NSIG; sig++)
+		sigaction(sig, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (s->session && setsid() < 0)
+		_exit(126);
+	for (unsigned i = 0; i < s->nfds; i++)
+		if (fds[i] == (int)i ? fd_set_cloexec(fds[i], 0) < 0 : dup2(fds[i], (int)i) < 0)
+			_exit(126);
+	if (fd_close_from((int)s->nfds) < 0)
+		_exit(126);
+	while (s->argv[argc])
+		argc++;
+	prctl(PR_SET_NAME, s->argv[0]);
+	if (s->envp) {
+		forget_caller(s->argv, s->envp);
+		environ = s->envp;
+	}
+	optind = 0; /* glibc: from the beginning again */
+	/* What stands in buffers of the caller is the caller's to write: no exit(). */
+	_exit(s->main(argc, (char **)(uintptr_t)s->argv));
+}
+
+static int spawn_fork(const struct spawn *s, const int fds[SPAWN_FDS_MAX], pid_t *ret_pid)
+{
+	pid_t pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		fork_child(s, fds);
+	*ret_pid = pid;
 	return 0;
 }
 
@@ -177,7 +252,7 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, struct brig_err *err)
 	int fds[SPAWN_FDS_MAX], moved[SPAWN_FDS_MAX];
 	int r = untangle(s, fds, moved);
 	if (r == 0)
-		r = spawn_call(s, fds, ret_pid);
+		r = s->main ? spawn_fork(s, fds, ret_pid) : spawn_call(s, fds, ret_pid);
 	for (unsigned i = 0; i < s->nfds; i++)
 		fd_close(&moved[i]);
 	if (r < 0) {

@@ -28,6 +28,8 @@ char **spawn_environ(void);
 #define SPAWN_FDS_MAX 16
 struct spawn {
 	const char *path;
+	/* If set, this is called in a fork of the caller instead of executing path: see spawn.c. */
+	int (*main)(int argc, char **argv);
 	const char *const *argv;
 	char **envp;		/* NULL = the caller's own environment */
 	int fds[SPAWN_FDS_MAX]; /* the child's descriptor i is a copy of fds[i]; all above are
@@ -36,7 +38,7 @@ struct spawn {
 	bool session; /* a session of its own: no signal of the terminal reaches it */
 };
 /* Signals are back to their defaults and none is blocked in the child. Blocks until the program was
- * executed or could not be. */
+ * executed or could not be; with main, until it was forked. */
 int spawn_start(const struct spawn *s, pid_t *ret_pid, struct brig_err *err);
 
 /* Waits until the child has ended, at most until the deadline (clock.h; 0 = for ever). 1: it did

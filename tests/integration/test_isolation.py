@@ -229,6 +229,58 @@ class Private(IsolationCases, PrivateCase):
     pass
 
 
+def memory_of(pid):
+    """What the process can have written to, as bytes."""
+    found = b""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, rights = line.split()[:2]
+            if not rights.startswith("rw"):
+                continue
+            start, end = (int(x, 16) for x in where.split("-"))
+            try:
+                found += os.pread(mem.fileno(), end - start, start)
+            except OSError:
+                pass
+    return found
+
+
+class PrivateDaemons(PrivateCase):
+    """The daemons of a private server are forks of `brig`: no privilege and no secret comes along."""
+
+    def setUp(self):
+        brigtest.need_root()
+        super().setUp()
+
+    def test_they_have_the_posture_of_programs(self):
+        self.start(self.brig, "--", "sh", "-c", "echo ready; exec sleep 993")
+        pid = hoststate.brig_pids("brigd")[0]
+        self.assertEqual({int(u) for u in status_field(pid, "Uid")}, {hoststate.DAEMON_UID})
+        self.assertEqual(status_field(pid, "Groups"), [])
+        for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            self.assertEqual(int(status_field(pid, name)[0], 16), 0, name)
+        self.assertEqual(status_field(pid, "NoNewPrivs"), ["1"])
+        if not brigtest.SANITIZED:
+            self.assertEqual(status_field(pid, "Seccomp"), ["2"])
+        for name in ("brigd", "brig-jaild"):
+            pid = hoststate.brig_pids(name)[0]
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            self.assertEqual(words[0].decode(), name)
+            self.assertNotIn(b"993", words)
+            self.assertEqual(os.stat(f"/proc/{pid}/mem").st_uid, 0, "somebody else may look into it")
+
+    def test_the_callers_secrets_do_not_come_along(self):
+        secret, kept = secrets.token_hex(16), secrets.token_hex(16)
+        env = {**os.environ, "CALLERS_SECRET": secret, "BRIG_API_KEY": "e2b_" + secret,
+               "BRIG_TEST_KEPT": kept}
+        self.start(self.brig, "--", "sh", "-c", "echo ready; exec sleep 992", env=env)
+        for name in ("brigd", "brig-jaild"):
+            for pid in hoststate.brig_pids(name):
+                memory = memory_of(pid)
+                self.assertIn(kept.encode(), memory)  # what is looked for would be found
+                self.assertNotIn(secret.encode(), memory, name)
+
+
 class Resident(IsolationCases, ResidentCase):
     def test_two_sandboxes_do_not_meet(self):
         secret = secrets.token_hex(8)

@@ -192,13 +192,16 @@ def sandbox_processes():
 
 
 def brig_pids(program=None):
-    """Pids of this run's brig programs, by the name of the program file."""
+    """Pids of this run's brig programs, by the name of the program file; the daemons of a private
+    server are forks of `brig` and have their name only."""
     found = []
     for pid in pids():
         try:
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         except OSError:
             continue
+        if name == "brig":
+            name = comm_of(pid)
         if name.startswith("brig") and (program is None or name == program) and is_ours(pid):
             found.append(pid)
     return found

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * brigd's command line and start; see daemon.c for what it is.
+ *
+ *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR [--pool IMAGE=N]...
+ *         [--idle-exit-ms N] [--log-level error|warn|info|debug]
+ *
+ * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
+ * 0 ended as asked, 1 failed, 2 usage. main.c calls brigd_main() in the program brigd; a private
+ * server is a fork of `brig` that calls it (cli/spawn.c).
+ */
+#include "daemon/entry.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "brig/ids.h"
+#include "brigd_seccomp.h"
+#include "daemon/confine.h"
+#include "daemon/daemon.h"
+#include "daemon/pool.h"
+
+struct options {
+	int jail_fd, client_fd, listen_fd, door_fd;
+	const char *data;
+	uint64_t idle_exit_ms;
+	enum log_level level;
+	bool level_given;
+	const char *pools[POOLS_MAX];
+	unsigned npools;
+};
+
+static int usage(const char *why, const char *what)
+{
+	fprintf(stderr,
+		"brigd: %s%s\n"
+		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR\n"
+		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--log-level LEVEL]\n",
+		why, what);
+	return 2;
+}
+
+static int number(const char *text, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || v > max)
+		return -1;
+	*ret = v;
+	return 0;
+}
+
+static int options_parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "jail-fd", required_argument, NULL, 'j' },
+		{ "client-fd", required_argument, NULL, 'c' },
+		{ "listen-fd", required_argument, NULL, 'l' },
+		{ "door-fd", required_argument, NULL, 'o' },
+		{ "data", required_argument, NULL, 'd' },
+		{ "pool", required_argument, NULL, 'p' },
+		{ "idle-exit-ms", required_argument, NULL, 'i' },
+		{ "log-level", required_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
+	};
+	uint64_t n = 0;
+	int opt;
+	*o = (struct options){ .jail_fd = -1, .client_fd = -1, .listen_fd = -1, .door_fd = -1 };
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (strchr("jclo", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
+			return usage("not a descriptor above 2: ", optarg);
+		switch (opt) {
+		case 'j':
+			o->jail_fd = (int)n;
+			break;
+		case 'c':
+			o->client_fd = (int)n;
+			break;
+		case 'l':
+			o->listen_fd = (int)n;
+			break;
+		case 'o':
+			o->door_fd = (int)n;
+			break;
+		case 'd':
+			o->data = optarg;
+			break;
+		case 'p':
+			if (o->npools == POOLS_MAX)
+				return usage("too many pools", "");
+			o->pools[o->npools++] = optarg;
+			break;
+		case 'i':
+			if (number(optarg, UINT32_MAX, &o->idle_exit_ms) < 0)
+				return usage("not a time in milliseconds: ", optarg);
+			break;
+		case 'v':
+			if (log_level_parse(optarg, &o->level) < 0)
+				return usage("unknown log level: ", optarg);
+			o->level_given = true;
+			break;
+		default:
+			return usage("unknown option", "");
+		}
+	}
+	if (optind < argc)
+		return usage("unexpected argument: ", argv[optind]);
+	if (o->jail_fd < 0 || !o->data || (o->client_fd < 0) == (o->listen_fd < 0))
+		return usage("--jail-fd, --data and one of --client-fd and --listen-fd are needed",
+			     "");
+	if (o->door_fd >= 0 && o->listen_fd < 0)
+		return usage("--door-fd needs --listen-fd", "");
+	if (!o->level_given)
+		o->level = o->client_fd >= 0 ? LOG_WARN : LOG_INFO;
+	return 0;
+}
+
+static void signal_event(void *ctx, uint32_t events)
+{
+	struct brigd *d = ctx;
+	(void)events;
+	brigd_drain(d, "asked to by a signal");
+}
+
+/* SIGTERM and SIGINT end brigd in order; the signal itself stays pending, and brigd ends anyway. */
+static int signals_open(struct brigd *d, int *ret_fd)
+{
+	sigset_t set;
+	struct ev_io io;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	*ret_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*ret_fd < 0)
+		return -errno;
+	/* Edge-triggered: told once, and never read. */
+	return ev_io_add(&d->ev, *ret_fd, EPOLLIN | EPOLLET, signal_event, d, &io);
+}
+
+static int start(struct brigd *d, const struct options *o, int *signal_fd, struct brig_err *err)
+{
+	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd, o->door_fd };
+	size_t seed = 0;
+	if (confine_fds(keep, 4, err) < 0 || confine_limits(err) < 0)
+		return -1;
+	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level };
+	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
+	if (brigd_init(d, o->jail_fd, o->data, err) < 0)
+		return -1;
+	int r = signals_open(d, signal_fd);
+	if (r < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -r, "watch for signals");
+	for (unsigned i = 0; i < o->npools; i++)
+		if (pool_add(d, o->pools[i], err) < 0)
+			return -1;
+	/* Or jansson would open /dev/urandom at its first object. */
+	if (getrandom(&seed, sizeof(seed), 0) == sizeof(seed))
+		json_object_seed(seed | 1);
+	if (confine_user(BRIG_DAEMON_UID, err) < 0 ||
+	    confine_syscalls(brigd_filter, sizeof(brigd_filter) / sizeof(brigd_filter[0]), err) < 0)
+		return -1;
+	r = o->client_fd >= 0 ? brigd_serve_client(d, o->client_fd) : brigd_listen(d, o->listen_fd);
+	if (r == 0 && o->door_fd >= 0)
+		r = brigd_door(d, o->door_fd);
+	if (r < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -r, "serve the given socket");
+	return 0;
+}
+
+int brigd_main(int argc, char **argv)
+{
+	static struct brigd d; /* large tables; one per process */
+	struct options o;
+	struct brig_err err = BRIG_ERR_INIT;
+	int signal_fd = -1;
+	int r = options_parse(argc, argv, &o);
+	if (r)
+		return r;
+	if (start(&d, &o, &signal_fd, &err) < 0) {
+		fprintf(stderr, "brigd: %s\n", err.msg);
+		if (err.remedy[0])
+			fprintf(stderr, "  remedy: %s\n", err.remedy);
+		return 1;
+	}
+	/* The kernel releases what is left; jaild removes the sandboxes when it sees our end. */
+	return brigd_run(&d);
+}
