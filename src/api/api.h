@@ -114,6 +114,7 @@ struct api {
 	struct runs *runs;
 	unsigned nwarming; /* kernels that import ahead (interp.c) */
 	struct warm *warm; /* pools of prepared interpreters (warm.h); NULL = none */
+	unsigned norphans; /* sandboxes of pools that ended while brigd made them (warm.c) */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
 	int data_fd; /* folder of brig-api's own files */

@@ -347,7 +347,7 @@ static void run(struct process *p)
 			a->exit_code = 1;
 			return;
 		}
-		if (p->ending && !requests_left(a))
+		if (p->ending && !requests_left(a) && !a->norphans)
 			return;
 	}
 }

@@ -11,6 +11,10 @@
  * time.
  *
  * Imports happen before a sandbox counts as idle: that second is what a pool is for.
+ *
+ * A create that brigd works on cannot be taken back: who does not wait for its answer never learns
+ * what to remove. So a pool that ends leaves it under way, without a pool, and what it made is
+ * removed when the answer comes; a->norphans counts these, for the end of the process to wait.
  */
 #include "api/warm.h"
 
@@ -30,7 +34,8 @@
 struct pool;
 struct spare {
 	LIST_ENTRY(spare) link;
-	struct pool *p;
+	struct api *a;
+	struct pool *p;	    /* NULL: an orphan, in no list */
 	struct link_op *op; /* the create; NULL: answered */
 	char id[BRIG_ID_LEN + 8];
 	json_t *reply;
@@ -66,7 +71,7 @@ static void pool_schedule(struct pool *p, uint64_t delay_ms)
 		ev_timer_set(&p->w->a->ev, &p->timer, clock_now() + delay_ms * MS_NS);
 }
 
-/* Takes it out of its pool; what brigd has of it is removed. */
+/* Takes it out of its pool; what brigd has of it is removed, at once or when it is there. */
 static void spare_discard(struct spare *s)
 {
 	struct pool *p = s->p;
@@ -75,11 +80,29 @@ static void spare_discard(struct spare *s)
 		p->nidle--;
 	else
 		p->filling = false;
-	link_cancel(s->op);
+	if (s->op) {
+		s->p = NULL;
+		s->a->norphans++;
+		return;
+	}
 	kernel_free(s->k);
 	if (s->id[0] && !p->w->closing)
 		(void)box_remove_id(p->w->a, s->id, NULL, NULL);
 	json_decref(s->reply);
+	free(s);
+}
+
+static void orphan_gone(void *ctx)
+{
+	struct api *a = ctx;
+	a->norphans--;
+}
+
+/* The create of an orphan was answered; id NULL: nothing was made. */
+static void orphan_end(struct spare *s, const char *id)
+{
+	if (!id || !box_remove_id(s->a, id, orphan_gone, s->a))
+		orphan_gone(s->a);
 	free(s);
 }
 
@@ -131,6 +154,10 @@ static void create_replied(void *ctx, json_t *ok)
 	struct pool *p = s->p;
 	struct brig_err err = BRIG_ERR_INIT;
 	const char *id = json_string_value(json_object_get(ok, "id"));
+	if (!p) {
+		orphan_end(s, id);
+		return;
+	}
 	s->op = NULL;
 	snprintf(s->id, sizeof(s->id), "%s", id ? id : "");
 	s->reply = json_incref(ok);
@@ -149,6 +176,10 @@ static void create_failed(void *ctx, json_t *error)
 	struct spare *s = ctx;
 	struct pool *p = s->p;
 	struct brig_err err = BRIG_ERR_INIT;
+	if (!p) {
+		orphan_end(s, NULL);
+		return;
+	}
 	api_err_from(error, &err);
 	s->op = NULL;
 	if (err.code == BRIG_E_NOT_FOUND && p->fallback[0]) {
@@ -182,6 +213,7 @@ static void pool_fill(void *ctx)
 		pool_schedule(p, WARM_RETRY_MAX_MS);
 		return;
 	}
+	s->a = p->w->a;
 	s->p = p;
 	p->filling = true;
 	LIST_INSERT_HEAD(&p->spares, s, link);

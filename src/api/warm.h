@@ -43,7 +43,8 @@ int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err)
 /* Makes a->warm with a pool for each "TEMPLATE=N"; NULL stays NULL for none (warm_plan.c). */
 int warm_start(struct api *a, const char *const *texts, unsigned n, struct brig_err *err);
 /* At the end of the process: frees. The sandboxes that nobody took end with brigd, or are removed
- * by the next start, which finds no record of them. */
+ * by the next start, which finds no record of them. One that is just being made is removed as soon
+ * as brigd has answered: until then, and until it is gone, a->norphans is above 0. */
 void warm_close(struct warm *w);
 
 /* A sandbox that waited for a request of its template. */
