@@ -2,8 +2,9 @@
 /*
  * Theory of operation
  * -------------------
- * libmicrohttpd owns listening socket, connections and parser. It has no thread: its epoll
- * descriptor lies in our loop, and http_run() lets it work until it wants nothing more at once.
+ * libmicrohttpd owns listening socket, connections and parser; with TLS the listening socket is
+ * tls.c's, which hands us a plain socket for each client. It has no thread: its epoll descriptor
+ * lies in our loop, and http_run() lets it work until it wants nothing more at once.
  * Whatever changes something for it outside of its run (an answer, bytes of a stream) resumes the
  * request and queues http_run() as a task, so that the bytes leave in the same round of the loop.
  *
@@ -16,14 +17,13 @@
  * next output. A client must therefore keep its sending direction open until it has its answer, as
  * all HTTP libraries do.
  *
- * Times: HEAD_MS for TLS handshake and headers, BODY_MS between two pieces of a body, HTTP_IDLE_S
- * on a kept-alive connection and for a client that does not read. Sizes: POOL bounds request line
- * and headers.
+ * Times: HEAD_MS for the headers and, before them, at most SHAKE_MS for the handshake of TLS,
+ * BODY_MS between two pieces of a body, HTTP_IDLE_S on a kept-alive connection and for a client
+ * that does not read. Sizes: POOL bounds request line and headers.
  */
 #include "api/http.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +39,7 @@
 #define POOL (64u * 1024u)
 #define CONNS_MAX (HTTP_REQUESTS_MAX + 512u)
 #define HEAD_MS 30000u
+#define SHAKE_MS 10000u
 #define BODY_MS 60000u
 /* Runs of the library in one go, and those that may want another without having called us before
  * the wish is no longer believed (it spins on a chunk header longer than its buffer). */
@@ -60,15 +61,8 @@ static void http_run(void *ctx)
 			return;
 		}
 		h->idle = ms || h->calls ? 0 : h->idle + 1;
-		if (h->idle > IDLE_RUNS && h->tls && !LIST_EMPTY(&h->upgrades)) {
-			/* Not spinning: it moves bytes of upgraded TLS connections, four at a time
-			 * (0.9.75 leaves them the emergency buffer of its pool), and calls nobody
-			 * for it. */
-			h->idle = 0;
-			ms = 1;
-		} else if (h->idle > IDLE_RUNS) {
+		if (h->idle > IDLE_RUNS)
 			ms = IDLE_WAIT_MS;
-		}
 		if (ms) {
 			ev_timer_set(h->ev, &h->timer, clock_now() + ms * MS_NS);
 			return;
@@ -169,12 +163,10 @@ static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mc)
 		return NULL;
 	}
 	conn_peer(c, mc);
-	/* A host that vanished without a word is noticed after some two minutes of silence. */
-	int on = 1, idle_s = 60, every_s = 15, count = 4;
-	setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	if (h->arriving)
+		tls_conn_bind(h->arriving, &c->outer);
+	else if (!h->local)
+		fd_keepalive(c->fd);
 	http_conn_deadline(c, h->head_ms);
 	return c;
 }
@@ -191,8 +183,10 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **socket_co
 		/* The library closes the descriptor right after this. */
 		char unread;
 		ev_io_del(h->ev, &c->watch);
-		if (!c->aborted && !h->closing &&
-		    (c->early || recv(c->fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) == 1))
+		if (c->outer)
+			tls_conn_bind(c->outer, NULL); /* it lingers by itself */
+		else if (!c->aborted && !h->closing && !h->tls &&
+			 (c->early || recv(c->fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) == 1))
 			http_linger(h, c->fd);
 		ev_timer_stop(h->ev, &c->deadline);
 		*socket_context = NULL;
@@ -219,16 +213,11 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mc, char *s)
 	{                                   \
 		option, (intptr_t)(n), NULL \
 	}
-#define TEXT(option, s)                           \
-	{                                         \
-		option, 0, (void *)(uintptr_t)(s) \
-	}
 
 static struct MHD_Daemon *daemon_start(struct http *h, const struct http_options *o)
 {
 	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE;
-	const struct MHD_OptionItem plain[] = {
-		NUMBER(MHD_OPTION_LISTEN_SOCKET, o->listen_fd),
+	const struct MHD_OptionItem always[] = {
 		PAIR(MHD_OPTION_NOTIFY_CONNECTION, on_connection, h),
 		PAIR(MHD_OPTION_URI_LOG_CALLBACK, http_on_line, h),
 		PAIR(MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, h),
@@ -240,16 +229,40 @@ static struct MHD_Daemon *daemon_start(struct http *h, const struct http_options
 		NUMBER(MHD_OPTION_STRICT_FOR_CLIENT, 1),
 		NUMBER(MHD_OPTION_END, 0),
 	};
-	const struct MHD_OptionItem tls[] = {
-		TEXT(MHD_OPTION_HTTPS_MEM_CERT, o->cert_pem),
-		TEXT(MHD_OPTION_HTTPS_MEM_KEY, o->key_pem),
-		TEXT(MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"),
+	const struct MHD_OptionItem plain[] = {
+		NUMBER(MHD_OPTION_LISTEN_SOCKET, o->listen_fd),
 		NUMBER(MHD_OPTION_END, 0),
 	};
-	if (h->tls)
-		flags |= MHD_USE_TLS;
-	return MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, plain,
-				h->tls ? MHD_OPTION_ARRAY : MHD_OPTION_END, tls, MHD_OPTION_END);
+	if (o->cert_pem)
+		flags |= MHD_USE_NO_LISTEN_SOCKET;
+	return MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, always,
+				o->cert_pem ? MHD_OPTION_END : MHD_OPTION_ARRAY, plain,
+				MHD_OPTION_END);
+}
+
+/* A client of the TLS listener: on_connection() comes from within. */
+static void on_tls(void *ctx, int inside, const struct sockaddr *peer, socklen_t n,
+		   struct tls_conn *c)
+{
+	struct http *h = ctx;
+	h->arriving = c;
+	/* On failure it closes the socket, and with it the client's. */
+	if (MHD_add_connection(h->mhd, inside, peer, n) == MHD_YES)
+		http_kick(h);
+	h->arriving = NULL;
+}
+
+static int listener_tls(struct http *h, const struct http_options *o, struct brig_err *err)
+{
+	const struct tls_options to = { .listen_fd = o->listen_fd,
+					.cert_pem = o->cert_pem,
+					.key_pem = o->key_pem,
+					.handshake_ms =
+						h->head_ms < SHAKE_MS ? h->head_ms : SHAKE_MS,
+					.conns_max = CONNS_MAX,
+					.accepted = on_tls,
+					.ctx = h };
+	return o->cert_pem ? tls_open(h->ev, &to, &h->tls, err) : 0;
 }
 
 int http_open(struct ev *ev, const struct http_options *o, struct http **ret, struct brig_err *err)
@@ -263,7 +276,6 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 	h->ctx = o->ctx;
 	h->head_ms = o->head_ms ? o->head_ms : HEAD_MS;
 	h->body_ms = o->body_ms ? o->body_ms : BODY_MS;
-	h->tls = o->cert_pem && o->key_pem;
 	h->timer = (struct ev_timer){ .fn = http_run, .ctx = h };
 	h->task = (struct ev_task){ .fn = http_run, .ctx = h };
 	if (getrandom(&h->next_id, sizeof(h->next_id), 0) != (ssize_t)sizeof(h->next_id))
@@ -275,19 +287,22 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 	int r = fd_set_nonblock(listen_fd, 1);
 	h->mhd = r < 0 ? NULL : daemon_start(h, o);
 	if (!h->mhd) {
-		brig_err_set(err, h->tls ? BRIG_E_INVALID : BRIG_E_INTERNAL, 0,
-			     "start the HTTP listener%s", h->tls ? " with this certificate" : "");
+		free(h);
+		return brig_fail(err, BRIG_E_INTERNAL, 0, "start the HTTP listener");
+	}
+	if (!o->cert_pem)
+		fd_steal(&listen_fd);
+	const union MHD_DaemonInfo *di = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+	r = di ? ev_io_add(ev, di->epoll_fd, EPOLLIN, http_io, h, &h->io) : -EINVAL;
+	if (r < 0)
+		(void)brig_fail(err, BRIG_E_INTERNAL, -r, "watch the HTTP listener");
+	if (r < 0 || listener_tls(h, o, err) < 0) {
+		ev_io_del(ev, &h->io);
+		MHD_stop_daemon(h->mhd);
 		free(h);
 		return -1;
 	}
 	fd_steal(&listen_fd);
-	const union MHD_DaemonInfo *di = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-	r = di ? ev_io_add(ev, di->epoll_fd, EPOLLIN, http_io, h, &h->io) : -EINVAL;
-	if (r < 0) {
-		MHD_stop_daemon(h->mhd);
-		free(h);
-		return brig_fail(err, BRIG_E_INTERNAL, -r, "watch the HTTP listener");
-	}
 	http_kick(h);
 	*ret = h;
 	return 0;
@@ -295,13 +310,18 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 
 void http_quiesce(struct http *h)
 {
+	if (h->tls) {
+		tls_quiesce(h->tls);
+		return;
+	}
 	int fd = MHD_quiesce_daemon(h->mhd);
 	fd_close(&fd);
 }
 
 unsigned http_requests(const struct http *h)
 {
-	return h->nreqs;
+	/* An answer that the library is done with may still be on its way through TLS. */
+	return h->nreqs || !h->tls ? h->nreqs : tls_flush(h->tls);
 }
 
 static void http_free(void *ctx)
@@ -316,6 +336,8 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	h->closing = true;
+	if (h->tls)
+		tls_quiesce(h->tls);
 	/* The library may be stopped only when nothing is suspended but upgraded connections, which
 	 * it ends itself. */
 	LIST_FOREACH(r, &h->all, all)
@@ -334,6 +356,7 @@ void http_close(struct http *h)
 	ev_io_del(h->ev, &h->io);
 	ev_timer_stop(h->ev, &h->timer);
 	MHD_stop_daemon(h->mhd);
+	tls_close(h->tls);
 	h->mhd = NULL;
 	if (h->task.queued)
 		h->task.fn = http_free;

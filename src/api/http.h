@@ -75,10 +75,10 @@ typedef const struct http_handler *(*http_router)(void *ctx, struct http_req *r,
 
 struct http_options {
 	int listen_fd;			/* bound and listening; taken over */
-	const char *cert_pem, *key_pem; /* contents, both or none: TLS */
+	const char *cert_pem, *key_pem; /* contents, both or none: TLS; not used after http_open() */
 	http_router route;
 	void *ctx;
-	unsigned head_ms; /* for handshake and headers, 0 = 30 s */
+	unsigned head_ms; /* for the headers, 0 = 30 s; a handshake has that at most, too */
 	unsigned body_ms; /* between two pieces of a body, 0 = 60 s; twice that for a collected one
 			   */
 };
@@ -88,6 +88,7 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 void http_close(struct http *h);
 /* No new connections; existing requests go on. */
 void http_quiesce(struct http *h);
+/* Requests, and answers that have not left; 0: nothing is under way. */
 unsigned http_requests(const struct http *h);
 
 /* ---- the request; strings are valid until gone ---- */
@@ -143,7 +144,7 @@ void http_abort(struct http_req *r);
 
 /*
  * 101: the answer's headers (http_answer_header, `Upgrade` among them) are sent, then the
- * connection belongs to fn: fd is a nonblocking stream socket (of TLS the inner side), and `early`
+ * connection belongs to fn: fd is a nonblocking stream socket (of TLS the inside), and `early`
  * what the client had sent already, valid during the call. fn must call http_upgrade_close(token)
  * when done, never close(fd). gone precedes fn. fn is called once in any case: with fd -1 and no
  * token if the client left before, or is too old for an upgrade.

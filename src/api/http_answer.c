@@ -197,6 +197,8 @@ void http_abort(struct http_req *r)
 	if (r->broken || r->phase == HTTP_UPGRADED)
 		return;
 	setsockopt(r->conn->fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+	if (r->conn->outer)
+		tls_conn_abort(r->conn->outer);
 	r->conn->aborted = true;
 	r->answered = true;
 	r->ended = true;
@@ -219,6 +221,8 @@ static void on_upgrade(void *cls, struct MHD_Connection *mc, void *req_cls, cons
 	h->calls++;
 	/* The library has just switched it off. */
 	setsockopt(r->conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (r->conn->outer)
+		tls_conn_tunnel(r->conn->outer);
 	ev_timer_stop(h->ev, &r->conn->deadline);
 	ev_io_set(h->ev, r->conn->watch, 0);
 	r->conn->req = NULL;

@@ -13,6 +13,7 @@
 
 #include "api/http.h"
 #include "api/http_target.h"
+#include "api/tls.h"
 #include "base/buf.h"
 
 /* On a kept-alive connection, and for a client that does not read its answer. */
@@ -56,7 +57,8 @@ struct http {
 	unsigned calls; /* of the library into us: whether a run got anywhere */
 	unsigned idle;	/* runs in a row that wanted another and made no call */
 	bool closing;
-	bool tls;
+	struct tls *tls;	   /* its listener; NULL: the library's own, in the clear */
+	struct tls_conn *arriving; /* of the connection that is just being added */
 	bool local; /* listens on a unix socket */
 };
 
@@ -66,6 +68,7 @@ struct http_conn {
 	int fd;		      /* the library's */
 	struct ev_io watch;   /* for the client's end */
 	struct ev_timer deadline;
+	struct tls_conn *outer; /* NULL: in the clear, or its client has gone */
 	bool early;   /* an answer was given before its request had been read */
 	bool aborted; /* by http_abort */
 	char peer[INET6_ADDRSTRLEN];

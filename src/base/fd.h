@@ -33,6 +33,9 @@ ssize_t fd_read_full(int fd, void *buf, size_t n);
 int fd_write_full(int fd, const void *buf, size_t n);
 int fd_set_nonblock(int fd, int on);
 int fd_set_cloexec(int fd, int on);
+/* Of a TCP connection: a host that vanished without a word is noticed after some two minutes of
+ * silence. Of other sockets: nothing. */
+void fd_keepalive(int fd);
 /* Closes every descriptor >= from. Needs close_range (Linux 5.9); falls back to /proc/self/fd. */
 int fd_close_from(int from);
 /* Moves fd out of the way of low numbers: a duplicate >= min with CLOEXEC, the old one closed. */

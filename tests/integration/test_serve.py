@@ -228,11 +228,13 @@ class Http(TestCase):
         self.run_hello(self.first_key(), context=ssl.create_default_context(cafile=str(cert)))
         # The operator's socket speaks plainly.
         self.assertOk(self.brig.call("key", "ls"))
-        with self.assertRaises(http.client.HTTPException):
-            plain = http.client.HTTPConnection("127.0.0.1", int(self.url()[2]), timeout=10)
-            self.addCleanup(plain.close)
-            plain.request("GET", "/")
-            plain.getresponse()
+        # Who speaks plainly here is told.
+        plain = http.client.HTTPConnection("127.0.0.1", int(self.url()[2]), timeout=10)
+        self.addCleanup(plain.close)
+        plain.request("GET", "/")
+        answer = plain.getresponse()
+        self.assertEqual(answer.status, 400)
+        self.assertIn(b"https://", answer.read())
 
     def test_upgrades_over_tls(self):
         cert, key = self.certificate()

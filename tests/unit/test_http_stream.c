@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streamed answers, broken ones, connections that become something else, and TLS. */
+/* Streamed answers, broken ones, and connections that become something else. */
 #include <errno.h>
-#include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,6 @@
 
 #include "base/clock.h"
 #include "http_driver.h"
-#include "tls_pem.h"
 
 static struct buf head = BUF_INIT(REPLY_MAX), body = BUF_INIT(REPLY_MAX), raw = BUF_INIT(REPLY_MAX);
 
@@ -531,133 +529,9 @@ static void any_mix_of_clients_leaves_nothing(void **state)
 	assert_int_equal(ups_open, 0);
 }
 
-/* ---- TLS ---- */
-
-struct tls {
-	int fd;
-	gnutls_session_t s;
-	gnutls_certificate_credentials_t cred;
-};
-
-static void tls_open(struct tls *t)
-{
-	uint64_t deadline = driver_deadline();
-	int r;
-	t->fd = client_open();
-	assert_int_equal(gnutls_certificate_allocate_credentials(&t->cred), 0);
-	assert_int_equal(gnutls_init(&t->s, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
-	gnutls_set_default_priority(t->s);
-	gnutls_credentials_set(t->s, GNUTLS_CRD_CERTIFICATE, t->cred);
-	gnutls_transport_set_int(t->s, t->fd);
-	while ((r = gnutls_handshake(t->s)) == GNUTLS_E_AGAIN)
-		driver_wait(deadline, "handshake", __FILE__, __LINE__);
-	assert_int_equal(r, 0);
-}
-
-static void tls_text(struct tls *t, const char *text)
-{
-	assert_int_equal(gnutls_record_send(t->s, text, strlen(text)), strlen(text));
-}
-
-static void tls_take(struct tls *t, const char *mark)
-{
-	uint64_t deadline = driver_deadline();
-	buf_consume(&raw, buf_len(&raw));
-	while (!raw_has(mark)) {
-		uint8_t *at;
-		assert_int_equal(buf_reserve(&raw, 16384, &at), 0);
-		ssize_t n = gnutls_record_recv(t->s, at, 16384);
-		if (n == GNUTLS_E_AGAIN)
-			driver_wait(deadline, mark, __FILE__, __LINE__);
-		else
-			assert_true(n > 0);
-		buf_commit(&raw, n > 0 ? (size_t)n : 0);
-	}
-}
-
-static void tls_close(struct tls *t)
-{
-	close(t->fd);
-	gnutls_deinit(t->s);
-	gnutls_certificate_free_credentials(t->cred);
-}
-
-static void tls_serves_requests_streams_and_upgrades(void **state)
-{
-	(void)state;
-	struct tls t;
-	char text[16];
-	tls_open(&t);
-	tls_text(&t, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsecret");
-	tls_take(&t, "\r\n\r\nsecret");
-	tls_text(&t, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-	until(drv->ready == 2);
-	tls_take(&t, "\r\n\r\n");
-	for (int i = 0; i < 3; i++) {
-		write_text("event");
-		driver_round();
-		buf_consume(&raw, buf_len(&raw));
-		assert_int_equal(gnutls_record_recv(t.s, text, sizeof(text)), 10);
-	}
-	tls_close(&t);
-	for (int i = 0; i < 3; i++)
-		driver_round();
-	assert_int_equal(drv->gone, 2);
-
-	tls_open(&t);
-	tls_text(&t, "GET /up HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n");
-	until(drv->up != NULL);
-	tls_take(&t, "\r\n\r\n");
-	tls_text(&t, "ping");
-	until(recv(drv->up_fd, text, sizeof(text), MSG_DONTWAIT) == 4);
-	assert_int_equal(send(drv->up_fd, "pong", 4, 0), 4);
-	tls_take(&t, "pong");
-	http_upgrade_close(drv->up);
-	until(http_requests(drv->h) == 0);
-	tls_close(&t);
-}
-
-static void a_client_that_leaves_a_handshake_costs_nothing(void **state)
-{
-	(void)state;
-	int fd = client_open();
-	client_text(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-	(void)client_end(fd);
-	fd = client_open();
-	driver_round();
-	client_send(fd, "\x16\x03\x01", 3);
-	driver_round();
-	client_close(fd);
-	driver_round();
-	assert_int_equal(drv->begun, 0);
-}
-
-static int setup_tls(void **state)
-{
-	(void)state;
-	driver_start(TLS_CERT, TLS_KEY);
-	return 0;
-}
-
-static void a_bad_certificate_is_refused(void **state)
-{
-	(void)state;
-	struct ev ev;
-	struct http *h = NULL;
-	struct brig_err err = BRIG_ERR_INIT;
-	assert_int_equal(ev_init(&ev), 0);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(listen(fd, 1), 0);
-	struct http_options o = { .listen_fd = fd, .cert_pem = "no", .key_pem = TLS_KEY };
-	assert_int_equal(http_open(&ev, &o, &h, &err), -1);
-	assert_int_equal(err.code, BRIG_E_INVALID);
-	ev_done(&ev);
-}
-
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, driver_setup, driver_teardown)
-#define S(name) cmocka_unit_test_setup_teardown(name, setup_tls, driver_teardown)
 	const struct CMUnitTest tests[] = {
 		T(each_write_is_a_chunk_and_leaves_in_its_round),
 		T(a_stream_that_does_not_wait_is_whole),
@@ -678,9 +552,6 @@ int main(void)
 		T(an_upgrade_outlives_the_server_without_harm),
 		cmocka_unit_test_setup_teardown(any_mix_of_clients_leaves_nothing, setup_hasty,
 						driver_teardown),
-		S(tls_serves_requests_streams_and_upgrades),
-		S(a_client_that_leaves_a_handshake_costs_nothing),
-		cmocka_unit_test(a_bad_certificate_is_refused),
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 	buf_done(&head);
