@@ -2,6 +2,7 @@
 #include "cli/out.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -9,21 +10,65 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 void out_init(struct out *o, int fd, size_t max)
 {
 	struct stat st;
-	*o = (struct out){ .fd = fd, .way = OUT_PLAIN, .queue = BUF_INIT(max) };
+	*o = (struct out){
+		.fd = fd, .way = OUT_PLAIN, .lend = { -1, -1 }, .queue = BUF_INIT(max)
+	};
 	if (fstat(fd, &st) < 0)
 		o->error = errno;
 	else if (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(fd)))
 		o->way = OUT_NOWAIT;
 	else if (S_ISSOCK(st.st_mode))
 		o->way = OUT_SOCKET;
+	o->fifo = o->splices = !o->error && S_ISFIFO(st.st_mode);
 }
 
 void out_done(struct out *o)
 {
+	fd_close(&o->lend[0]);
+	fd_close(&o->lend[1]);
 	buf_done(&o->queue);
+}
+
+/* What our pipe holds goes on: 1 = all of it, 0 = it would have to wait, -errno. */
+static int lend_on(struct out *o)
+{
+	while (o->lent) {
+		ssize_t r = splice(o->lend[0], NULL, o->fd, NULL, o->lent, SPLICE_F_NONBLOCK);
+		if (r < 0 && errno == EAGAIN)
+			return 0;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		if (r > 0)
+			o->lent -= (size_t)r;
+	}
+	return 1;
+}
+
+/* splice() from pipe to pipe is the one way to write to any pipe that never waits. */
+static ssize_t lend(struct out *o, const void *p, size_t n)
+{
+	if (o->lend[0] < 0 && pipe2(o->lend, O_CLOEXEC | O_NONBLOCK) < 0) {
+		o->way = OUT_POLL;
+		errno = EINTR;
+		return -1;
+	}
+	int e = lend_on(o);
+	if (e > 0) {
+		ssize_t r = write(o->lend[1], p, n);
+		if (r < 0)
+			return r;
+		o->lent = (size_t)r;
+		e = lend_on(o);
+		if (e >= 0)
+			return r;
+	}
+	errno = e < 0 ? -e : EAGAIN;
+	return -1;
 }
 
 /* Bytes written, 0 if it would have to wait, -errno. */
@@ -42,11 +87,14 @@ static ssize_t write_some(struct out *o, const void *p, size_t n)
 			struct iovec iov = { .iov_base = (void *)(uintptr_t)p, .iov_len = n };
 			r = pwritev2(o->fd, &iov, 1, -1, RWF_NOWAIT);
 			if (r < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
-				o->way = OUT_POLL;
+				o->way = o->fifo ? OUT_LEND : OUT_POLL;
 				continue;
 			}
 			break;
 		}
+		case OUT_LEND:
+			r = lend(o, p, n);
+			break;
 		case OUT_POLL: {
 			struct pollfd w = { .fd = o->fd, .events = POLLOUT };
 			if (poll(&w, 1, 0) <= 0)
@@ -65,6 +113,18 @@ static ssize_t write_some(struct out *o, const void *p, size_t n)
 	}
 }
 
+static void count(struct out *o, size_t n)
+{
+	o->written += n;
+	o->total += n;
+}
+
+static void fail(struct out *o, int err)
+{
+	o->error = err;
+	o->lent = 0;
+}
+
 /* Writes as much as goes; returns how much. After an error everything "goes". */
 static size_t write_now(struct out *o, const uint8_t *p, size_t n)
 {
@@ -74,26 +134,75 @@ static size_t write_now(struct out *o, const uint8_t *p, size_t n)
 		if (r == 0)
 			break;
 		if (r < 0)
-			o->error = (int)-r;
+			fail(o, (int)-r);
 		else
 			put += (size_t)r;
 	}
 	if (o->error)
 		put = n;
-	o->written += put;
+	count(o, put);
 	return put;
 }
 
 int out_write(struct out *o, const void *p, size_t n)
 {
 	size_t put = 0;
-	if (!out_waits(o))
+	if (!out_queued(o))
 		put = write_now(o, p, n);
 	return put < n ? buf_add(&o->queue, (const uint8_t *)p + put, n - put) : 0;
 }
 
+ssize_t out_splice(struct out *o, int from, size_t n)
+{
+	ssize_t r = splice(from, NULL, o->fd, NULL, n, SPLICE_F_NONBLOCK);
+	if (r > 0) {
+		/* The kernel takes RWF_NOWAIT away from a pipe that was spliced to. */
+		if (o->way == OUT_NOWAIT)
+			o->way = OUT_LEND;
+		count(o, (size_t)r);
+		return r;
+	}
+	if (r < 0 && errno == EINTR)
+		return -EAGAIN;
+	if (r < 0 && errno == EAGAIN) {
+		struct pollfd w = { .fd = o->fd, .events = POLLOUT };
+		o->full = poll(&w, 1, 0) == 0;
+		return o->full ? 0 : -EAGAIN;
+	}
+	if (r < 0 && errno != EPIPE)
+		o->splices = false;
+	return -EOPNOTSUPP;
+}
+
 void out_flush(struct out *o)
 {
-	if (out_waits(o))
+	o->full = false;
+	if (o->lent) {
+		int r = lend_on(o);
+		if (r < 0)
+			fail(o, -r);
+		if (r == 0)
+			return;
+	}
+	if (buf_len(&o->queue))
 		buf_consume(&o->queue, write_now(o, buf_head(&o->queue), buf_len(&o->queue)));
+}
+
+uint64_t out_holds(struct out *o, uint64_t now)
+{
+	if (!out_waits(o)) {
+		o->pace_at = 0;
+		o->slow = false;
+		return 0;
+	}
+	if (!o->pace_at) {
+		o->pace_at = now;
+		o->pace_from = o->total;
+	}
+	if (now - o->pace_at >= OUT_PACE_NS) {
+		o->slow = o->total - o->pace_from < OUT_PACE_BYTES;
+		o->pace_at = now;
+		o->pace_from = o->total;
+	}
+	return o->slow ? 0 : o->pace_at + OUT_PACE_NS;
 }

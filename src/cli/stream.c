@@ -12,6 +12,11 @@
  * that we gave, and credit is given back only as bytes are written, so memory stays flat however
  * much flows. Input is read only as far as the command granted credit for it.
  *
+ * Bulk output is not even read. Behind a large frame only the head of the next is received, and where
+ * the output is a pipe the payload moves from socket to pipe by splice(). While an output is full the
+ * socket is left alone, and with it what comes behind: but only as long as its reader keeps a pace
+ * (out.h). What a slow reader does not take is read and queued as said above.
+ *
  * When an output cannot be written any more (its reader is gone, the disk is full) nobody wants
  * what the command still has to say: it is killed by CLOSE, and brig ends with 141 (128 + SIGPIPE)
  * or 125.
@@ -46,6 +51,11 @@ _Static_assert(STDIN_PIECE <= BRIG_FRAME_MAX, "one frame");
 /* After CLOSE the server has this long to say how it ended. */
 #define CLOSE_NS (2 * SEC_NS)
 
+/* Frames from this size on are worth the calls. */
+#define BULK_MIN (32u * 1024u)
+/* What one round takes of the socket; then signals and input have their turn. */
+#define BULK_ROUND (1024u * 1024u)
+
 enum phase { WAIT_REPLY, RUNNING, ENDED };
 
 struct stream {
@@ -62,6 +72,7 @@ struct stream {
 	bool offset_known[2];
 	unsigned bulk_out; /* the output that the frame under way belongs to */
 	uint32_t bulk_left;
+	bool bulk;	   /* the last frame was a large one */
 	bool stdin_open;
 	uint64_t stdin_credit;
 	bool closing; /* CLOSE was sent */
@@ -135,6 +146,7 @@ static int bulk_begin(struct stream *s, const struct brig_frame_hdr *h, const ui
 	s->may_send[i] -= n;
 	s->bulk_out = i;
 	s->bulk_left = n;
+	s->bulk = n >= BULK_MIN;
 	return 0;
 }
 
@@ -221,7 +233,25 @@ static int take(struct stream *s)
 	return on_frame(s, &f) < 0 ? -1 : 1;
 }
 
-static int on_socket(struct stream *s)
+/* Moves payload of the frame under way on. 1 = go on, 0 = wait, -1; *ret_read = it has to be read. */
+static int splice_bulk(struct stream *s, bool *ret_read)
+{
+	struct out *o = &s->out[s->bulk_out];
+	*ret_read = true;
+	if (!out_splices(o) || o->slow)
+		return 1;
+	ssize_t n = out_splice(o, s->c->fd, s->bulk_left);
+	if (n == -EOPNOTSUPP)
+		return 1;
+	*ret_read = false;
+	if (n == -EAGAIN || n == 0)
+		return 0;
+	s->bulk_left -= (uint32_t)n;
+	return out_moved(s, s->bulk_out) < 0 ? -1 : 1;
+}
+
+/* One read, and what it brought. 1 = go on, 0 = wait, -1. */
+static int read_socket(struct stream *s)
 {
 	int r;
 	/* Whatever is incomplete at the head fits behind it, header and all. */
@@ -230,9 +260,14 @@ static int on_socket(struct stream *s)
 		s->tail -= s->head;
 		s->head = 0;
 	}
-	ssize_t n = recv(s->c->fd, s->rx + s->tail, RX_SIZE - s->tail, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	bool head_only = s->bulk && !s->bulk_left && s->head == s->tail;
+	size_t room = head_only ? HDR + 8 : RX_SIZE - s->tail;
+	s->bulk = s->bulk && s->bulk_left;
+	ssize_t n = recv(s->c->fd, s->rx + s->tail, room, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		s->bulk = s->bulk || head_only;
 		return 0;
+	}
 	if (n < 0 && errno != ECONNRESET)
 		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno, "read from the server");
 	if (n <= 0)
@@ -242,6 +277,20 @@ static int on_socket(struct stream *s)
 		;
 	if (s->head == s->tail)
 		s->head = s->tail = 0;
+	return r < 0 ? -1 : head_only || (s->bulk_left && out_splices(&s->out[s->bulk_out]));
+}
+
+static int on_socket(struct stream *s)
+{
+	uint64_t until = s->offset[0] + s->offset[1] + BULK_ROUND;
+	int r = 1;
+	while (r > 0 && s->phase != ENDED && s->offset[0] + s->offset[1] < until) {
+		bool read = true;
+		if (s->bulk_left && s->head == s->tail)
+			r = splice_bulk(s, &read);
+		if (r > 0 && read)
+			r = read_socket(s);
+	}
 	return r < 0 ? -1 : 0;
 }
 
@@ -353,15 +402,27 @@ static bool is_over(const struct stream *s)
 		return true;
 	if (s->closing && s->phase != ENDED && clock_now() >= s->give_up)
 		return true;
-	return s->phase == ENDED && !out_waits(&s->out[0]) && !out_waits(&s->out[1]);
+	return s->phase == ENDED && !out_queued(&s->out[0]) && !out_queued(&s->out[1]);
 }
 
-static int wait_ms(const struct stream *s)
+static int wait_ms(const struct stream *s, uint64_t hold)
 {
-	if (!s->closing || s->phase == ENDED)
+	uint64_t at = s->closing && s->phase != ENDED ? s->give_up : 0;
+	if (hold && (!at || hold < at))
+		at = hold;
+	if (!at)
 		return -1;
 	uint64_t now = clock_now();
-	return now >= s->give_up ? 0 : (int)((s->give_up - now) / MS_NS + 1);
+	return now >= at ? 0 : (int)((at - now) / MS_NS + 1);
+}
+
+/* Until when the socket is to be left alone for the sake of an output; 0 = it is not. */
+static uint64_t hold_until(struct stream *s)
+{
+	bool waits = out_waits(&s->out[0]) || out_waits(&s->out[1]);
+	uint64_t now = waits ? clock_now() : 0;
+	uint64_t a = out_holds(&s->out[0], now), b = out_holds(&s->out[1], now);
+	return a && b ? (a < b ? a : b) : a + b;
 }
 
 enum { P_SOCKET, P_STDIN, P_OUT, P_ERR, P_SIGNAL, P__N };
@@ -369,15 +430,16 @@ enum { P_SOCKET, P_STDIN, P_OUT, P_ERR, P_SIGNAL, P__N };
 static int stream_round(struct stream *s)
 {
 	struct pollfd p[P__N];
-	bool on = s->phase != ENDED;
-	p[P_SOCKET] = (struct pollfd){ on ? s->c->fd : -1, POLLIN, 0 };
-	if (buf_len(&s->c->tx))
+	uint64_t hold = hold_until(s);
+	bool sends = buf_len(&s->c->tx), on = s->phase != ENDED && (!hold || sends);
+	p[P_SOCKET] = (struct pollfd){ on ? s->c->fd : -1, hold ? 0 : POLLIN, 0 };
+	if (sends)
 		p[P_SOCKET].events |= POLLOUT;
 	p[P_STDIN] = (struct pollfd){ wants_stdin(s) ? s->o->stdin_fd : -1, POLLIN, 0 };
 	p[P_OUT] = (struct pollfd){ out_waits(&s->out[0]) ? s->out[0].fd : -1, POLLOUT, 0 };
 	p[P_ERR] = (struct pollfd){ out_waits(&s->out[1]) ? s->out[1].fd : -1, POLLOUT, 0 };
 	p[P_SIGNAL] = (struct pollfd){ s->sigfd, POLLIN, 0 };
-	if (poll(p, P__N, wait_ms(s)) < 0)
+	if (poll(p, P__N, wait_ms(s, hold)) < 0)
 		return errno == EINTR
 			       ? 0
 			       : brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
@@ -392,7 +454,9 @@ static int stream_round(struct stream *s)
 	}
 	if ((p[P_SOCKET].revents & POLLOUT) && conn_flush(s->c, s->err) < 0)
 		return -1;
-	if ((p[P_SOCKET].revents & ~POLLOUT) && on_socket(s) < 0)
+	/* What it waited for may have just come: no need to be told so once more. */
+	bool ready = hold ? !hold_until(s) : p[P_SOCKET].revents & ~POLLOUT;
+	if (ready && s->phase != ENDED && on_socket(s) < 0)
 		return -1;
 	if (p[P_STDIN].revents && wants_stdin(s) && on_stdin(s) < 0)
 		return -1;

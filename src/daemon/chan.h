@@ -95,6 +95,13 @@ void chan_done(struct chan *c);
  * returned. */
 int chan_feed(struct chan *c, const uint8_t *p, size_t n, struct brig_err *err);
 
+/* The output frame whose payload is due next in the socket: its bytes still to come, 0 if something
+ * else is due. *ret_frame: its payload in all. Whoever takes n of them from the socket himself, instead
+ * of feeding them, says so with chan_skip(). */
+size_t chan_output_due(const struct chan *c, struct chan_stream **ret, int *ret_out,
+		       size_t *ret_frame);
+void chan_skip(struct chan *c, size_t n);
+
 /* Writes what is queued. 0 when the queue is empty, 1 when the socket is full, -errno. */
 int chan_flush(struct chan *c);
 static inline size_t chan_queued(const struct chan *c)

@@ -493,3 +493,28 @@ int chan_feed(struct chan *c, const uint8_t *p, size_t n, struct brig_err *err)
 			     r == -ENOMEM ? "out of memory for a frame" : "malformed frame header");
 	return -1;
 }
+
+size_t chan_output_due(const struct chan *c, struct chan_stream **ret, int *ret_out,
+		       size_t *ret_frame)
+{
+	const struct brig_frame_hdr *h = &c->in.h;
+	uint32_t left = framer_bulk_left(&c->in);
+	if (!left || c->failed || (h->type != BRIG_STDOUT && h->type != BRIG_STDERR))
+		return 0;
+	/* The rest of a stream that was closed is fed, and dropped there. */
+	struct chan_stream *s = stream_get(c, h->stream);
+	if (!s || s->kind != STREAM_EXEC)
+		return 0;
+	*ret = s;
+	*ret_out = h->type == BRIG_STDERR;
+	*ret_frame = h->len;
+	return left;
+}
+
+void chan_skip(struct chan *c, size_t n)
+{
+	struct chan_stream *s = stream_get(c, c->in.h.stream);
+	framer_skip(&c->in, (uint32_t)n);
+	if (s && s->kind == STREAM_EXEC)
+		s->offset[c->in.h.type == BRIG_STDERR] += n;
+}

@@ -51,10 +51,16 @@ void conn_update(struct conn *c)
 		held = true;
 	if (!held)
 		events |= EPOLLIN;
-	if (buf_len(&c->tx))
+	if (buf_len(&c->tx) || c->wants_room)
 		events |= EPOLLOUT;
 	/* The other end of a socket that was shut down has nothing more to tell but its close. */
 	ev_io_set(&c->d->ev, c->io, events);
+}
+
+void conn_await_room(struct conn *c)
+{
+	c->wants_room = true;
+	conn_update(c);
 }
 
 void conn_drop(struct conn *c)
@@ -389,6 +395,7 @@ static void conn_event(void *ctx, uint32_t events)
 			return;
 		}
 		if (buf_len(&c->tx) == 0) {
+			c->wants_room = false;
 			conn_update(c);
 			if (c->phase == CONN_CLOSING)
 				conn_finish(c);

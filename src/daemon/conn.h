@@ -68,6 +68,7 @@ struct conn {
 	enum conn_phase phase;
 	bool gone;
 	bool shut; /* our side has been shut down */
+	bool wants_room; /* drained() is to be called when the socket has room */
 	struct framer in;
 	struct buf tx;
 	int fds[JAIL_VOLUMES_MAX];
@@ -121,6 +122,8 @@ static inline size_t conn_queued(const struct conn *c)
 }
 /* Bytes of the client, as read from its socket. */
 void conn_feed(struct conn *c, const uint8_t *p, size_t n);
+/* Nothing is queued, but the socket is full: drained() is called when it has room. */
+void conn_await_room(struct conn *c);
 /* Looks again whether the client may be read. */
 void conn_update(struct conn *c);
 

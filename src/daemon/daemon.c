@@ -450,6 +450,7 @@ void brigd_done(struct brigd *d)
 		ev_round(&d->ev, 0);
 	images_done(&d->images);
 	ev_done(&d->ev);
+	relay_done(&d->relay);
 	free(d->scratch);
 	free(d->pools);
 	d->scratch = NULL;

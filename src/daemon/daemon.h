@@ -18,6 +18,7 @@
 #include "daemon/images.h"
 #include "daemon/jail.h"
 #include "daemon/log.h"
+#include "daemon/relay.h"
 
 struct sandbox;
 struct pool;
@@ -45,6 +46,7 @@ struct brigd {
 	struct conn_list conns;
 	unsigned nconns;
 	struct gather gather;
+	struct relay relay;
 	uint8_t *scratch; /* SCRATCH_SIZE */
 	struct pool *pools;
 	unsigned npools;

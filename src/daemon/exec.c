@@ -338,6 +338,20 @@ void exec_on_output(struct exec *x, int out, uint64_t offset, const uint8_t *p, 
 		exec_stop(x, CAUSE_OUTPUT, NULL);
 }
 
+uint64_t exec_unseen_room(const struct exec *x)
+{
+	const struct stop_facts *f = &x->facts;
+	uint64_t total = f->out_bytes[0] + f->out_bytes[1];
+	if (x->phase == EXEC_SETTLED || f->cause == CAUSE_OUTPUT || x->detach || !x->conn)
+		return 0;
+	return f->max_output_bytes > total ? f->max_output_bytes - total : 0;
+}
+
+void exec_unseen(struct exec *x, int out, size_t n)
+{
+	x->facts.out_bytes[out] += n;
+}
+
 void exec_on_credit(struct exec *x, uint32_t bytes)
 {
 	if (x->phase == EXEC_STARTED)

@@ -70,6 +70,10 @@ void exec_abort(struct exec *x, const struct brig_err *err);
 /* From the channel. */
 void exec_on_started(struct exec *x, const struct brig_started *m);
 void exec_on_output(struct exec *x, int out, uint64_t offset, const uint8_t *p, size_t n);
+/* Output that need not be looked at: how many bytes of it may go to x->conn before the next is, 0 if there
+ * is no such client; and that n of them went. */
+uint64_t exec_unseen_room(const struct exec *x);
+void exec_unseen(struct exec *x, int out, size_t n);
 void exec_on_credit(struct exec *x, uint32_t bytes);
 void exec_on_exited(struct exec *x, const struct brig_exit *m);
 

@@ -42,6 +42,16 @@ void framer_init(struct framer *f, const struct framer_ops *ops, void *ctx);
 void framer_done(struct framer *f);
 /* 0; -EPROTO if a header breaks the frame format; -ENOMEM; or what a callback returned. */
 int framer_feed(struct framer *f, const uint8_t *p, size_t n);
+/* The payload of the bulk frame under way: bytes still to come, and that n <= those were taken from the
+ * source without being fed. No data() is called for them. */
+static inline uint32_t framer_bulk_left(const struct framer *f)
+{
+	return f->left;
+}
+static inline void framer_skip(struct framer *f, uint32_t n)
+{
+	f->left -= n;
+}
 /* Whether the stream now stands between two frames. */
 static inline bool framer_idle(const struct framer *f)
 {

@@ -58,6 +58,7 @@ struct sandbox {
 	char name[SPEC_NAME_MAX + 1];
 	enum sb_state state;
 	bool chan_open;	      /* the agent can be talked to */
+	bool relays;	      /* the last that came of it was relayed (relay.h) */
 	bool paused;	      /* the channel is not read until its reader has caught up */
 	bool born;	      /* jaild answered OK */
 	bool keep;	      /* the record stays when it is destroyed */

@@ -3,10 +3,13 @@
  * Theory of operation
  * -------------------
  * The traffic of one sandbox's agent channel. Reads go to the daemon's shared buffer; output frames
- * leave for their client from there, before the next read. A sandbox with a single open stream is
- * not read while that stream's client is behind: the bytes stay in the socket and the agent is held
- * back by it. With several streams everything is read, and what a slow client has not taken is
- * queued, at most as much as it gave credit for.
+ * leave for their client from there, before the next read. The payload of a large output frame is not
+ * read: once its head was checked it goes on by reference (relay.h), and behind it only the next head is
+ * read, so that most of a flood never enters this process.
+ *
+ * A sandbox with a single open stream is not read while that stream's client is behind: the bytes stay
+ * in the socket and the agent is held back by it. With several streams everything is read, and what a
+ * slow client has not taken is queued, at most as much as it gave credit for.
  *
  * The first violation, or the end of the channel, ends the sandbox and nothing else.
  */
@@ -21,7 +24,9 @@
 #include "daemon/sandbox.h"
 #include "daemon/tcprelay.h"
 
-#define READS_PER_ROUND 4
+/* What one round takes of a channel; then the others have their turn. */
+#define BYTES_PER_ROUND (2u * SCRATCH_SIZE)
+#define OUTPUT_HEAD (sizeof(struct brig_frame_hdr) + 8)
 
 static void on_attached(void *ctx)
 {
@@ -178,12 +183,40 @@ static void io_hold_back(struct sandbox *sb)
 	}
 }
 
+/* Large output that is due next goes to its client unread. Returns bytes, 0 when there is nothing now, or
+ * no room for it; -1 when it has to be read. */
+static ssize_t io_relay(struct sandbox *sb)
+{
+	struct chan_stream *s;
+	size_t frame;
+	int out;
+	size_t due = chan_output_due(&sb->chan, &s, &out, &frame);
+	if (!due || frame < RELAY_MIN)
+		return -1;
+	struct exec *x = s->owner;
+	/* The frame that meets the limit of output is cut where it is read. */
+	if (exec_unseen_room(x) < due)
+		return -1;
+	ssize_t n = relay_output(&sb->d->relay, x->conn, out ? BRIG_STDERR : BRIG_STDOUT,
+				 s->offset[out], sb->chan.fd, due);
+	if (n > 0) {
+		sb->relays = true;
+		chan_skip(&sb->chan, (size_t)n);
+		exec_unseen(x, out, (size_t)n);
+	} else if (n == -EAGAIN && sb->chan.nopen == 1) {
+		conn_await_room(x->conn);
+		sandbox_pause(sb);
+		return 0;
+	}
+	return n < 0 ? -1 : n;
+}
+
 /* One read. Returns bytes, 0 when there is nothing now, -1 when the channel ended or broke. */
-static ssize_t io_read(struct sandbox *sb)
+static ssize_t io_read(struct sandbox *sb, size_t size)
 {
 	struct brigd *d = sb->d;
 	struct brig_err err = BRIG_ERR_INIT;
-	ssize_t n = recv(sb->chan.fd, d->scratch, SCRATCH_SIZE, MSG_DONTWAIT);
+	ssize_t n = recv(sb->chan.fd, d->scratch, size, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
@@ -217,11 +250,22 @@ static void io_event(void *ctx, uint32_t events)
 	}
 	if (!(events & ~(uint32_t)EPOLLOUT))
 		return;
-	for (int i = 0; i < READS_PER_ROUND && sb->chan_open && !sb->paused; i++) {
-		ssize_t n = io_read(sb);
-		/* A short read took all there was. */
-		if (n < (ssize_t)BRIG_FRAME_MAX / 4)
+	for (size_t moved = 0; moved < BYTES_PER_ROUND && sb->chan_open && !sb->paused;) {
+		ssize_t n = io_relay(sb);
+		if (n < 0) {
+			/* Behind relayed output most often comes more of it: its head alone is read. */
+			size_t size = sb->relays && framer_idle(&sb->chan.in) ? OUTPUT_HEAD
+									      : SCRATCH_SIZE;
+			n = io_read(sb, size);
+			if (n != 0)
+				sb->relays = false;
+			/* A short read took all there was. */
+			if (n < (ssize_t)(size == OUTPUT_HEAD ? size : BRIG_FRAME_MAX / 4))
+				return;
+		}
+		if (n == 0)
 			return;
+		moved += (size_t)n;
 	}
 }
 
@@ -230,7 +274,7 @@ void sandbox_drain_chan(struct sandbox *sb)
 	/* Bounded by the credit that is left, and by its rules; one frame needs at most two reads.
 	 */
 	for (int i = 0; i < 1024 && sb->chan_open; i++)
-		if (io_read(sb) <= 0)
+		if (io_read(sb, SCRATCH_SIZE) <= 0)
 			return;
 }
 
