@@ -120,6 +120,8 @@ struct api {
 	int data_fd; /* folder of brig-api's own files */
 	/* The key that api_init() made because there was none; told once through --ready-fd, then wiped. */
 	char first_key[API_KEY_MAX];
+	bool log_requests;	/* each of them, not only those that failed by our fault */
+	uint64_t log_dropped; /* lines, since the last that was written */
 	bool quit;
 	int exit_code;
 };
@@ -156,10 +158,20 @@ void box_wake_cancel(struct box_waker *w);
 /* ---- errors (fault.c) ---- */
 /* HTTP status of a code. */
 unsigned api_status(enum brig_code code);
+/* The code whose status it is, for errors that are known by their status alone. */
+enum brig_code api_code(unsigned status);
+/* What to do about err: its own remedy, or its code's. Never empty. */
+const char *api_remedy(const struct brig_err *err);
 /* brig's own routes: {"code","message","cause","remediation","details","retryable","request_id"}. */
 void api_fail(struct http_req *r, const struct brig_err *err);
 /* The same with a status that no code has (401, 405, 413). */
 void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err);
+/* .. and with `details` (stolen). */
+void api_fail_details(struct http_req *r, unsigned status, const struct brig_err *err,
+		      json_t *details);
+/* As E2B's proxy in front of a sandbox answers; port 0: it is not about one. */
+void api_fail_box(struct http_req *r, unsigned status, const char *id, unsigned port,
+		  const char *message);
 /* E2B routes: the same with integer `code` = status. status 0: from the code. */
 void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *err);
 void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...)

@@ -39,6 +39,7 @@ static void created(void *ctx, struct box *b, const struct brig_err *err)
 	struct create *cr = c->priv;
 	cr->spawn = NULL;
 	if (b) {
+		http_note_box(c->r, b->id);
 		const char *image = json_string_value(json_object_get(cr->spec, "image"));
 		if (image)
 			http_answer_header(c->r, "X-Brig-Image", image);

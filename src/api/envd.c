@@ -29,9 +29,7 @@
 
 void plane_dead(struct http_req *r, const char *id)
 {
-	http_reply_json(r, 502,
-			json_pack("{s:s,s:s,s:i}", "sandboxId", id, "message",
-				  "The sandbox was not found", "code", 502));
+	api_fail_box(r, 502, id, 0, "The sandbox was not found");
 }
 
 void envd_fail(struct envd_call *c, enum connect_code code, const char *fmt, ...)

@@ -45,6 +45,43 @@ unsigned api_status(enum brig_code code)
 	return 500;
 }
 
+/* What to do next, where the place that failed knew nothing better: no error leaves without it. */
+static const char *const remedies[] = {
+	[BRIG_E_OK] = "nothing is wrong",
+	[BRIG_E_INVALID] = "correct the request; GET /openapi.json says what is accepted",
+	[BRIG_E_NOT_FOUND] = "check the name; lists tell what there is: GET /v1/sandboxes, "
+			     "GET /templates, GET /snapshots",
+	[BRIG_E_EXISTS] = "take another name, or remove what has it",
+	[BRIG_E_DENIED] =
+		"use a key or token that has the right, or a user of the sandbox that has",
+	[BRIG_E_UNSUPPORTED] =
+		"do without it here; GET /v1/version and `brig doctor` tell what this "
+		"host has",
+	[BRIG_E_LIMIT] = "stay within the limit that the message names",
+	[BRIG_E_BUSY] = "wait for the time in Retry-After, and try again",
+	[BRIG_E_EXHAUSTED] =
+		"remove sandboxes that are not needed, and try again; the operator may "
+		"give the server more",
+	[BRIG_E_STATE] = "ask for the present state with GET /sandboxes/ID, and bring it into the "
+			 "one that is needed first",
+	[BRIG_E_PROTOCOL] = "try again with a new sandbox; if it persists, give the request_id to "
+			    "the operator, whose log has it",
+	[BRIG_E_CORRUPT] =
+		"the operator must look at the server's log, and restore what is damaged",
+	[BRIG_E_UNAVAILABLE] =
+		"try again after a second; if it persists, GET /readyz tells what is "
+		"missing",
+	[BRIG_E_INTERNAL] = "give the request_id to the operator, whose log has it",
+};
+_Static_assert(sizeof(remedies) / sizeof(remedies[0]) == BRIG_E__N_CODES, "one remedy per code");
+
+const char *api_remedy(const struct brig_err *err)
+{
+	if (err->remedy[0])
+		return err->remedy;
+	return remedies[(unsigned)err->code < BRIG_E__N_CODES ? err->code : BRIG_E_INTERNAL];
+}
+
 /* A message may quote bytes of a client; what is no UTF-8 would make no JSON string. */
 static json_t *text_json(const char *text)
 {
@@ -59,15 +96,15 @@ static json_t *text_json(const char *text)
 	return json_string(plain);
 }
 
-/* code is stolen; text: the code's name, where code is none. */
+/* code and details are stolen; text: the code's name, where code is none. */
 static void fail(struct http_req *r, unsigned status, json_t *code, const char *text,
-		 const struct brig_err *err)
+		 const struct brig_err *err, json_t *details)
 {
 	json_t *body = json_pack(
-		"{s:o,s:o,s:o,s:o,s:{},s:b,s:s}", "code", code, "message", text_json(err->msg),
+		"{s:o,s:o,s:o,s:o,s:o,s:b,s:s}", "code", code, "message", text_json(err->msg),
 		"cause", err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
-		err->remedy[0] ? text_json(err->remedy) : json_null(), "details", "retryable",
-		brig_code_retryable(err->code), "request_id", http_id(r));
+		text_json(api_remedy(err)), "details", details ? details : json_object(),
+		"retryable", brig_code_retryable(err->code), "request_id", http_id(r));
 	if (body && text)
 		json_object_set_new(body, "error_code", json_string(text));
 	if (!body) {
@@ -82,7 +119,13 @@ static void fail(struct http_req *r, unsigned status, json_t *code, const char *
 
 void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err)
 {
-	fail(r, status, json_string(brig_code_name(err->code)), NULL, err);
+	api_fail_details(r, status, err, NULL);
+}
+
+void api_fail_details(struct http_req *r, unsigned status, const struct brig_err *err,
+		      json_t *details)
+{
+	fail(r, status, json_string(brig_code_name(err->code)), NULL, err, details);
 }
 
 void api_fail(struct http_req *r, const struct brig_err *err)
@@ -94,11 +137,10 @@ void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *er
 {
 	if (status == 0)
 		status = api_status(err->code);
-	fail(r, status, json_integer((json_int_t)status), brig_code_name(err->code), err);
+	fail(r, status, json_integer((json_int_t)status), brig_code_name(err->code), err, NULL);
 }
 
-/* The code whose status it is, for errors that are known by their status alone. */
-static enum brig_code code_of(unsigned status)
+enum brig_code api_code(unsigned status)
 {
 	switch (status) {
 	case 401:
@@ -131,8 +173,27 @@ void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	brig_err_set(&err, code_of(status), 0, "%s", text);
+	brig_err_set(&err, api_code(status), 0, "%s", text);
 	api_fail_e2b(r, status, &err);
+}
+
+void api_fail_box(struct http_req *r, unsigned status, const char *id, unsigned port,
+		  const char *message)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	err.code = api_code(status);
+	json_t *o =
+		json_pack("{s:s,s:s,s:i,s:s,s:s,s:s}", "sandboxId", id, "message", message, "code",
+			  (int)status, "error_code", brig_code_name(err.code), "remediation",
+			  status == 502 && !port ? "check the id, and that the sandbox runs: a "
+						   "paused one must be connected to first"
+			  : status == 502	 ? "start a server on that port of the "
+						   "sandbox's loopback first"
+						 : api_remedy(&err),
+			  "request_id", http_id(r));
+	if (port)
+		json_object_set_new(o, "port", json_integer((json_int_t)port));
+	http_reply_json(r, status, o);
 }
 
 void api_err_from(json_t *error, struct brig_err *ret)

@@ -59,10 +59,11 @@ static void answer(struct call *c)
 	for (unsigned i = 0; i < f->n; i++) {
 		struct fork *one = &f->fork[i];
 		json_array_append_new(
-			all, one->made ? json_pack("{s:o}", "sandbox", describe_sandbox(one->made))
-				       : json_pack("{s:{s:i,s:s}}", "error", "code",
-						   (int)api_status(one->err.code), "message",
-						   one->err.msg));
+			all,
+			one->made ? json_pack("{s:o}", "sandbox", describe_sandbox(one->made))
+				  : json_pack("{s:{s:i,s:s,s:s}}", "error", "code",
+					      (int)api_status(one->err.code), "message",
+					      one->err.msg, "remediation", api_remedy(&one->err)));
 	}
 	f->told = true;
 	http_reply_json(c->r, 201, all);

@@ -273,6 +273,7 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "open the HTTP listener");
 	h->ev = ev;
 	h->route = o->route;
+	h->over = o->over;
 	h->ctx = o->ctx;
 	h->head_ms = o->head_ms ? o->head_ms : HEAD_MS;
 	h->body_ms = o->body_ms ? o->body_ms : BODY_MS;

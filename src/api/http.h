@@ -73,10 +73,22 @@ struct http_handler {
  * http_ctx() before begin. */
 typedef const struct http_handler *(*http_router)(void *ctx, struct http_req *r, void **ret_ctx);
 
+/* How a request went, for the log; strings are valid as long as the request. */
+struct http_facts {
+	const char *line;      /* target as it came, also of a request that could not be parsed */
+	const char *method;    /* "" if the headers never came */
+	const char *key, *box; /* http_note(); "" = none */
+	uint64_t began_ns;     /* CLOCK_MONOTONIC */
+	uint64_t bytes_in, bytes_out; /* of the bodies; not what an upgraded connection carries */
+	bool whole;		      /* the answer left, all of it */
+};
+
 struct http_options {
 	int listen_fd;			/* bound and listening; taken over */
 	const char *cert_pem, *key_pem; /* contents, both or none: TLS; not used after http_open() */
 	http_router route;
+	/* The request is over: called once for each, before gone. May be NULL. */
+	void (*over)(void *ctx, const struct http_req *r, const struct http_facts *facts);
 	void *ctx;
 	unsigned head_ms; /* for the headers, 0 = 30 s; a handshake has that at most, too */
 	unsigned body_ms; /* between two pieces of a body, 0 = 60 s; twice that for a collected one
@@ -113,12 +125,20 @@ const char *http_body(const struct http_req *r, size_t *ret_n);
 int http_body_json(const struct http_req *r, json_t **ret, struct brig_err *err);
 void *http_ctx(const struct http_req *r);
 void http_set_ctx(struct http_req *r, void *ctx);
-/* "<16 hex>": in every log line and error of this request, and answered as X-Request-Id. */
+/* The client's X-Request-Id if it sent one of 1 to 64 characters of A-Z a-z 0-9 . _ -, else 16
+ * hexadecimal digits of ours: in the log line and every error of this request, and answered as
+ * X-Request-Id. */
+#define HTTP_ID_MAX 65u
 const char *http_id(const struct http_req *r);
 /* Client's address as text ("127.0.0.1"), or "unix" where the listener is a unix socket: that is
  * the operator's, who needs no key. Only then: it depends on the listener, not on the client. */
 const char *http_peer(const struct http_req *r);
 struct http *http_of(const struct http_req *r);
+/* What the log says about the request beside: the id (never the secret) of the key that it had, and
+ * the sandbox that it was about. The last word counts; cut at HTTP_NOTE_MAX - 1. */
+#define HTTP_NOTE_MAX 32u
+void http_note_key(struct http_req *r, const char *key_id);
+void http_note_box(struct http_req *r, const char *box_id);
 
 /* While held, no further body() calls come and the client is pushed back. */
 void http_body_hold(struct http_req *r, bool hold);

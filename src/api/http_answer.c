@@ -74,6 +74,7 @@ void http_reply(struct http_req *r, unsigned status, const char *type, const voi
 	if (r->answered || r->broken)
 		return;
 	r->ended = true;
+	r->sent = r->is_head ? 0 : n;
 	answer(r, status, type,
 	       MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY));
 }
@@ -126,6 +127,7 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max)
 	n = n < max ? n : max;
 	memcpy(buf, buf_head(&r->queue), n);
 	buf_consume(&r->queue, n);
+	r->sent += n;
 	if (r->left > 0)
 		r->left -= (int64_t)n;
 	if (r->above && buf_len(&r->queue) < HTTP_QUEUE_LOW) {

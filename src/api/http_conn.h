@@ -44,6 +44,7 @@ struct http {
 	struct ev *ev;
 	struct MHD_Daemon *mhd;
 	http_router route;
+	void (*over)(void *ctx, const struct http_req *r, const struct http_facts *facts);
 	void *ctx;
 	struct ev_io io; /* the library's epoll descriptor */
 	struct ev_timer timer;
@@ -86,7 +87,9 @@ struct http_req {
 	const struct http_handler *handler; /* NULL: not routed, or gone */
 	void *ctx;
 	enum http_phase phase;
-	char id[17];
+	char id[HTTP_ID_MAX];
+	char key[HTTP_NOTE_MAX], box[HTTP_NOTE_MAX];
+	uint64_t began_ns, sent; /* sent: of the answer's body */
 	char method[24];
 	char *line; /* target as it came, until it is parsed */
 	struct http_target target;

@@ -72,7 +72,7 @@ void http_req_gone(struct http_req *r)
 }
 
 /* 16 hexadecimal digits that differ for 2^64 requests; they are names, not secrets. */
-static void id_make(struct http *h, char ret[17])
+static void id_make(struct http *h, char ret[HTTP_ID_MAX])
 {
 	uint64_t x = h->next_id++;
 	x ^= x >> 30;
@@ -80,7 +80,15 @@ static void id_make(struct http *h, char ret[17])
 	x ^= x >> 27;
 	x *= 0x94d049bb133111ebu;
 	x ^= x >> 31;
-	snprintf(ret, 17, "%016llx", (unsigned long long)x);
+	snprintf(ret, HTTP_ID_MAX, "%016llx", (unsigned long long)x);
+}
+
+/* One of the client's own, which names the request through several servers. Anything else would
+ * let it write into headers and logs what it likes. */
+static bool id_ok(const char *id)
+{
+	size_t n = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+	return n >= 1 && n < HTTP_ID_MAX && !id[n];
 }
 
 /* The request line is there. What is returned becomes *req_cls of http_on_request(). */
@@ -105,6 +113,7 @@ void *http_on_line(void *cls, const char *target, struct MHD_Connection *mc)
 	r->mc = mc;
 	r->line = line;
 	r->left = -1;
+	r->began_ns = clock_now();
 	r->target.query = "";
 	r->body = (struct buf)BUF_INIT(0);
 	r->queue = (struct buf)BUF_INIT(HTTP_QUEUE_MAX);
@@ -123,7 +132,6 @@ void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 	struct http *h = cls;
 	struct http_req *r = *req_cls;
 	(void)mc;
-	(void)code;
 	h->calls++;
 	*req_cls = NULL;
 	if (!r)
@@ -133,6 +141,19 @@ void http_on_completed(void *cls, struct MHD_Connection *mc, void **req_cls,
 		r->conn->req = NULL;
 		http_conn_watch(r->conn);
 		http_conn_deadline(r->conn, HTTP_IDLE_S * 1000);
+	}
+	if (h->over) {
+		const struct http_facts f = {
+			.line = r->line,
+			.method = r->method,
+			.key = r->key,
+			.box = r->box,
+			.began_ns = r->began_ns,
+			.bytes_in = r->body_seen,
+			.bytes_out = r->sent,
+			.whole = code == MHD_REQUEST_TERMINATED_COMPLETED_OK,
+		};
+		h->over(h->ctx, r, &f);
 	}
 	bool lost = r->upgraded && r->phase != HTTP_UPGRADED;
 	http_req_gone(r);
@@ -162,7 +183,8 @@ static bool is_token(const char *s)
 }
 
 struct head {
-	unsigned lengths, encodings, hosts;
+	unsigned lengths, encodings, hosts, ids;
+	const char *id;
 	bool malformed, chunked, expects;
 	uint64_t length;
 };
@@ -186,6 +208,9 @@ static enum MHD_Result head_look(void *cls, enum MHD_ValueKind kind, const char 
 		d->chunked = strcasecmp(value, "chunked") == 0;
 	} else if (strcasecmp(name, "Host") == 0) {
 		d->hosts++;
+	} else if (strcasecmp(name, "X-Request-Id") == 0) {
+		d->ids++;
+		d->id = value;
 	} else if (strcasecmp(name, "Expect") == 0) {
 		d->expects = true;
 	}
@@ -246,6 +271,8 @@ static enum MHD_Result request_head(struct http_req *r, const char *method, cons
 	r->phase = HTTP_BODY;
 	r->is_head = strcmp(method, "HEAD") == 0;
 	MHD_get_connection_values(r->mc, MHD_HEADER_KIND, head_look, &d);
+	if (d.ids == 1 && id_ok(d.id))
+		snprintf(r->id, sizeof(r->id), "%s", d.id);
 	size_t n = strlen(method);
 	if (n >= sizeof(r->method) || !is_token(method))
 		d.malformed = true;

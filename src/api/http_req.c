@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a request says. Headers stay in the library's memory, which lives as long as the request. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,6 +134,16 @@ const char *http_id(const struct http_req *r)
 const char *http_peer(const struct http_req *r)
 {
 	return r->conn->peer;
+}
+
+void http_note_key(struct http_req *r, const char *key_id)
+{
+	snprintf(r->key, sizeof(r->key), "%s", key_id);
+}
+
+void http_note_box(struct http_req *r, const char *box_id)
+{
+	snprintf(r->box, sizeof(r->box), "%s", box_id);
 }
 
 struct http *http_of(const struct http_req *r)

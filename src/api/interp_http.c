@@ -66,9 +66,7 @@ static void text_err(struct http_req *r, unsigned status, const struct brig_err 
 /* As the proxy in front of a sandbox answers. */
 static void refuse_json(struct ireq *q, unsigned status, const char *message)
 {
-	http_reply_json(q->r, status,
-			json_pack("{s:s,s:s,s:i}", "sandboxId", q->b->id, "message", message,
-				  "code", (int)status));
+	api_fail_box(q->r, status, q->b->id, 0, message);
 }
 
 /* ---- /execute ---- */

@@ -4,7 +4,7 @@
  *
  *   brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...] [--tls-cert-fd N --tls-key-fd N]
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
- *            [--warm TEMPLATE=N ...]
+ *            [--log-format text|json] [--warm TEMPLATE=N ...]
  *
  * It is started by `brig serve`, which opens everything that is named here; there is no
  * configuration file. An --http-fd that is a unix socket is the operator's: its requests need no
@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/reqlog.h"
 #include "api/warm.h"
 #include "api_seccomp.h"
 #include "base/clock.h"
@@ -51,6 +52,8 @@ struct options {
 	unsigned nhttp, nwarm;
 	const char *domain, *base_url;
 	enum log_level level;
+	enum log_format format;
+	bool format_given;
 };
 
 /* What is alive beside struct api. */
@@ -70,7 +73,8 @@ static int usage(const char *why, const char *what)
 		"brig-api: %s%s\n"
 		"usage: brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...]\n"
 		"                [--tls-cert-fd N --tls-key-fd N] [--domain D] [--base-url URL]\n"
-		"                [--ready-fd N] [--log-level LEVEL] [--warm TEMPLATE=N ...]\n",
+		"                [--ready-fd N] [--log-level LEVEL] [--log-format FORMAT]\n"
+		"                [--warm TEMPLATE=N ...]\n",
 		why, what);
 	return 2;
 }
@@ -95,6 +99,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "domain", required_argument, NULL, 'D' },
 		{ "base-url", required_argument, NULL, 'U' },
 		{ "log-level", required_argument, NULL, 'v' },
+		{ "log-format", required_argument, NULL, 'f' },
 		{ "warm", required_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -145,6 +150,11 @@ static int options_parse(int argc, char **argv, struct options *o)
 		case 'v':
 			if (log_level_parse(optarg, &o->level) < 0)
 				return usage("unknown log level: ", optarg);
+			break;
+		case 'f':
+			if (log_format_parse(optarg, &o->format) < 0)
+				return usage("unknown log format: ", optarg);
+			o->format_given = true;
 			break;
 		default:
 			return usage("unknown option", "");
@@ -204,6 +214,7 @@ static int listeners_open(struct process *p, struct brig_err *err)
 					   .cert_pem = tls ? p->cert : NULL,
 					   .key_pem = tls ? p->key : NULL,
 					   .route = api_route,
+					   .over = reqlog_request,
 					   .ctx = a };
 		if (http_open(&a->ev, &ho, &a->http[a->nhttp], err) < 0)
 			return -1;
@@ -308,7 +319,8 @@ static int start(struct process *p, struct brig_err *err)
 	memcpy(keep + 5, o->http_fd, o->nhttp * sizeof(*keep));
 	if (confine_fds(keep, 5 + o->nhttp, err) < 0 || confine_limits(err) < 0)
 		return -1;
-	a->log = (struct log){ .fd = STDERR_FILENO, .level = o->level };
+	a->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
+	a->log_requests = o->format_given;
 	a->data_fd = o->data_fd;
 	strcpy(a->domain, o->domain);
 	strcpy(a->base_url, o->base_url);

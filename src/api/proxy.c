@@ -30,9 +30,7 @@
 
 static void fail_port(struct tunnel *t, const char *message)
 {
-	http_reply_json(t->r, 502,
-			json_pack("{s:s,s:s,s:i,s:i}", "sandboxId", t->b->id, "message", message,
-				  "port", (int)t->port, "code", 502));
+	api_fail_box(t->r, 502, t->b->id, t->port, message);
 }
 
 /* ---- life ---- */

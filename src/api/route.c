@@ -27,9 +27,9 @@
 /* ---- tables ---- */
 
 /* The first row that fits is taken: DELETE /templates/tags before /templates/{}. */
-static const struct route *const tables[] = { create_routes,   control_routes,	list_routes,
-					      template_routes, snapshot_routes, run_routes,
-					      v1_routes,       keys_routes };
+const struct route *const route_tables[] = { create_routes,   control_routes,  list_routes,
+					     template_routes, snapshot_routes, run_routes,
+					     v1_routes,	      keys_routes,     NULL };
 
 /* ---- who asks ---- */
 
@@ -77,6 +77,7 @@ static bool authenticate(struct call *c)
 		return false;
 	}
 	snprintf(c->tenant, sizeof(c->tenant), "%s", k->tenant);
+	http_note_key(c->r, k->id);
 	store_key_used(c->api->store, k->id, wall_ms());
 	if (c->route->flags & ROUTE_OPERATOR) {
 		struct brig_err err = BRIG_ERR_INIT;
@@ -174,6 +175,7 @@ struct box *call_box(struct call *c)
 		return NULL;
 	}
 	c->box = box_ref(b);
+	http_note_box(c->r, b->id);
 	return b;
 }
 
@@ -197,12 +199,7 @@ void call_fail_text(struct call *c, unsigned status, const char *fmt, ...)
 		api_fail_e2b_text(c->r, status, "%s", text);
 		return;
 	}
-	brig_err_set(&err,
-		     status == 404   ? BRIG_E_NOT_FOUND
-		     : status == 409 ? BRIG_E_STATE
-		     : status == 501 ? BRIG_E_UNSUPPORTED
-				     : BRIG_E_INVALID,
-		     0, "%s", text);
+	brig_err_set(&err, api_code(status), 0, "%s", text);
 	api_fail_as(c->r, status, &err);
 }
 
@@ -281,9 +278,7 @@ struct lost {
 static void lost_begin(struct http_req *r)
 {
 	const struct lost *l = http_ctx(r);
-	http_reply_json(r, l->status,
-			json_pack("{s:s,s:s,s:i}", "sandboxId", l->id, "message", l->message,
-				  "code", (int)l->status));
+	api_fail_box(r, l->status, l->id, 0, l->message);
 }
 
 static void lost_gone(struct http_req *r)
@@ -332,6 +327,7 @@ static const struct http_handler *to_box(struct api *a, struct http_req *r, cons
 					 unsigned port, void **ret_ctx)
 {
 	struct box *b = box_find(a, id);
+	http_note_box(r, id);
 	if (!b || (b->state == BOX_PAUSED && !b->auto_resume))
 		return lost(id, 502, "The sandbox was not found", ret_ctx);
 	if (port == API_ENVD_PORT)
@@ -402,8 +398,9 @@ const struct http_handler *api_route(void *ctx, struct http_req *r, void **ret_c
 	struct call *c = calloc(1, sizeof(*c));
 	if (!c)
 		return &no_memory;
-	for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]) && found != 0; i++) {
-		int one = route_match(tables[i], http_method(r), http_path(r), &route, c->arg);
+	for (unsigned i = 0; route_tables[i] && found != 0; i++) {
+		int one =
+			route_match(route_tables[i], http_method(r), http_path(r), &route, c->arg);
 		found = one == -ENOENT ? found : one;
 	}
 	if (found != 0) {

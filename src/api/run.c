@@ -153,9 +153,10 @@ static void answer_error(struct waiter *w, const struct brig_err *err)
 		call_fail(w->c, err);
 		return;
 	}
-	emit(w, json_pack("{s:s,s:{s:s,s:s,s:b,s:s}}", "type", "error", "error", "code",
-			  brig_code_name(err->code), "message", err->msg, "retryable",
-			  brig_code_retryable(err->code), "request_id", http_id(w->c->r)));
+	emit(w, json_pack("{s:s,s:{s:s,s:s,s:s,s:b,s:s}}", "type", "error", "error", "code",
+			  brig_code_name(err->code), "message", err->msg, "remediation",
+			  api_remedy(err), "retryable", brig_code_retryable(err->code),
+			  "request_id", http_id(w->c->r)));
 	http_stream_end(w->c->r);
 }
 

@@ -271,6 +271,8 @@ static int start(struct apiproc *p, struct brig_err *err)
 		arg_fd(&a, "--tls-key-fd", key);
 	}
 	arg(&a, "--base-url", p->url);
+	if (o->log_format)
+		arg(&a, "--log-format", o->log_format);
 	if (p->domain[0])
 		arg(&a, "--domain", p->domain);
 	for (unsigned i = 0; i < o->nwarm; i++)

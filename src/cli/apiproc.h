@@ -23,6 +23,7 @@ struct apiproc_opts {
 	struct api_addr addr[API_ADDRS_MAX];
 	unsigned naddr;
 	const char *domain;		/* NULL = none */
+	const char *log_format;		/* text or json; NULL = text, and no line per request */
 	const char *tls_cert, *tls_key; /* files; both or none */
 	const char *const *warm;	/* TEMPLATE=N */
 	unsigned nwarm;

@@ -22,7 +22,7 @@
 struct serve_opts {
 	const char *socket, *data;
 	struct strlist pools, http, warm;
-	const char *domain, *tls_cert, *tls_key;
+	const char *domain, *tls_cert, *tls_key, *log_format;
 	uint64_t idle_exit_ms;
 	bool background, no_http;
 };
@@ -86,6 +86,12 @@ static const struct flag flags[] = {
 	  .arg = "FILE",
 	  .complete = COMPLETE_FILE,
 	  .help = "the certificate's key (PEM)" },
+	{ .name = "log-format",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, log_format),
+	  .arg = "FORMAT",
+	  .help = "text or json: how the log on standard error is written; with it the HTTP side "
+		  "also writes a line for each request" },
 	{ .name = "background",
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct serve_opts, background),
@@ -144,6 +150,7 @@ static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, str
 				      .warm = o->warm.v,
 				      .nwarm = (unsigned)o->warm.n,
 				      .domain = o->domain,
+				      .log_format = o->log_format,
 				      .tls_cert = o->tls_cert,
 				      .tls_key = o->tls_key };
 	for (size_t i = 0; i < n; i++)
@@ -188,7 +195,7 @@ static int serve(struct cli *cli, const struct serve_opts *o, const char *const 
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct serve_opts *o = opts;
-	const char *extra[2 * POOLS_MAX + 3];
+	const char *extra[2 * POOLS_MAX + 5];
 	struct brig_err err = BRIG_ERR_INIT;
 	char idle[32];
 	size_t n = 0;
@@ -208,6 +215,13 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		snprintf(idle, sizeof(idle), "%llu", (unsigned long long)o->idle_exit_ms);
 		extra[n++] = "--idle-exit-ms";
 		extra[n++] = idle;
+	}
+	if (o->log_format && strcmp(o->log_format, "text") != 0 &&
+	    strcmp(o->log_format, "json") != 0)
+		return cli_usage(cli, "--log-format is text or json");
+	if (o->log_format) {
+		extra[n++] = "--log-format";
+		extra[n++] = o->log_format;
 	}
 	extra[n] = NULL;
 	return serve(cli, o, extra);

@@ -4,6 +4,7 @@
  *
  *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR [--pool IMAGE=N]...
  *         [--idle-exit-ms N] [--log-level error|warn|info|debug]
+ *         [--log-format text|json]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
  * 0 ended as asked, 1 failed, 2 usage. main.c calls brigd_main() in the program brigd; a private
@@ -35,6 +36,7 @@ struct options {
 	const char *data;
 	uint64_t idle_exit_ms;
 	enum log_level level;
+	enum log_format format;
 	bool level_given;
 	const char *pools[POOLS_MAX];
 	unsigned npools;
@@ -45,7 +47,8 @@ static int usage(const char *why, const char *what)
 	fprintf(stderr,
 		"brigd: %s%s\n"
 		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR\n"
-		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--log-level LEVEL]\n",
+		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--log-level LEVEL]\n"
+		"             [--log-format FORMAT]\n",
 		why, what);
 	return 2;
 }
@@ -72,6 +75,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "pool", required_argument, NULL, 'p' },
 		{ "idle-exit-ms", required_argument, NULL, 'i' },
 		{ "log-level", required_argument, NULL, 'v' },
+		{ "log-format", required_argument, NULL, 'f' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t n = 0;
@@ -109,6 +113,10 @@ static int options_parse(int argc, char **argv, struct options *o)
 			if (log_level_parse(optarg, &o->level) < 0)
 				return usage("unknown log level: ", optarg);
 			o->level_given = true;
+			break;
+		case 'f':
+			if (log_format_parse(optarg, &o->format) < 0)
+				return usage("unknown log format: ", optarg);
 			break;
 		default:
 			return usage("unknown option", "");
@@ -156,7 +164,7 @@ static int start(struct brigd *d, const struct options *o, int *signal_fd, struc
 	size_t seed = 0;
 	if (confine_fds(keep, 4, err) < 0 || confine_limits(err) < 0)
 		return -1;
-	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level };
+	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
 	if (brigd_init(d, o->jail_fd, o->data, err) < 0)
 		return -1;

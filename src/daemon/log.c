@@ -22,6 +22,19 @@ int log_level_parse(const char *name, enum log_level *ret)
 	return -1;
 }
 
+const char *log_level_name(enum log_level level)
+{
+	return level_names[level];
+}
+
+int log_format_parse(const char *name, enum log_format *ret)
+{
+	if (strcmp(name, "text") != 0 && strcmp(name, "json") != 0)
+		return -1;
+	*ret = name[0] == 't' ? LOG_TEXT : LOG_JSON;
+	return 0;
+}
+
 void stamp_utc(uint64_t realtime_ns, char ret[STAMP_MAX])
 {
 	uint64_t sec = realtime_ns / SEC_NS;
@@ -38,16 +51,16 @@ void stamp_utc(uint64_t realtime_ns, char ret[STAMP_MAX])
 		 left / 3600, left / 60 % 60, left % 60, ms);
 }
 
-/* Appends text, escaped for a quoted value, and returns the new length. */
-static size_t quote_into(char *out, size_t at, size_t cap, const char *text)
+size_t log_quote(enum log_format format, char *out, size_t at, size_t cap, const char *text)
 {
-	for (; *text && at + 5 < cap; text++) {
+	for (; *text && at + 7 < cap; text++) {
 		unsigned char c = (unsigned char)*text;
 		if (c == '"' || c == '\\') {
 			out[at++] = '\\';
 			out[at++] = (char)c;
 		} else if (c < 0x20 || c >= 0x7f) {
-			at += (size_t)snprintf(out + at, cap - at, "\\x%02x", c);
+			at += (size_t)snprintf(out + at, cap - at,
+					       format == LOG_JSON ? "\\u%04x" : "\\x%02x", c);
 		} else {
 			out[at++] = (char)c;
 		}
@@ -65,10 +78,19 @@ void log_line(const struct log *log, enum log_level level, const char *sb, const
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	stamp_utc(clock_ns(CLOCK_REALTIME), stamp);
-	size_t at = (size_t)snprintf(line, sizeof(line), "%s level=%s%s%.32s msg=\"", stamp,
-				     level_names[level], sb ? " sandbox=" : "", sb ? sb : "");
-	at = quote_into(line, at, sizeof(line) - 2, msg);
+	size_t at;
+	if (log->format == LOG_JSON)
+		at = (size_t)snprintf(line, sizeof(line),
+				      "{\"time\":\"%s\",\"level\":\"%s\"%s%.32s%s,\"msg\":\"",
+				      stamp, level_names[level], sb ? ",\"sandbox\":\"" : "",
+				      sb ? sb : "", sb ? "\"" : "");
+	else
+		at = (size_t)snprintf(line, sizeof(line), "%s level=%s%s%.32s msg=\"", stamp,
+				      level_names[level], sb ? " sandbox=" : "", sb ? sb : "");
+	at = log_quote(log->format, line, at, sizeof(line) - 3, msg);
 	line[at++] = '"';
+	if (log->format == LOG_JSON)
+		line[at++] = '}';
 	line[at++] = '\n';
 	/* A log that cannot be written must not stop the daemon. */
 	ssize_t ignored = write(log->fd, line, at);

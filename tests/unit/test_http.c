@@ -56,6 +56,87 @@ static void a_connection_serves_request_after_request(void **state)
 	assert_int_equal(drv->gone, 3);
 }
 
+static void id_of(char ret[HTTP_ID_MAX])
+{
+	const char *at = strstr((char *)buf_head(&head), "X-Request-Id: ");
+	assert_non_null(at);
+	assert_null(strstr(at + 1, "X-Request-Id: "));
+	at += strlen("X-Request-Id: ");
+	assert_true(strcspn(at, "\r") < HTTP_ID_MAX);
+	snprintf(ret, HTTP_ID_MAX, "%.*s", (int)strcspn(at, "\r"), at);
+}
+
+static void a_client_may_name_its_request(void **state)
+{
+	static const char *const good[] = {
+		"a", "trace-1.2_Z",
+		"0123456789012345678901234567890123456789012345678901234567"
+		"890123"
+	};
+	static const char *const bad[] = {
+		"",
+		"a b",
+		"a\"b",
+		"x\xffy",
+		"../a",
+		"a,b",
+		"01234567890123456789012345678901234567890123456789012345678"
+		"901234"
+	};
+	char text[512], id[HTTP_ID_MAX];
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(text, sizeof(text),
+			 "GET /nope HTTP/1.1\r\nHost: x\r\nx-request-id: %s\r\n\r\n", good[i]);
+		assert_int_equal(ask_once(text), 404);
+		id_of(id);
+		assert_string_equal(id, good[i]);
+		/* It is the same in the error. */
+		json_t *v = json_loadb((char *)buf_head(&body), buf_len(&body), 0, NULL);
+		assert_string_equal(json_string_value(json_object_get(v, "request_id")), good[i]);
+		json_decref(v);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "GET /hello HTTP/1.1\r\nHost: x\r\nX-Request-Id: %s\r\n\r\n", bad[i]);
+		assert_int_equal(ask_once(text), 200);
+		id_of(id);
+		assert_int_equal(strlen(id), 16);
+		assert_int_equal(strspn(id, "0123456789abcdef"), 16);
+	}
+	/* Of two, none is the right one. */
+	assert_int_equal(ask_once("GET /hello HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\n"
+				  "X-Request-Id: b\r\n\r\n"),
+			 200);
+	id_of(id);
+	assert_int_equal(strlen(id), 16);
+}
+
+static void every_error_says_what_to_do(void **state)
+{
+	static const unsigned statuses[] = { 400, 401, 403, 404, 405, 408, 409, 413, 415,
+					     422, 429, 499, 500, 501, 502, 503, 504, 507 };
+	(void)state;
+	for (unsigned i = 0; i < BRIG_E__N_CODES + 1u; i++) {
+		struct brig_err err = { .code = (enum brig_code)i };
+		assert_true(strlen(api_remedy(&err)) > 10);
+		brig_err_remedy(&err, "mine");
+		assert_string_equal(api_remedy(&err), "mine");
+	}
+	for (unsigned i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+		struct brig_err err = { .code = api_code(statuses[i]) };
+		assert_true(err.code != BRIG_E_OK && err.code < BRIG_E__N_CODES);
+		/* A fault of ours is not told as the client's, nor the other way. */
+		assert_int_equal(api_status(err.code) >= 500 || err.code == BRIG_E_UNSUPPORTED,
+				 statuses[i] >= 500);
+	}
+	/* In both shapes, where the place that failed says nothing. */
+	assert_int_equal(ask_once("GET /e2b?text=1 HTTP/1.1\r\nHost: x\r\n\r\n"), 401);
+	assert_non_null(memmem(buf_head(&body), buf_len(&body), "\"remediation\":\"use a key", 24));
+	assert_int_equal(ask_once("GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"), 404);
+	assert_non_null(memmem(buf_head(&body), buf_len(&body), "\"remediation\":\"check the", 24));
+}
+
 static void pipelined_requests_are_answered_in_order(void **state)
 {
 	(void)state;
@@ -767,6 +848,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_connection_serves_request_after_request),
 		T(pipelined_requests_are_answered_in_order),
+		T(a_client_may_name_its_request),
+		T(every_error_says_what_to_do),
 		T(an_answer_may_come_later),
 		T(an_answer_leaves_in_the_round_that_gave_it),
 		T(a_head_request_gets_no_body),
