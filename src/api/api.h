@@ -122,6 +122,9 @@ struct api {
 	char first_key[API_KEY_MAX];
 	bool log_requests;	/* each of them, not only those that failed by our fault */
 	uint64_t log_dropped; /* lines, since the last that was written */
+	struct brig_err probed; /* the last test of the database, and when it was (ready.c) */
+	uint64_t probed_ns;
+	bool ending;		/* asked to end: nothing new is begun */
 	bool quit;
 	int exit_code;
 };

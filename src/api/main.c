@@ -283,7 +283,7 @@ static void signal_event(void *ctx, uint32_t events)
 	(void)events;
 	if (p->ending)
 		return;
-	p->ending = true;
+	p->ending = p->api.ending = true;
 	log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
 	for (unsigned i = 0; i < p->api.nhttp; i++)
 		http_quiesce(p->api.http[i]);
@@ -293,14 +293,16 @@ static void signal_event(void *ctx, uint32_t events)
 		p->api.quit = true;
 }
 
-/* The signal stays pending, and the process ends anyway. */
+/* The signal stays pending, and the process ends anyway. A file that may not grow any more is an
+ * error of the database, told as such, and no reason to die without a word. */
 static int signals_open(struct process *p)
 {
 	sigset_t set;
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+	    signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
 		return -errno;
 	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (p->signal_fd < 0)

@@ -29,7 +29,8 @@
 /* The first row that fits is taken: DELETE /templates/tags before /templates/{}. */
 const struct route *const route_tables[] = { create_routes,   control_routes,  list_routes,
 					     template_routes, snapshot_routes, run_routes,
-					     v1_routes,	      keys_routes,     NULL };
+					     v1_routes,	      keys_routes,     ready_routes,
+					     NULL };
 
 /* ---- who asks ---- */
 

@@ -316,6 +316,14 @@ int store_open(int dir_fd, struct store **ret, struct brig_err *err)
 	return 0;
 }
 
+int store_probe(struct store *s, struct brig_err *err)
+{
+	char text[64];
+	/* As it is already: SQLite writes the page nevertheless. */
+	snprintf(text, sizeof(text), "PRAGMA user_version = %d", SCHEMA);
+	return sql(s, text, "write to api.db", err);
+}
+
 void store_close(struct store *s)
 {
 	if (!s)

@@ -38,6 +38,9 @@ struct store;
  * path is resolved but names in that folder. */
 int store_open(int dir_fd, struct store **ret, struct brig_err *err);
 void store_close(struct store *s);
+/* Whether a change would be kept: writes one, of nothing, to the disk. The one function that says
+ * that it cannot instead of ending the process. */
+int store_probe(struct store *s, struct brig_err *err);
 
 /* ---- keys ---- */
 struct store_key {

@@ -300,6 +300,36 @@ static void a_second_brig_api_is_told(void **state)
 	store_close(opened(f));
 }
 
+/* Whether it could keep something is told without ending the process, and is true again when it
+ * can. */
+static void a_disk_that_is_full_is_told_and_recovers(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct rlimit before, none;
+	struct store_key k = key_of("a", "secret-a");
+	assert_int_equal(store_probe(s, &err), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	int refused = store_probe(s, &err);
+	int again = store_probe(s, &err);
+	setrlimit(RLIMIT_FSIZE, &before);
+	assert_int_equal(refused, -1);
+	assert_int_equal(again, -1);
+	assert_int_equal(err.code, BRIG_E_UNAVAILABLE);
+	assert_non_null(strstr(err.msg, "write to api.db"));
+	assert_int_equal(store_probe(s, &err), 0);
+	/* Nothing was lost by it, and the schema is what it was. */
+	assert_int_equal(store_key_add(s, &k, &err), 0);
+	store_close(s);
+	s = opened(*state);
+	assert_string_equal(store_key_at(s, 0)->id, "a");
+	store_close(s);
+}
+
 /* The disk takes nothing more: the process must end, and say so, rather than go on with a key that
  * the next one does not know. */
 static void a_failed_commit_ends_the_process(void **state)
@@ -345,6 +375,7 @@ int main(void)
 		T(a_newer_schema_is_refused),
 		T(damage_is_told_with_a_remedy),
 		T(a_second_brig_api_is_told),
+		T(a_disk_that_is_full_is_told_and_recovers),
 		T(a_failed_commit_ends_the_process),
 	};
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
