@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "api/box.h"
+#include "api/events.h"
 #include "store/store.h"
 
 struct adoption {
@@ -43,6 +44,9 @@ static void record_adopt(void *ctx, const struct store_box *r)
 	struct box *b = state ? box_add(ad->a, r->id) : NULL;
 	if (!b) {
 		json_array_append_new(ad->ended, json_string(r->id));
+		events_add(ad->a, EVENT_STOPPED, r->tenant, r->id, NULL,
+			   json_pack("{s:s,s:{}}", "reason", "ended_unseen", "evidence"));
+		events_add(ad->a, EVENT_REMOVED, r->tenant, r->id, NULL, NULL);
 		return;
 	}
 	copy(b->tenant, sizeof(b->tenant), r->tenant);
@@ -67,6 +71,7 @@ static void record_adopt(void *ctx, const struct store_box *r)
 	b->cpu_milli = r->cpu_milli;
 	b->memory_bytes = r->memory_bytes;
 	b->disk_bytes = r->disk_bytes;
+	b->announced = true;
 	b->state = strcmp(state, "paused") == 0 ? BOX_PAUSED : BOX_RUNNING;
 	json_object_del(ad->live, r->id);
 }

@@ -42,6 +42,7 @@ struct boxfs; /* a connection to the files of a box (boxfs.c) */
 struct box_waker;
 struct metrics; /* samples of all boxes (metrics.c) */
 struct warm;
+struct events; /* what happened to sandboxes (events.h) */
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -99,6 +100,8 @@ struct box {
 	LIST_HEAD(boxfs_list, boxfs) boxfs;	   /* boxfs.c */
 	struct interp *interp;	 /* made at first use */
 	int64_t last_used_ms;
+	bool announced;		  /* its creation was told as an event: its end will be, too */
+	char asked[HTTP_ID_MAX]; /* request that asked for the change under way; "" = none did */
 };
 
 struct api {
@@ -120,6 +123,7 @@ struct api {
 	int data_fd; /* folder of brig-api's own files */
 	/* The key that api_init() made because there was none; told once through --ready-fd, then wiped. */
 	char first_key[API_KEY_MAX];
+	struct events *events;
 	bool log_requests;	/* each of them, not only those that failed by our fault */
 	uint64_t log_dropped; /* lines, since the last that was written */
 	struct brig_err probed; /* the last test of the database, and when it was (ready.c) */
@@ -149,8 +153,9 @@ struct box *box_ref(struct box *b);
 void box_unref(struct box *b);
 void box_use(struct box *b, struct box_user *u); /* adds to users; caller owns u */
 void box_unuse(struct box_user *u);
-/* Marks it dead, breaks what uses it, removes it from brigd and store. */
-void box_kill(struct box *b);
+/* Marks it dead, breaks what uses it, removes it from brigd and store. why: for the event, one word
+ * such as "timeout"; evidence (stolen, may be NULL): what shows it. */
+void box_kill(struct box *b, const char *why, json_t *evidence);
 /* Calls done(ctx, NULL) when the box runs: at once if it does, after a resume if it is paused and resumes on
  * traffic (forced: in any case); else done(ctx, err). NULL: done was called. Never calls back after
  * box_wake_cancel. */

@@ -17,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/events.h"
 #include "api/metrics.h"
+#include "api/text.h"
 #include "base/clock.h"
 #include "store/store.h"
 
@@ -30,6 +32,8 @@ struct box_removal {
 	struct ev_timer retry;
 	void (*done)(void *ctx);
 	void *ctx;
+	/* Whose it was, and the request that asked for its end; "" = not to be told as an event. */
+	char tenant[sizeof(((struct box *)0)->tenant)], asked[HTTP_ID_MAX];
 };
 
 int64_t wall_ms(void)
@@ -132,7 +136,7 @@ static void end_schedule(struct box *b)
 	/* Out of memory for a timer is the one thing that would let a sandbox live on unwatched. */
 	if (ev_timer_set(&b->api->ev, &b->end_timer,
 			 clock_now() + (left > 0 ? (uint64_t)left * MS_NS : 0)) < 0)
-		box_kill(b);
+		box_kill(b, "host_resources_exhausted", NULL);
 }
 
 static char *json_text(const json_t *o)
@@ -181,18 +185,70 @@ void box_set_timeout(struct box *b, int64_t timeout_ms, bool extend)
 {
 	int64_t end = wall_ms() + timeout_ms;
 	b->timeout_ms = timeout_ms;
-	if (!extend || end > b->end_ms)
+	bool moved = !extend || end > b->end_ms;
+	if (moved)
 		b->end_ms = end;
 	box_save(b);
+	if (moved && b->state != BOX_DEAD) {
+		char text[TEXT_TIME_MAX];
+		text_time(end, text);
+		events_add(
+			b->api, EVENT_TIMEOUT, b->tenant, b->id, b->asked,
+			json_pack("{s:s,s:I}", "ends", text, "timeout_ms", (json_int_t)timeout_ms));
+	}
+	b->asked[0] = '\0';
+}
+
+void box_asked(struct box *b, const char *request_id)
+{
+	snprintf(b->asked, sizeof(b->asked), "%s", request_id);
+}
+
+void box_changed(struct box *b, bool paused, const char *by)
+{
+	events_add(b->api, paused ? EVENT_PAUSED : EVENT_RESUMED, b->tenant, b->id, b->asked,
+		   json_pack("{s:s}", "by", b->asked[0] ? "request" : by));
+	b->asked[0] = '\0';
 }
 
 /* ---- the end ---- */
 
-struct box_removal *box_kill_wait(struct box *b, void (*done)(void *ctx), void *ctx)
+json_t *box_evidence(const json_t *info)
+{
+	static const char *const keys[] = { "stop_reason", "evidence", "limits_hit", "exit_code",
+					    "signal" };
+	json_t *status = json_object_get(info, "status"), *o = json_object();
+	for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (json_object_get(status, keys[i]))
+			json_object_set(o, keys[i], json_object_get(status, keys[i]));
+	json_object_set(o, "state", json_object_get(info, "state"));
+	if (json_is_string(json_object_get(info, "fault")))
+		json_object_set(o, "fault", json_object_get(info, "fault"));
+	return o;
+}
+
+static void tell_stopped(struct box *b, const char *why, json_t *evidence)
+{
+	char started[TEXT_TIME_MAX];
+	text_time(b->started_ms, started);
+	events_add(b->api, EVENT_STOPPED, b->tenant, b->id, b->asked,
+		   json_pack("{s:s,s:o,s:s,s:I}", "reason", why, "evidence",
+			     evidence ? evidence : json_object(), "started", started, "lived_ms",
+			     (json_int_t)(wall_ms() - b->started_ms)));
+}
+
+struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *evidence,
+				  void (*done)(void *ctx), void *ctx)
 {
 	struct box_user *u;
-	if (b->state == BOX_DEAD)
+	if (b->state == BOX_DEAD) {
+		json_decref(evidence);
 		return NULL;
+	}
+	if (b->announced)
+		tell_stopped(b, why, evidence);
+	else
+		json_decref(evidence);
 	b->state = BOX_DEAD;
 	unlist(b);
 	store_box_remove(b->api->store, b->id);
@@ -202,20 +258,31 @@ struct box_removal *box_kill_wait(struct box *b, void (*done)(void *ctx), void *
 	envd_box_done(b);
 	interp_box_done(b);
 	struct box_removal *m = box_remove_id(b->api, b->id, done, ctx);
+	if (m && b->announced) {
+		snprintf(m->tenant, sizeof(m->tenant), "%s", b->tenant);
+		snprintf(m->asked, sizeof(m->asked), "%s", b->asked);
+	}
 	box_unref(b);
 	return m;
 }
 
-void box_kill(struct box *b)
+void box_kill(struct box *b, const char *why, json_t *evidence)
 {
-	(void)box_kill_wait(b, NULL, NULL);
+	(void)box_kill_wait(b, why, evidence, NULL, NULL);
+}
+
+static json_t *end_json(const struct box *b)
+{
+	char text[TEXT_TIME_MAX];
+	text_time(b->end_ms, text);
+	return json_pack("{s:s,s:I}", "ends", text, "timeout_ms", (json_int_t)b->timeout_ms);
 }
 
 static void paused_at_end(void *ctx, const struct brig_err *err)
 {
 	struct box *b = ctx;
 	if (err && b->state != BOX_DEAD)
-		box_kill(b);
+		box_kill(b, "timeout", end_json(b));
 	box_unref(b);
 }
 
@@ -227,7 +294,7 @@ static void end_expired(void *ctx)
 		return;
 	}
 	if (!b->pause_on_timeout) {
-		box_kill(b);
+		box_kill(b, "timeout", end_json(b));
 		return;
 	}
 	(void)box_pause(b, paused_at_end, box_ref(b));
@@ -235,6 +302,8 @@ static void end_expired(void *ctx)
 
 static void removal_end(struct box_removal *m)
 {
+	if (m->tenant[0])
+		events_add(m->a, EVENT_REMOVED, m->tenant, m->id, m->asked, NULL);
 	if (m->done)
 		m->done(m->ctx);
 	ev_timer_stop(&m->a->ev, &m->retry);

@@ -45,7 +45,15 @@ struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(vo
 /* done is not called any more; the removal goes on. */
 void box_removal_forget(struct box_removal *m);
 /* As box_kill, and tells when nothing is left. */
-struct box_removal *box_kill_wait(struct box *b, void (*done)(void *ctx), void *ctx);
+struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *evidence,
+				  void (*done)(void *ctx), void *ctx);
+/* What brigd says about the end of a sandbox (INFO of client_proto.h), as evidence for box_kill.
+ * New reference. */
+json_t *box_evidence(const json_t *info);
+/* The request that asks for a change which is told as an event later. */
+void box_asked(struct box *b, const char *request_id);
+/* That change, told: `by` is "request" if one asked for it, else what is said here. */
+void box_changed(struct box *b, bool paused, const char *by);
 
 /* Reads the records, takes over what still lives in brigd and removes the rest; ready is called
  * once from the loop. Before it no request may be served. */

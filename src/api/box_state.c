@@ -87,6 +87,7 @@ static void change_replied(void *ctx, json_t *ok)
 	(void)ok;
 	b->op = NULL;
 	b->state = b->state == BOX_PAUSING ? BOX_PAUSED : BOX_RUNNING;
+	box_changed(b, b->state == BOX_PAUSED, b->state == BOX_PAUSED ? "timeout" : "traffic");
 	if (b->state == BOX_RUNNING && b->end_ms && b->end_ms <= wall_ms())
 		b->end_ms = wall_ms() + (by_traffic(b) ? b->timeout_ms : RESUME_GRACE_MS);
 	b->last_used_ms = wall_ms();
@@ -104,11 +105,15 @@ static void state_learnt(void *ctx, json_t *info)
 	b->op = NULL;
 	if (!state || strcmp(state, "stopped") == 0 || strcmp(state, "removing") == 0 ||
 	    strcmp(state, "gone") == 0) {
-		box_kill(b);
+		box_kill(b, "ended", box_evidence(info));
 		return;
 	}
 	bool paused = strcmp(state, "paused") == 0;
+	bool moved = paused == (b->state == BOX_PAUSING);
+	b->asked[0] = '\0'; /* it was not that request which did it */
 	b->state = paused ? BOX_PAUSED : BOX_RUNNING;
+	if (moved)
+		box_changed(b, paused, "operator");
 	box_ref(b);
 	box_save(b);
 	brig_err_set(&err, BRIG_E_STATE, 0, "sandbox '%s' is %s", b->id,
@@ -123,7 +128,7 @@ static void state_unknown(void *ctx, json_t *error)
 	struct box *b = ctx;
 	(void)error;
 	b->op = NULL;
-	box_kill(b);
+	box_kill(b, "lost", NULL);
 }
 
 static const struct link_ops learn_ops = { .reply = state_learnt, .failed = state_unknown };
@@ -140,8 +145,9 @@ static void change_failed(void *ctx, json_t *error)
 		       &learn_ops, b, &b->op, &mine) == 0)
 		return;
 	b->state = pausing ? BOX_RUNNING : BOX_PAUSED;
+	b->asked[0] = '\0';
 	if (err.code == BRIG_E_NOT_FOUND) {
-		box_kill(b); /* it ended, and nobody had noticed */
+		box_kill(b, "lost", NULL); /* it ended, and nobody had noticed */
 		return;
 	}
 	box_ref(b);

@@ -55,7 +55,8 @@ void control_delete(struct call *c)
 	if (!b)
 		return;
 	c->gone = delete_gone;
-	c->priv = box_kill_wait(b, removed, c);
+	box_asked(b, http_id(c->r));
+	c->priv = box_kill_wait(b, "deleted", NULL, removed, c);
 	if (!c->priv)
 		call_fail_text(c, 503, "out of memory");
 }
@@ -72,6 +73,7 @@ static void timeout(struct call *c)
 		call_fail_text(c, 400, "'timeout' is missing");
 		return;
 	}
+	box_asked(b, http_id(c->r));
 	box_set_timeout(b, (int64_t)s * 1000, false);
 	http_reply_empty(c->r, 204);
 }
@@ -88,6 +90,7 @@ static void refreshes(struct call *c)
 		return;
 	}
 	int64_t was = b->timeout_ms;
+	box_asked(b, http_id(c->r));
 	box_set_timeout(b, (int64_t)s * 1000, true);
 	b->timeout_ms = was;
 	http_reply_empty(c->r, 204);
@@ -146,6 +149,8 @@ static void pause_box(struct call *c)
 	struct wait *w;
 	if (!b || memory_kept(c, "a pause") < 0 || !(w = wait_new(c)))
 		return;
+	if (b->state == BOX_RUNNING || b->state == BOX_RESUMING)
+		box_asked(b, http_id(c->r));
 	struct box_waker *waker = box_pause(b, paused, c);
 	if (waker)
 		w->waker = waker;
@@ -160,6 +165,7 @@ static void connected(void *ctx, const struct brig_err *err)
 		call_fail(c, err);
 		return;
 	}
+	box_asked(c->box, http_id(c->r));
 	box_set_timeout(c->box, (int64_t)w->timeout_s * 1000, true);
 	http_reply_json(c->r, w->was_running ? 200 : 201, describe_sandbox(c->box));
 }
@@ -175,6 +181,8 @@ static void wake(struct call *c, uint64_t default_s)
 	w->was_running = b->state == BOX_RUNNING;
 	if (!w->was_running && memory_kept(c, "a resume") < 0)
 		return;
+	if (!w->was_running)
+		box_asked(b, http_id(c->r));
 	struct box_waker *waker = box_wake(b, true, connected, c);
 	if (waker)
 		w->waker = waker;

@@ -166,6 +166,7 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 		/* An image that was named beside the template is taken instead of it. */
 		own = json_string_value(json_object_get(cr->spec, "image"));
 		const struct box_plan plan = { .tenant = c->tenant,
+					       .request_id = http_id(c->r),
 					       .template_id = cr->template_id,
 					       .alias = t->alias,
 					       .image = own ? own : t->image,

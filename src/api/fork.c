@@ -45,7 +45,7 @@ static void forks_gone(struct call *c)
 		if (f->fork[i].spawn)
 			box_spawn_cancel(f->fork[i].spawn);
 		if (f->fork[i].made && !f->told)
-			box_kill(f->fork[i].made);
+			box_kill(f->fork[i].made, "client_gone", NULL);
 		box_unref(f->fork[i].made);
 	}
 	free(f->fork);
@@ -105,6 +105,7 @@ static void one_start(struct fork *one, int fd, uint64_t bytes)
 	struct brig_err err = BRIG_ERR_INIT;
 	json_t *spec = spec_of(b, &err);
 	const struct box_plan plan = { .tenant = b->tenant,
+				       .request_id = http_id(one->c->r),
 				       .template_id = b->template_id,
 				       .alias = b->alias,
 				       .image = b->image,

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/events.h"
 #include "api/reqlog.h"
 #include "api/warm.h"
 #include "api_seccomp.h"
@@ -284,6 +285,7 @@ static void signal_event(void *ctx, uint32_t events)
 	if (p->ending)
 		return;
 	p->ending = p->api.ending = true;
+	events_stop(p->api.events);
 	log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
 	for (unsigned i = 0; i < p->api.nhttp; i++)
 		http_quiesce(p->api.http[i]);

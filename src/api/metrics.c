@@ -95,7 +95,7 @@ static void inspect_failed(void *ctx, json_t *error)
 	struct brig_err err = BRIG_ERR_INIT;
 	api_err_from(error, &err);
 	if (err.code == BRIG_E_NOT_FOUND && b->state != BOX_DEAD)
-		box_kill(b);
+		box_kill(b, "lost", NULL);
 	box_unref(b);
 }
 
@@ -106,7 +106,7 @@ static void inspect_replied(void *ctx, json_t *ok)
 	if (state && b->state != BOX_DEAD &&
 	    (strcmp(state, "stopped") == 0 || strcmp(state, "gone") == 0 ||
 	     strcmp(state, "removing") == 0))
-		box_kill(b);
+		box_kill(b, "ended", box_evidence(ok));
 	box_unref(b);
 }
 

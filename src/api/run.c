@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "api/call.h"
+#include "api/events.h"
 #include "api/metrics.h"
 #include "api/runexec.h"
 #include "api/runtext.h"
@@ -37,8 +38,9 @@ struct job {
 	uint8_t request[STORE_HASH_LEN];
 	struct buf out[2];
 	bool truncated;
-	bool language; /* code, not a command */
-	json_t *info;  /* id, tier, warnings, once it started */
+	bool language;		      /* code, not a command */
+	char request_id[HTTP_ID_MAX]; /* of the first request */
+	json_t *info;		      /* id, tier, warnings, once it started */
 	LIST_HEAD(waiter_list, waiter) waiters;
 };
 
@@ -63,10 +65,23 @@ int runs_open(struct api *a, struct brig_err *err)
 	return a->runs ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 }
 
+static const char *job_box(const struct job *j)
+{
+	return json_string_value(json_object_get(j->info, "id"));
+}
+
+/* details is stolen. */
+static void job_tell(const struct job *j, enum event_type type, json_t *details)
+{
+	events_add(j->a, type, j->tenant, job_box(j), j->request_id, details);
+}
+
 static void job_free(struct job *j)
 {
-	if (j->exec)
+	if (j->exec) {
 		runexec_cancel(j->exec);
+		job_tell(j, EVENT_RUN_FINISHED, json_pack("{s:s}", "stop_reason", "client_gone"));
+	}
 	LIST_REMOVE(j, link);
 	buf_done(&j->out[0]);
 	buf_done(&j->out[1]);
@@ -215,6 +230,23 @@ static void keep(struct job *j, json_t *result)
 	free(text);
 }
 
+/* How it ended; never what it wrote, nor the words of an error, which may quote what it was given.
+ */
+static void tell_finished(const struct job *j, json_t *status, const struct brig_err *err)
+{
+	static const char *const keys[] = { "exit_code", "signal",     "stop_reason", "evidence",
+					    "usage",	 "limits_hit", "truncated" };
+	json_t *o = json_object();
+	for (unsigned i = 0; !err && i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (json_object_get(status, keys[i]))
+			json_object_set(o, keys[i], json_object_get(status, keys[i]));
+	if (err)
+		json_object_set_new(o, "error",
+				    json_pack("{s:s,s:b}", "code", brig_code_name(err->code),
+					      "retryable", brig_code_retryable(err->code)));
+	job_tell(j, EVENT_RUN_FINISHED, o);
+}
+
 static void done(void *ctx, json_t *status, json_t *files, const struct brig_err *err)
 {
 	struct job *j = ctx;
@@ -228,6 +260,7 @@ static void done(void *ctx, json_t *status, json_t *files, const struct brig_err
 		result = result_json(j, status, files);
 		keep(j, result);
 	}
+	tell_finished(j, status, err);
 	metrics_run(j->a, err != NULL);
 	while ((w = LIST_FIRST(&j->waiters))) {
 		LIST_REMOVE(w, link);
@@ -248,8 +281,13 @@ static void started(void *ctx, json_t *info)
 	struct job *j = ctx;
 	struct waiter *w;
 	j->info = json_incref(info);
+	job_tell(j, EVENT_RUN_STARTED,
+		 json_pack("{s:O*,s:O*,s:b}", "tier", json_object_get(info, "tier"), "image",
+			   json_object_get(info, "image"), "language", (int)j->language));
 	for (w = LIST_FIRST(&j->waiters); w; w = LIST_NEXT(w, link)) {
 		w->live = true;
+		if (job_box(j))
+			http_note_box(w->c->r, job_box(j));
 		if (w->events)
 			events_begin(w, info);
 	}
@@ -402,6 +440,7 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	j->a = c->api;
 	j->language = ask.language[0];
 	snprintf(j->tenant, sizeof(j->tenant), "%s", c->tenant);
+	snprintf(j->request_id, sizeof(j->request_id), "%s", http_id(c->r));
 	snprintf(j->key, sizeof(j->key), "%s", key ? key : "");
 	memcpy(j->request, request, STORE_HASH_LEN);
 	j->out[0] = j->out[1] = (struct buf)BUF_INIT(RUN_KEPT_MAX);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "api/call.h"
+#include "api/events.h"
 #include "api/fsio.h"
 #include "api/text.h"
 #include "base/fd.h"
@@ -250,6 +251,14 @@ static int snapshot_keep(struct call *c, struct export *e, char id[SNAPSHOT_ID_M
 	return r;
 }
 
+static void snapshot_told(struct call *c, const char *id)
+{
+	const struct snap_call *s = c->priv;
+	events_add(c->api, EVENT_SNAPSHOT, c->box->tenant, c->box->id, http_id(c->r),
+		   json_pack("{s:s,s:s}", "snapshot", id, "name", s->name));
+	http_reply_json(c->r, 201, snapshot_json(id, s->name));
+}
+
 static void snap_exported(void *ctx, const struct export *e, const struct brig_err *err)
 {
 	struct call *c = ctx;
@@ -264,7 +273,7 @@ static void snap_exported(void *ctx, const struct export *e, const struct brig_e
 	else if (snapshot_keep(c, own, id, &mine) < 0)
 		call_fail(c, &mine);
 	else
-		http_reply_json(c->r, 201, snapshot_json(id, s->name));
+		snapshot_told(c, id);
 }
 
 static void snapshot_create(struct call *c)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/box.h"
+#include "api/events.h"
 #include "api/fsio.h"
 #include "api/text.h"
 #include "api/warm.h"
@@ -35,9 +36,11 @@ static char *copy(const char *s)
 static void spawn_free(struct spawn *s)
 {
 	const struct box_plan *p = &s->plan;
-	char *const strings[] = { (char *)(uintptr_t)p->tenant, (char *)(uintptr_t)p->template_id,
-				  (char *)(uintptr_t)p->alias, (char *)(uintptr_t)p->image,
-				  (char *)(uintptr_t)p->fallback };
+	char *const strings[] = {
+		(char *)(uintptr_t)p->tenant,	(char *)(uintptr_t)p->template_id,
+		(char *)(uintptr_t)p->alias,	(char *)(uintptr_t)p->image,
+		(char *)(uintptr_t)p->fallback, (char *)(uintptr_t)p->request_id
+	};
 	for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 		free(strings[i]);
 	json_decref(p->spec);
@@ -101,6 +104,20 @@ static void record_fill(struct box *b, struct spawn *s)
 	b->end_ms = b->started_ms + p->timeout_ms;
 }
 
+static void announce(struct box *b, const struct spawn *s)
+{
+	const char *request = s->plan.request_id;
+	b->announced = true;
+	events_add(b->api, EVENT_CREATED, b->tenant, b->id, request,
+		   json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b}", "template", b->template_id,
+			     "image", b->image, "tier", b->tier, "cpu_milli",
+			     (json_int_t)b->cpu_milli, "memory_bytes", (json_int_t)b->memory_bytes,
+			     "disk_bytes", (json_int_t)b->disk_bytes, "timeout_ms",
+			     (json_int_t)b->timeout_ms, "from_snapshot", s->plan.import_fd >= 0));
+	events_add(b->api, EVENT_READY, b->tenant, b->id, request,
+		   json_pack("{s:b}", "warm", s->warm != NULL));
+}
+
 /* Everything of it exists: from here on it is a box. */
 static void complete(struct spawn *s)
 {
@@ -110,7 +127,7 @@ static void complete(struct spawn *s)
 	    (s->plan.private_traffic &&
 	     text_token("", TOKEN_BYTES, b->traffic_token, sizeof(b->traffic_token)) < 0)) {
 		if (b)
-			box_kill(b);
+			box_kill(b, "host_resources_exhausted", NULL);
 		else
 			(void)box_remove_id(s->a, made_id(s), NULL, NULL);
 		brig_err_set(&err, BRIG_E_EXHAUSTED, 0, "there are %u sandboxes already",
@@ -120,6 +137,7 @@ static void complete(struct spawn *s)
 	}
 	record_fill(b, s);
 	box_save(b);
+	announce(b, s);
 	if (s->warm && interp_adopt(b, s->warm))
 		s->warm = NULL;
 	else if (interp_wanted(b->template_id, b->metadata))
@@ -293,6 +311,7 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 	s->plan.alias = copy(plan->alias);
 	s->plan.image = copy(plan->image);
 	s->plan.fallback = copy(plan->fallback);
+	s->plan.request_id = copy(plan->request_id);
 	s->plan.spec = json_incref(plan->spec);
 	s->plan.metadata = json_incref(plan->metadata);
 	s->plan.envs = json_incref(plan->envs);
@@ -315,7 +334,8 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 
 void box_spawn_cancel(struct spawn *s)
 {
-	/* brigd's answer may be on its way: who does not wait for it never learns what to remove. */
+	/* brigd's answer may be on its way: who does not wait for it never learns what to remove.
+	 */
 	if (s->op && !s->made) {
 		s->done = NULL;
 		return;

@@ -11,6 +11,7 @@
 /* Strings are copied, JSON is referenced. */
 struct box_plan {
 	const char *tenant, *template_id, *alias;
+	const char *request_id;		   /* of who asked for it, for the events; may be NULL */
 	const char *image, *fallback;	   /* fallback: if there is no such image; may be NULL */
 	json_t *spec;			   /* SPEC of client_proto.h, without image; changed */
 	json_t *metadata, *envs, *network; /* may be NULL */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/box.h"
+#include "api/events.h"
 #include "api/key.h"
 #include "api/metrics.h"
 #include "api/run.h"
@@ -30,8 +31,9 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 	for (unsigned i = 0; i < API_ID_BUCKETS; i++)
 		LIST_INIT(&a->by_id[i]);
 	return store_open(a->data_fd, &a->store, err) < 0 || snapshots_check(a, err) < 0 ||
-			       metrics_open(a, err) < 0 || runs_open(a, err) < 0 ||
-			       first_key(a, err) < 0 || boxes_adopt(a, ready, err) < 0
+			       events_open(a, err) < 0 || metrics_open(a, err) < 0 ||
+			       runs_open(a, err) < 0 || first_key(a, err) < 0 ||
+			       boxes_adopt(a, ready, err) < 0
 		       ? -1
 		       : 0;
 }
@@ -43,6 +45,7 @@ void api_done(struct api *a)
 	boxes_done(a);
 	runs_close(a);
 	metrics_close(a);
+	events_close(a);
 	store_close(a->store);
 	a->store = NULL;
 }
