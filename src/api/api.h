@@ -192,6 +192,9 @@ void api_err_from(json_t *error, struct brig_err *ret);
 const struct http_handler *envd_route(struct box *b, struct http_req *r, void **ret_ctx);
 const struct http_handler *interp_route(struct box *b, struct http_req *r, void **ret_ctx);
 const struct http_handler *proxy_route(struct box *b, unsigned port, struct http_req *r, void **ret_ctx);
+/* Whether there is such a route, which the description of all routes must match. */
+bool envd_serves(const char *method, const char *path);
+bool interp_serves(const char *method, const char *path);
 /* The box ends: free what the part keeps for it. */
 void envd_box_done(struct box *b);
 void interp_box_done(struct box *b);

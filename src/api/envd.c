@@ -443,6 +443,11 @@ static const struct plain_route *route_find(const char *method, const char *path
 	return NULL;
 }
 
+bool envd_serves(const char *method, const char *path)
+{
+	return (strcmp(method, "POST") == 0 && method_find(path)) || route_find(method, path);
+}
+
 const struct http_handler *envd_route(struct box *b, struct http_req *r, void **ret_ctx)
 {
 	const char *method = http_method(r), *path = http_path(r);

@@ -496,6 +496,12 @@ static enum what route(const char *method, const char *path, char *ret_id, size_
 	return id[n] == '\0' && strcmp(method, "DELETE") == 0 ? REMOVE : UNKNOWN;
 }
 
+bool interp_serves(const char *method, const char *path)
+{
+	char id[sizeof(((struct ireq *)0)->context)];
+	return route(method, path, id, sizeof(id)) != UNKNOWN;
+}
+
 const struct http_handler *interp_route(struct box *b, struct http_req *r, void **ret_ctx)
 {
 	struct ireq *q = calloc(1, sizeof(*q));

@@ -30,7 +30,7 @@
 const struct route *const route_tables[] = { create_routes,   control_routes,  list_routes,
 					     template_routes, snapshot_routes, run_routes,
 					     v1_routes,	      keys_routes,     ready_routes,
-					     events_routes,   NULL };
+					     events_routes,   openapi_routes,  NULL };
 
 /* ---- who asks ---- */
 

@@ -212,14 +212,14 @@ static int spec_parse_run(json_t *body, json_t *spec, struct brig_err *err)
 		       : 0;
 }
 
+const char *const runask_fields[] = { "tier",	 "image", "cmd",      "language",     "code",
+				      "files",	 "stdin", "env",      "limits",	      "network",
+				      "workdir", "user",  "hostname", "output_files", NULL };
+
 static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 {
-	static const char *const known[] = { "tier",	 "image",	 "cmd",	    "language",
-					     "code",	 "files",	 "stdin",   "env",
-					     "limits",	 "network",	 "workdir", "user",
-					     "hostname", "output_files", NULL };
 	json_t *input = json_object_get(body, "stdin");
-	if (fields_known(body, "the body", known, err) < 0 ||
+	if (fields_known(body, "the body", runask_fields, err) < 0 ||
 	    spec_parse_run(body, ask->spec, err) < 0 || command_parse(body, ask, err) < 0 ||
 	    files_parse(body, ask, err) < 0 || outputs_parse(body, ask, err) < 0)
 		return -1;

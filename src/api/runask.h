@@ -36,6 +36,8 @@ struct run_ask {
 	json_t *outputs; /* array of paths, or NULL */
 };
 
+/* What a body may have; everything else is refused. */
+extern const char *const runask_fields[];
 int runask_parse(json_t *body, struct run_ask *ret, struct brig_err *err);
 void runask_done(struct run_ask *ask);
 

@@ -21,16 +21,23 @@ from brigtest import Brig, Server, TestCase, wait_until
 class Api(TestCase):
     """One server for the class; keys and sandboxes are removed with it."""
 
+    ARGS = ()  # of `brig serve`, beside its address
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.folder = brigtest.SCRATCH / f"api-{os.getpid()}-{cls.__name__}"
         cls.folder.mkdir(mode=0o711)
+        cls.prepare()
         cls.class_before = hoststate.snapshot()
         cls.class_brig = Brig(data=cls.folder / "data")
-        cls.server = Server(cls.class_brig, "--http", "127.0.0.1:0")
+        cls.server = Server(cls.class_brig, "--http", "127.0.0.1:0", *cls.ARGS)
         cls.port = int(cls.said(r"HTTP on http://127\.0\.0\.1:(\d+)\n"))
         cls.key = cls.said(r"\n    (e2b_[0-9a-f]{64})\n")
+
+    @classmethod
+    def prepare(cls):
+        """What must be there before the server is."""
 
     @classmethod
     def tearDownClass(cls):
