@@ -11,7 +11,8 @@ has installed it. The floors: `brig run` against the same server, the same reque
 protocol, and an HTTP request that does nothing.
 
 The commands of clients are `/bin/bash -l -c`, which the raw forms of /v1/run and brigd run, too: a login
-shell is most of what they cost.
+shell is most of what they cost. The static forms run a program of a few instructions (hi.c) instead: what
+is left is brig. They have two images of the same content, one with a pool and one without.
 """
 
 import argparse
@@ -31,11 +32,14 @@ import time
 
 import brigc
 import report
+import run as runtimes
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent
 COMMAND = ["/bin/bash", "-l", "-c", "echo hi"]
 PAUSE_S = 0.01
+POOL = 8
+STATIC_OUT = b"hi"  # of hi.c
 
 
 def say(text):
@@ -168,7 +172,10 @@ class Bench:
         self.args, self.work = args, work
         self.build = pathlib.Path(os.environ.get("BRIG_BUILD", SOURCE / "build")).resolve()
         self.data_make()
-        self.server = brigc.Server(self.build, work, "api", http="127.0.0.1:0")
+        self.images_make()
+        warm = ["--warm", "code-interpreter=4"] if self.interpreter else []
+        self.server = brigc.Server(self.build, work, "api", "--pool", f"pooled={POOL}", *warm,
+                                   http="127.0.0.1:0")
         self.node = None
         deadline = time.monotonic() + 20
         while not (found := re.search(r"(e2b_[0-9a-f]{20,})", self.log())):
@@ -177,6 +184,7 @@ class Bench:
             time.sleep(0.02)
         self.key = found[1]
         self.port = int(re.search(r"^brig: HTTP on http://127\.0\.0\.1:(\d+)", self.log(), re.M)[1])
+        self.idle = self.memory()
         self.control = Http(self.port, [("X-API-KEY", self.key)])
         self.env = dict(os.environ, BRIG_SOCKET=self.server.socket, BRIG_DATA=str(work / "data"))
         self.living = self.create()
@@ -197,6 +205,32 @@ class Bench:
         env = dict(os.environ, BRIG_DATA=str(ours), BRIG_SOCKET=str(self.work / "nobody.sock"))
         subprocess.run([self.build / "brig", "image", "build", "base"], env=env, check=True,
                        stdout=subprocess.DEVNULL)
+
+    def images_make(self):
+        """The images of the static forms; whether there is one with the code interpreter."""
+        data = self.work / "data"
+        self.interpreter = (data / "names" / "code-interpreter").exists()
+        root = runtimes.root_make(self.work, runtimes.tool(self.build, self.work, "hi"))
+        env = dict(os.environ, BRIG_DATA=str(data), BRIG_SOCKET=str(self.work / "nobody.sock"))
+        for name in ("static", "pooled"):
+            (root / "etc" / "image").write_text(name)  # another content, or both would be one image
+            subprocess.run([self.build / "brig", "image", "import", name, root], env=env, check=True,
+                           stdin=subprocess.DEVNULL, capture_output=True)
+
+    def memory(self):
+        """MiB that the server's processes have for themselves (PSS), without the sandboxes of its pools."""
+        total, children = 0, {}
+        for pid in self.server.processes():
+            try:
+                comm = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+                found = re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+                parent = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            children[str(pid)] = comm
+            if comm in ("brig", "brigd", "brig-api", "brig-jaild", "brig-slots") or children.get(parent) == "brig-jaild":
+                total += int(found[1]) if found else 0
+        return total / 1024
 
     def node_start(self):
         clients = pathlib.Path(os.environ.get("BRIG_TEST_CLIENTS", self.build / "e2b-clients")) / "javascript"
@@ -256,6 +290,40 @@ class Bench:
             raise Failed(repr(out))
         return took
 
+    def static_http(self, image, control=None):
+        start = time.perf_counter()
+        answer = (control or self.control).ask("POST", "/v1/run", {"image": image, "cmd": ["/bin/hi"]})
+        took = elapsed(start)
+        if not answer["stdout"].encode().startswith(STATIC_OUT):
+            raise Failed(str(answer)[:200])
+        return took
+
+    def static_brigd(self, image):
+        start = time.perf_counter()
+        _, out = self.server.complete({"op": "run", "spec": {"image": image}, "cmd": ["/bin/hi"]})
+        took = elapsed(start)
+        if not out.startswith(STATIC_OUT):
+            raise Failed(repr(out))
+        return took
+
+    def code(self):
+        """The first runCode of a new sandbox with the interpreter, and the one after it."""
+        box = self.control.ask("POST", "/v2/sandboxes", {"templateID": "code-interpreter", "timeout": 600})
+        plane = Http(self.port, [("E2b-Sandbox-Id", box["sandboxID"]), ("E2b-Sandbox-Port", "49999"),
+                                 ("X-Access-Token", box["envdAccessToken"])])
+        took = []
+        for _ in range(2):
+            start = time.perf_counter()
+            plane.send("POST", "/execute", json.dumps({"code": "1+1"}).encode())
+            status, _ = plane.head()
+            text = b"".join(plane.chunks())
+            took.append(elapsed(start))
+            if status != 200 or b'"2"' not in text:
+                raise Failed(f"{status} {text[:200]!r}")
+        plane.sock.close()
+        self.kill(box)
+        return took
+
     def run_cli(self):
         start = time.perf_counter()
         done = subprocess.run([self.build / "brig", "run", "-q", "--image", "base", "--", *COMMAND],
@@ -279,6 +347,10 @@ class Bench:
             ("brig run, same server (floor)", self.run_cli),
             ("brigd: run (floor)", self.run_brigd),
             ("POST /v1/run", self.run_http),
+            ("brigd: run, static program, no pool (floor)", lambda: self.static_brigd("static")),
+            ("POST /v1/run, static program, no pool", lambda: self.static_http("static")),
+            ("brigd: run, static program, pool (floor)", lambda: self.static_brigd("pooled")),
+            ("POST /v1/run, static program, pool", lambda: self.static_http("pooled")),
             ("create to first output, raw HTTP", self.create_first),
             ("brigd: exec (floor)", self.exec_brigd),
             ("command in a living sandbox, raw HTTP", self.exec_http),
@@ -312,6 +384,84 @@ class Bench:
             rows.append([form, f["n"], *(f"{f[k]:.2f}" if f["n"] else "" for k in
                                          ("min", "p50", "p95", "p99", "max")), failed[form]])
         return report.table(["form", "n", "min ms", "p50 ms", "p95 ms", "p99 ms", "max ms", "failed"], rows)
+
+    def sustained(self):
+        """POST /v1/run of the static program, for some seconds, with 1, 2 and 4 requests in flight."""
+        rows = []
+        body = json.dumps({"image": "pooled", "cmd": ["/bin/hi"]}).encode()
+        for flight in (1, 2, 4):
+            done = failed = 0
+            end = time.perf_counter() + self.args.seconds
+            start = time.perf_counter()
+            with selectors.DefaultSelector() as wait:
+                for _ in range(flight):
+                    s = Http(self.port, [("X-API-KEY", self.key)])
+                    s.send("POST", "/v1/run", body)
+                    wait.register(s.sock, selectors.EVENT_READ, s)
+                while wait.get_map():
+                    for key, _ in wait.select(60):
+                        s = key.data
+                        status, headers = s.head()
+                        s.exactly(int(headers["content-length"]))
+                        done, failed = done + (status == 200), failed + (status != 200)
+                        if time.perf_counter() < end:
+                            s.send("POST", "/v1/run", body)
+                        else:
+                            wait.unregister(s.sock)
+                            s.sock.close()
+            rows.append([flight, f"{done / (time.perf_counter() - start):.0f}", failed])
+        return report.table(["in flight", "runs a second", "failed"], rows)
+
+    def interpreter_times(self):
+        first, second = [], []
+        for _ in range(max(5, self.args.rounds // 4)):
+            a, b = self.code()
+            first.append(a)
+            second.append(b)
+            time.sleep(0.5)  # the pool is refilled off the path, and this is the path
+        rows = []
+        for name, got in (("first runCode('1+1') after create", first), ("the next", second)):
+            f = report.figures(got)
+            rows.append([name, f["n"], *(f"{f[k]:.2f}" for k in ("min", "p50", "p95", "max"))])
+        return report.table(["form", "n", "min ms", "p50 ms", "p95 ms", "max ms"], rows)
+
+    def transfers(self):
+        """A file up and down through /files, as octets."""
+        size = self.args.transfer << 20
+        box = self.control.ask("POST", "/v2/sandboxes", {
+            "templateID": "base", "timeout": 600,
+            "limits": {"memory_bytes": size + (1 << 30), "disk_bytes": size + (256 << 20)}})
+        plane = Http(self.port, [("E2b-Sandbox-Id", box["sandboxID"]), ("E2b-Sandbox-Port", "49983"),
+                                 ("X-Access-Token", box["envdAccessToken"])])
+        piece = os.urandom(1 << 20)
+        rows = []
+        start = time.perf_counter()
+        plane.sock.sendall((f"POST /files?path=/home/user/big HTTP/1.1\r\nHost: 127.0.0.1\r\n{plane.common}"
+                            f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n").encode())
+        for _ in range(size >> 20):
+            plane.sock.sendall(piece)
+        status, headers = plane.head()
+        text = plane.exactly(int(headers["content-length"]))
+        if status != 200:
+            raise Failed(f"upload: {status} {text[:200]!r}")
+        rows.append([f"upload of {self.args.transfer} MiB", f"{size / elapsed(start) / 1000:.0f}"])
+        start = time.perf_counter()
+        plane.send("GET", "/files?path=/home/user/big")
+        status, headers = plane.head()
+        got = len(plane.data)
+        plane.data = b""
+        room = bytearray(1 << 20)
+        if "content-length" not in headers or int(headers["content-length"]) != size:
+            raise Failed(f"download: {status} {headers}")
+        while got < size:
+            n = plane.sock.recv_into(room)
+            if not n:
+                raise Failed("the download ended early")
+            got += n
+        rows.append([f"download of {self.args.transfer} MiB", f"{size / elapsed(start) / 1000:.0f}"])
+        plane.sock.close()
+        self.kill(box)
+        return report.table(["form", "MB/s"], rows)
 
     def parallel(self):
         """All requests are written before the first answer is read."""
@@ -350,6 +500,8 @@ def main():
     parser = argparse.ArgumentParser(description="Time the HTTP interfaces of brig on this host.")
     parser.add_argument("--rounds", type=int, default=200, metavar="N")
     parser.add_argument("--parallel", type=int, default=100, metavar="N", help="creates at once")
+    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of sustained load")
+    parser.add_argument("--transfer", type=int, default=1024, metavar="MIB")
     parser.add_argument("--data", default=os.environ.get("BRIG_DATA", str(SOURCE / "build/test-data")),
                         metavar="DIR", help="a data folder with the image base; else one is built")
     parser.add_argument("--out", default=str(SOURCE / "build/bench-api"), metavar="DIR")
@@ -365,7 +517,14 @@ def main():
         bench = Bench(args, pathlib.Path(tmp))
         try:
             parts = [("Round trips", bench.latency()),
-                     (f"{args.parallel} sandboxes created at once", bench.parallel())]
+                     ("POST /v1/run of a static program, sustained", bench.sustained())]
+            if bench.interpreter:
+                parts.append(("Code interpreter", bench.interpreter_times()))
+            parts += [(f"{args.parallel} sandboxes created at once", bench.parallel()),
+                      ("Files", bench.transfers()),
+                      ("Memory of the server", report.table(["figure", "MiB"], [
+                          ["idle, just started, pools filled", f"{bench.idle:.1f}"],
+                          ["after all of this", f"{bench.memory():.1f}"]]))]
         finally:
             bench.close()
     environment["load after"] = f"{os.getloadavg()[0]:.2f}"
