@@ -20,7 +20,7 @@
 
 #include "brig/ids.h"
 
-#define BRIG_JAIL_PROTO_VERSION 2u
+#define BRIG_JAIL_PROTO_VERSION 3u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
@@ -32,6 +32,7 @@
 	X(DESTROY, 5) /* jail_ref; answers STATS_IS at once (final figures), GONE when clean */    \
 	X(PAUSE, 6)   /* jail_ref; answer OK when every process of it stands still, or ERROR */    \
 	X(RESUME, 7)  /* jail_ref; answer OK or ERROR */                                           \
+	X(MEASURE, 8) /* jail_ref; answer STATS_IS, with the figures that take longer to get, too */ \
 	/* from jaild                                                                           */ \
 	X(OK, 64)       /* jail_ref */                                                             \
 	X(ERROR, 65)    /* jail_error */                                                           \
@@ -133,6 +134,9 @@ struct jail_error {
 #define JAIL_STAT_MEMORY 2u
 #define JAIL_STAT_PIDS 4u
 #define JAIL_STAT_IO 8u
+/* Only in the answer to MEASURE. */
+#define JAIL_STAT_CACHE 16u
+#define JAIL_STAT_DISK 32u
 struct jail_stats {
 	struct jail_hdr h;
 	char id[BRIG_ID_LEN + 8];
@@ -146,6 +150,8 @@ struct jail_stats {
 	uint64_t io_bytes;
 	uint64_t host_uid; /* first host id of its range */
 	uint64_t init_pid; /* host pid of its first process */
+	uint64_t memory_cache_bytes; /* of memory_bytes: files, the writable layer among them */
+	uint64_t disk_used_bytes;    /* of the writable layer, which is memory */
 };
 
 struct jail_gone {

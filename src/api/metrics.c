@@ -7,9 +7,9 @@
  * interval grows, so that sampling stays below a fixed share of brigd's time. A ring that is full
  * forgets its oldest sample.
  *
- * CPU use is the share of the time since the last sample, of the CPUs that the box may use.
- * diskUsed is not known from outside, because the writable layer is memory and counted as such: it
- * is told as 0.
+ * CPU use is the share of the time since the last sample, of the CPUs that the box may use. The
+ * writable layer is memory: what diskUsed says is in memUsed, and in memCache, too. What a host
+ * cannot measure is told as 0.
  */
 #include "api/metrics.h"
 
@@ -27,7 +27,7 @@
 
 struct sample {
 	int64_t time_ms;
-	uint64_t cpu_us, memory_bytes, memory_limit_bytes;
+	uint64_t cpu_us, memory_bytes, memory_limit_bytes, cache_bytes, disk_bytes;
 	double cpu_pct;
 };
 
@@ -75,7 +75,9 @@ static void sample_take(struct box *b, const json_t *row, int64_t now)
 	struct sample s = { .time_ms = now,
 			    .cpu_us = number(row, "cpu_us"),
 			    .memory_bytes = number(row, "memory_bytes"),
-			    .memory_limit_bytes = number(row, "memory_limit_bytes") };
+			    .memory_limit_bytes = number(row, "memory_limit_bytes"),
+			    .cache_bytes = number(row, "memory_cache_bytes"),
+			    .disk_bytes = number(row, "disk_used_bytes") };
 	if (!b->ring && !(b->ring = calloc(1, sizeof(*b->ring))))
 		return;
 	if (s.memory_limit_bytes == 0)
@@ -250,7 +252,8 @@ static json_t *sample_json(const struct box *b, const struct sample *s)
 			 "timestampUnix", (json_int_t)(s->time_ms / 1000), "cpuUsedPct", s->cpu_pct,
 			 "cpuCount", (int)((b->cpu_milli + 999) / 1000), "memUsed",
 			 (json_int_t)s->memory_bytes, "memTotal", (json_int_t)s->memory_limit_bytes,
-			 "memCache", (json_int_t)0, "diskUsed", (json_int_t)0, "diskTotal",
+			 "memCache", (json_int_t)s->cache_bytes, "diskUsed",
+			 (json_int_t)s->disk_bytes, "diskTotal",
 			 (json_int_t)b->disk_bytes);
 }
 

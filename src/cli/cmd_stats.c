@@ -122,7 +122,7 @@ static void add_count(struct table *t, const json_t *row, const char *key)
 static int print_table(struct cli *cli, const json_t *rows, const json_t *before, uint64_t ns)
 {
 	static const char *const head[] = { "ID",   "NAME", "CPU", "MEMORY", "LIMIT",
-					    "PEAK", "PIDS", "I/O", NULL };
+					    "PEAK", "DISK", "PIDS", "I/O", NULL };
 	struct brig_err err = BRIG_ERR_INIT;
 	struct table t;
 	json_t *v;
@@ -137,6 +137,7 @@ static int print_table(struct cli *cli, const json_t *rows, const json_t *before
 		add_bytes(&t, v, "memory_bytes");
 		add_bytes(&t, v, "memory_limit_bytes");
 		add_bytes(&t, v, "memory_peak_bytes");
+		add_bytes(&t, v, "disk_used_bytes");
 		add_count(&t, v, "pids");
 		add_bytes(&t, v, "io_bytes");
 	}

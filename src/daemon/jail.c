@@ -87,6 +87,7 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 	case JAIL_RESUME:
 		return answer == JAIL_OK;
 	case JAIL_STATS:
+	case JAIL_MEASURE:
 		return answer == JAIL_STATS_IS;
 	case JAIL_DESTROY:
 		*last = answer == JAIL_GONE;

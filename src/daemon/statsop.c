@@ -31,19 +31,31 @@ static json_t *known(uint32_t valid, uint32_t bit, uint64_t v)
 
 static json_t *row_json(const struct stats_one *one, const struct jail_stats *s)
 {
-	uint32_t v = s->valid;
-	return json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I}", "id", one->id,
-			 "name", one->name, "cpu_us", known(v, JAIL_STAT_CPU, s->cpu_us),
-			 "cpu_throttled_us", known(v, JAIL_STAT_CPU, s->cpu_throttled_us),
-			 "memory_bytes", known(v, JAIL_STAT_MEMORY, s->memory_bytes),
-			 "memory_peak_bytes", known(v, JAIL_STAT_MEMORY, s->memory_peak_bytes),
-			 "memory_limit_bytes", known(v, JAIL_STAT_MEMORY, s->memory_limit_bytes),
-			 "oom_kills", known(v, JAIL_STAT_MEMORY, s->oom_kills), "pids",
-			 known(v, JAIL_STAT_PIDS, s->pids), "pids_peak",
-			 known(v, JAIL_STAT_PIDS, s->pids_peak), "pids_limit_hits",
-			 known(v, JAIL_STAT_PIDS, s->pids_limit_hits), "io_bytes",
-			 known(v, JAIL_STAT_IO, s->io_bytes), "host_uid", (json_int_t)s->host_uid,
-			 "init_pid", (json_int_t)s->init_pid);
+	const struct {
+		const char *key;
+		uint32_t bit;
+		uint64_t value;
+	} figures[] = {
+		{ "cpu_us", JAIL_STAT_CPU, s->cpu_us },
+		{ "cpu_throttled_us", JAIL_STAT_CPU, s->cpu_throttled_us },
+		{ "memory_bytes", JAIL_STAT_MEMORY, s->memory_bytes },
+		{ "memory_peak_bytes", JAIL_STAT_MEMORY, s->memory_peak_bytes },
+		{ "memory_limit_bytes", JAIL_STAT_MEMORY, s->memory_limit_bytes },
+		{ "memory_cache_bytes", JAIL_STAT_CACHE, s->memory_cache_bytes },
+		{ "disk_used_bytes", JAIL_STAT_DISK, s->disk_used_bytes },
+		{ "oom_kills", JAIL_STAT_MEMORY, s->oom_kills },
+		{ "pids", JAIL_STAT_PIDS, s->pids },
+		{ "pids_peak", JAIL_STAT_PIDS, s->pids_peak },
+		{ "pids_limit_hits", JAIL_STAT_PIDS, s->pids_limit_hits },
+		{ "io_bytes", JAIL_STAT_IO, s->io_bytes },
+	};
+	json_t *row = json_pack("{s:s,s:s}", "id", one->id, "name", one->name);
+	for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++)
+		json_object_set_new(row, figures[i].key,
+				    known(s->valid, figures[i].bit, figures[i].value));
+	json_object_set_new(row, "host_uid", json_integer((json_int_t)s->host_uid));
+	json_object_set_new(row, "init_pid", json_integer((json_int_t)s->init_pid));
+	return row;
 }
 
 static void job_gone(struct conn *c)
@@ -79,7 +91,7 @@ static void one_answered(void *ctx, const union jail_answer *a)
 
 static int ask(struct stats_job *job, struct sandbox *sb)
 {
-	struct jail_ref m = { .h = { .verb = JAIL_STATS } };
+	struct jail_ref m = { .h = { .verb = JAIL_MEASURE } };
 	struct stats_one *one = calloc(1, sizeof(*one));
 	if (!one)
 		return -1;

@@ -3,6 +3,7 @@
 #include "jail/jaild.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -124,13 +126,35 @@ void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err)
 	answer(j, &e, sizeof(e));
 }
 
-void answer_stats(struct serve *j, uint32_t seq, const struct box *b)
+/*
+ * What the writable layer holds, by the root of the sandbox's first process: an overlay, whose figures
+ * are those of the tmpfs above. The process is our child and not reaped, so its number means it; its
+ * root is what the stage gave it, and nobody inside can change that. Before it is there, the root is
+ * another one and no overlay.
+ */
+static void read_disk(const struct box *b, struct jail_stats *st)
+{
+	char path[32];
+	struct statfs s;
+	snprintf(path, sizeof(path), "/proc/%ld/root", (long)b->slot.pid);
+	if (b->slot.pid <= 0 || statfs(path, &s) < 0 || s.f_type != OVERLAYFS_SUPER_MAGIC ||
+	    s.f_bfree > s.f_blocks)
+		return;
+	st->disk_used_bytes = (uint64_t)(s.f_blocks - s.f_bfree) * (uint64_t)s.f_bsize;
+	st->valid |= JAIL_STAT_DISK;
+}
+
+void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all)
 {
 	struct jail_stats st = { .h = { JAIL_STATS_IS, seq },
 				 .host_uid = b->slot.host_uid,
 				 .init_pid = (uint64_t)b->slot.pid };
 	memcpy(st.id, b->id, sizeof(st.id));
 	cgroup_read(&j->cg, b->id, &st);
+	if (all) {
+		cgroup_read_cache(&j->cg, b->id, &st);
+		read_disk(b, &st);
+	}
 	answer(j, &st, sizeof(st));
 }
 
@@ -151,7 +175,7 @@ void box_undo(struct serve *j, struct box *b, int status)
 	(void)FAILPOINT("jail.undo");
 	/* It ended by itself: the figures say why (an out-of-memory kill), and are gone with the group. */
 	if (b->known && !b->destroy_seq && !b->removing)
-		answer_stats(j, 0, b);
+		answer_stats(j, 0, b, 0);
 	int r = cgroup_remove(&j->cg, b->id);
 	if (r == -EBUSY) {
 		cgroup_kill(&j->cg, b->id);

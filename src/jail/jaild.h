@@ -82,7 +82,8 @@ void box_watch(struct serve *j, struct box *b);
 void answer(struct serve *j, const void *msg, size_t n);
 void answer_ok(struct serve *j, uint32_t seq, const char *id);
 void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err);
-void answer_stats(struct serve *j, uint32_t seq, const struct box *b);
+/* all: also what takes longer to get. */
+void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all);
 
 /* ---- birth.c ---- */
 

@@ -274,13 +274,13 @@ fail:
 	return brig_ctx(err, "create sandbox '%s'", p->id);
 }
 
-/* STATS and DESTROY act on sandboxes of this jaild only, named by id; their worst use is to end one. */
+/* STATS, MEASURE and DESTROY act on sandboxes of this jaild only, named by id; their worst use is to end one. */
 static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
 {
 	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
 	if (!b)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
-	answer_stats(j, r->m.h.seq, b);
+	answer_stats(j, r->m.h.seq, b, r->m.h.verb == JAIL_MEASURE);
 	return 0;
 }
 
@@ -289,7 +289,7 @@ static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
 	if (!b)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
-	answer_stats(j, r->m.h.seq, b);
+	answer_stats(j, r->m.h.seq, b, 0);
 	b->destroy_seq = r->m.h.seq;
 	struct brig_err gone = BRIG_ERR_INIT;
 	brig_fail(&gone, BRIG_E_STATE, 0, "sandbox '%s' was destroyed before it was ready", b->id);
@@ -394,6 +394,7 @@ void ops_on_broker(struct serve *j)
 		e = op_create(j, &r, &err);
 		break;
 	case JAIL_STATS:
+	case JAIL_MEASURE:
 		e = op_stats(j, &r, &err);
 		break;
 	case JAIL_DESTROY:

@@ -208,6 +208,7 @@ prove('metrics_are_gathered_and_asked_for_by_time', 40, async (t) => {
   assert.ok(m.timestamp.getTime() >= started.getTime() - 1000 && m.timestamp.getTime() <= Date.now() + 1000)
   assert.ok(m.cpuCount >= 1 && m.cpuUsedPct >= 0)
   assert.ok(m.memUsed > 0 && m.memUsed < m.memTotal, JSON.stringify(m))
+  assert.ok(m.memCache >= m.diskUsed && m.memCache <= m.memUsed, JSON.stringify(m))
   assert.ok(m.diskUsed >= 0 && m.diskUsed <= m.diskTotal && m.diskTotal > 0, JSON.stringify(m))
   const before = await s.getMetrics({ start: new Date(started.getTime() - 7200_000),
     end: new Date(started.getTime() - 3600_000) })

@@ -79,7 +79,8 @@ static int jail_serve_one(struct world *w)
 	} else if (m.h.verb == JAIL_CREATE && (w->options & 1)) {
 		struct jail_error a = { .h = { JAIL_ERROR, m.h.seq }, .code = BRIG_E_LIMIT };
 		jail_answer(w, &a, sizeof(a));
-	} else if (m.h.verb == JAIL_STATS || m.h.verb == JAIL_DESTROY) {
+	} else if (m.h.verb == JAIL_STATS || m.h.verb == JAIL_MEASURE ||
+		   m.h.verb == JAIL_DESTROY) {
 		struct jail_stats a = { .h = { JAIL_STATS_IS, m.h.seq }, .valid = ~0u };
 		jail_answer(w, &a, sizeof(a));
 		struct jail_gone g = { .h = { JAIL_GONE, m.h.seq } };

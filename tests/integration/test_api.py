@@ -378,6 +378,19 @@ class Control(Api):
         start = got[0]["timestampUnix"]
         self.assertEqual(self.e2b("GET", f"/sandboxes/{box}/metrics?end={start - 1}", expect=200), [])
         self.assertTrue(self.e2b("GET", f"/sandboxes/{box}/metrics?start={start}", expect=200))
+        # The writable layer is memory, and cache for the kernel.
+        self.assertOk(self.brig.call("exec", box, "--", "dd", "if=/dev/zero", "of=/tmp/x", "bs=1M",
+                                     "count=20"))
+        many = 20 << 20
+        last = wait_until("the disk is seen to be used", lambda: [
+            m for m in self.e2b("GET", f"/sandboxes/{box}/metrics", expect=200)
+            if m["diskUsed"] >= many])[-1]
+        self.assertLess(last["diskUsed"], many + (4 << 20))
+        self.assertGreaterEqual(last["memCache"], many)
+        self.assertGreaterEqual(last["memUsed"], last["memCache"])
+        self.assertGreater(last["diskTotal"], last["diskUsed"])
+        row = self.brig.json("stats", "--no-stream", box)[0]
+        self.assertGreaterEqual(row["disk_used_bytes"], many)
         many = self.e2b("GET", f"/sandboxes/metrics?sandbox_ids={box},nobody", expect=200)
         self.assertEqual(list(many["sandboxes"]), [box])
         self.assertEqual(self.e2b("GET", f"/sandboxes/{box}/logs", expect=200),

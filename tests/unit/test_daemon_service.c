@@ -636,9 +636,12 @@ static void stats_ask_for_each_living_sandbox(void **state)
 	create(&a, "{}");
 	create(&b, "{}");
 	int c = ask("{\"op\":\"stats\"%s}", "");
-	drv_jail(&t, JAIL_STATS, &q1, NULL, NULL);
-	drv_jail(&t, JAIL_STATS, &q2, NULL, NULL);
-	struct jail_stats st = { .valid = JAIL_STAT_MEMORY, .memory_bytes = 4096 };
+	drv_jail(&t, JAIL_MEASURE, &q1, NULL, NULL);
+	drv_jail(&t, JAIL_MEASURE, &q2, NULL, NULL);
+	struct jail_stats st = { .valid = JAIL_STAT_MEMORY | JAIL_STAT_DISK,
+				 .memory_bytes = 4096,
+				 .memory_cache_bytes = 1024,
+				 .disk_used_bytes = 512 };
 	drv_answer_stats(&t, &q1, &st);
 	drv_silent(c);
 	drv_answer_error(&t, &q2, BRIG_E_NOT_FOUND, "gone meanwhile");
@@ -646,6 +649,8 @@ static void stats_ask_for_each_living_sandbox(void **state)
 	json_t *rows = json_object_get(json_object_get(rep, "ok"), "stats");
 	assert_int_equal(json_array_size(rows), 1);
 	assert_int_equal(drv_int(json_array_get(rows, 0), "memory_bytes"), 4096);
+	assert_int_equal(drv_int(json_array_get(rows, 0), "disk_used_bytes"), 512);
+	assert_true(json_is_null(json_object_get(json_array_get(rows, 0), "memory_cache_bytes")));
 	assert_true(json_is_null(json_object_get(json_array_get(rows, 0), "cpu_us")));
 	json_decref(rep);
 	close(c);

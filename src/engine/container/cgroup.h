@@ -91,6 +91,8 @@ int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 		struct brig_err *err);
 /* Figures; groups that cannot be read leave their bit of valid clear. */
 void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st);
+/* memory_cache_bytes; apart, because the kernel adds up a great deal for it. */
+void cgroup_read_cache(const struct cgroup_host *h, const char *id, struct jail_stats *st);
 /* Kills whatever is left in it (v2: cgroup.kill; else SIGKILL to each listed process). */
 void cgroup_kill(const struct cgroup_host *h, const char *id);
 /* Stops every process of it, or lets them go on. Stopping takes a moment: see cgroup_frozen. On v1 a

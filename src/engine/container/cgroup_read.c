@@ -147,6 +147,22 @@ void cgroup_read(const struct cgroup_host *h, const char *sandbox, struct jail_s
 	}
 }
 
+void cgroup_read_cache(const struct cgroup_host *h, const char *sandbox, struct jail_stats *st)
+{
+	struct cgroup_path gp;
+	const char *id = cgroup_path(h, sandbox, "", &gp);
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		int ok = 1;
+		if (h->tree[t].fd < 0 || !(h->tree[t].ctls & 1u << CG_MEMORY))
+			continue;
+		/* On v1 the plain keys leave out the groups below. */
+		st->memory_cache_bytes = keyed(h->tree[t].fd, id, "memory.stat",
+					       h->version == 2 ? "file" : "total_cache", &ok);
+		if (ok)
+			st->valid |= JAIL_STAT_CACHE;
+	}
+}
+
 /* The directory in which the group is that can be frozen, or -1. */
 static int freezer_dir(const struct cgroup_host *h)
 {
