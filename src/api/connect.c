@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/api.h"
 #include "base/fd.h"
 
 #define KEEPALIVE_S 90u
@@ -290,7 +291,10 @@ static json_t *text_json(const char *text)
 
 static json_t *error_json(enum connect_code code, const char *text)
 {
-	return json_pack("{s:s,s:o}", "code", connect_code_text(code), "message", text_json(text));
+	const struct brig_err err = { .code = api_code(connect_code_status(code)) };
+	/* Clients of the protocol read the first two, and pass over what they do not know. */
+	return json_pack("{s:s,s:o,s:s}", "code", connect_code_text(code), "message",
+			 text_json(text), "remediation", api_remedy(&err));
 }
 
 void connect_fail(struct http_req *r, enum connect_code code, const char *text)

@@ -180,17 +180,22 @@ void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...
 void api_fail_box(struct http_req *r, unsigned status, const char *id, unsigned port,
 		  const char *message)
 {
-	struct brig_err err = BRIG_ERR_INIT;
-	err.code = api_code(status);
-	json_t *o =
-		json_pack("{s:s,s:s,s:i,s:s,s:s,s:s}", "sandboxId", id, "message", message, "code",
-			  (int)status, "error_code", brig_code_name(err.code), "remediation",
-			  status == 502 && !port ? "check the id, and that the sandbox runs: a "
-						   "paused one must be connected to first"
-			  : status == 502	 ? "start a server on that port of the "
-						   "sandbox's loopback first"
-						 : api_remedy(&err),
-			  "request_id", http_id(r));
+	/* 502 is what those clients look for; what it means is in error_code. */
+	struct brig_err err = { .code = status != 502 ? api_code(status)
+					: port	      ? BRIG_E_UNAVAILABLE
+						      : BRIG_E_NOT_FOUND };
+	if (status == 502 && port)
+		brig_err_remedy(&err,
+				"start a server on that port of the sandbox's loopback first");
+	else if (status == 502)
+		brig_err_remedy(&err, "check the id, and that the sandbox runs: one that is paused "
+				      "must be connected to first");
+	else if (status == 403)
+		brig_err_remedy(&err, "send the trafficAccessToken of the sandbox in the header "
+				      "E2B-Traffic-Access-Token");
+	json_t *o = json_pack("{s:s,s:s,s:i,s:s,s:s,s:s}", "sandboxId", id, "message", message,
+			      "code", (int)status, "error_code", brig_code_name(err.code),
+			      "remediation", api_remedy(&err), "request_id", http_id(r));
 	if (port)
 		json_object_set_new(o, "port", json_integer((json_int_t)port));
 	http_reply_json(r, status, o);

@@ -59,7 +59,8 @@ class Processes(PlaneCase):
                                ({"user": "a b"}, "unauthenticated", "invalid username: 'a b'")):
             r = self.box.sh("true", **kw)
             self.assertIsNone(r.first)
-            self.assertEqual(r.error, {"code": code, "message": text})
+            self.assertEqual((r.error["code"], r.error["message"]), (code, text))
+            self.assertTrue(r.error["remediation"])
         r = Ran(self.box.start("/no/such/program"))
         self.assertEqual(r.error["code"], "invalid_argument")
         self.assertEqual(self.pids(), [])
@@ -91,8 +92,9 @@ class Processes(PlaneCase):
         # Who comes late still learns how it ended.
         late = Ran(self.box.stream(CONNECT, {"process": {"pid": pid}}))
         self.assertEqual((late.first, late.end["exitCode"]), ("start", 4))
-        self.assertEqual(Ran(self.box.stream(CONNECT, {"process": {"pid": 99999}})).error,
-                         {"code": "not_found", "message": "process with pid 99999 not found"})
+        error = Ran(self.box.stream(CONNECT, {"process": {"pid": 99999}})).error
+        self.assertEqual((error["code"], error["message"]),
+                         ("not_found", "process with pid 99999 not found"))
 
     def test_output_that_nobody_reads_holds_nothing_up(self):
         _, stream = self.box.started("/bin/bash", "-c",
@@ -214,9 +216,11 @@ class Processes(PlaneCase):
             list(stream)
         self.assertFalse(stream.ended)
         status, _, answer = self.box.ask("GET", "/health")
-        self.assertEqual((status, json.loads(answer)),
-                         (502, {"sandboxId": self.box.id, "code": 502,
-                                "message": "The sandbox was not found"}))
+        answer = json.loads(answer)
+        self.assertEqual((status, answer["sandboxId"], answer["code"], answer["message"]),
+                         (502, self.box.id, 502, "The sandbox was not found"))
+        self.assertEqual(answer["error_code"], "not_found")
+        self.assertTrue(answer["remediation"] and answer["request_id"])
 
     # ---- who may ---- and how
 

@@ -131,9 +131,12 @@ class Ports(PlaneCase):
 
     def test_a_port_that_is_closed_is_told(self):
         status, _, answer = self.box.ask("GET", "/", None, 9)
-        self.assertEqual((status, json.loads(answer)),
-                         (502, {"sandboxId": self.box.id, "port": 9, "code": 502,
-                                "message": "The sandbox is running but port is not open"}))
+        answer = json.loads(answer)
+        self.assertEqual((status, answer["sandboxId"], answer["port"], answer["code"],
+                          answer["message"], answer["error_code"]),
+                         (502, self.box.id, 9, 502, "The sandbox is running but port is not open",
+                          "unavailable"))
+        self.assertTrue(answer["remediation"] and answer["request_id"])
 
     def upgrade(self, host="x", **more):
         s = self.socket()
