@@ -9,12 +9,17 @@
  * queue was there when the data frame under way was chosen; the rest of the queue follows that
  * frame.
  *
+ * Bytes that were lent are all in a pipe of the channel before their head is written, so a frame that
+ * was begun can be finished. They are not taken from the pipe of the command on their way: it has
+ * other readers if the command wishes (/proc/self/fd), which would leave half a frame.
+ *
  * The receive buffer lies inside struct chan until a frame or a burst does not fit, and goes back
  * there when it is empty and no stream takes data: an idle agent holds one page for it.
  */
 #include "agent/chan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,11 +27,14 @@
 
 #include "agent/core.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/frame.h"
 
 /* One call moves at most this much, then the rest of the loop has its turn. */
 #define RX_READS 4
 #define TX_ROUND (1024u * 1024u)
+/* What an ordinary user may ask for: a largest frame even in half empty pages. */
+#define LEND_PIPE (1024 * 1024)
 
 static void flush_task(void *ctx)
 {
@@ -48,6 +56,7 @@ void chan_init(struct chan *c, int fd, struct agent *a)
 	c->tx = (struct buf)BUF_INIT(CHAN_QUEUE_MAX);
 	c->tx_before = 0;
 	memset(&c->out, 0, sizeof(c->out));
+	c->pipe[0] = c->pipe[1] = -1;
 	c->line = NULL;
 	c->line_end = &c->line;
 }
@@ -59,6 +68,8 @@ void chan_done(struct chan *c)
 	c->rx = c->rx_small;
 	free(c->out.carry);
 	c->out.carry = NULL;
+	fd_close(&c->pipe[0]);
+	fd_close(&c->pipe[1]);
 	buf_done(&c->tx);
 }
 
@@ -221,12 +232,13 @@ void chan_reclaim(struct chan *c, struct source *s, bool leave)
 	if (!c->out.active || c->out.src != s)
 		return;
 	size_t n0 = c->out.part[0].iov_len, n1 = c->out.part[1].iov_len;
-	uint8_t *copy = malloc(n0 + n1 ? n0 + n1 : 1);
-	if (!copy) {
+	/* Lent bytes are nobody's any more, and stay where they are. */
+	uint8_t *copy = c->out.lent ? NULL : malloc(n0 + n1 ? n0 + n1 : 1);
+	if (!copy && !c->out.lent) {
 		/* Half a frame cannot be taken back. */
 		agent_end(c->agent, 1);
 		memset(c->out.part, 0, sizeof(c->out.part));
-	} else {
+	} else if (copy) {
 		if (n0)
 			memcpy(copy, c->out.part[0].iov_base, n0);
 		if (n1)
@@ -238,7 +250,30 @@ void chan_reclaim(struct chan *c, struct source *s, bool leave)
 	c->out.src = NULL;
 	if (!leave)
 		chan_offer(c, s);
-	s->sent(s, n0 + n1, true);
+	s->sent(s, n0 + n1 + c->out.lent, true);
+}
+
+ssize_t chan_lend(struct chan *c, int from, size_t n)
+{
+	ssize_t r;
+	if (c->pipe[0] < 0) {
+		if (pipe2(c->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+			return -errno;
+		/* A wish: a smaller one takes less at a time. */
+		(void)fcntl(c->pipe[0], F_SETPIPE_SZ, LEND_PIPE);
+	}
+	do
+		r = splice(from, NULL, c->pipe[1], NULL, n, SPLICE_F_NONBLOCK);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+void chan_lend_rest(struct chan *c)
+{
+	if (c->out.lent)
+		return;
+	fd_close(&c->pipe[0]);
+	fd_close(&c->pipe[1]);
 }
 
 /* Chooses the next data frame. */
@@ -250,7 +285,8 @@ static void tx_choose(struct chan *c)
 		struct data_frame d = { 0 };
 		if (!s->fill(s, &d))
 			continue;
-		size_t n = d.part[0].iov_len + d.part[1].iov_len + (d.has_offset ? 8 : 0);
+		size_t n = d.part[0].iov_len + d.part[1].iov_len + (d.has_offset ? 8 : 0) +
+			   d.lent;
 		struct brig_frame_hdr h = {
 			.len = (uint32_t)n, .type = d.type, .flags = d.flags, .stream = d.stream
 		};
@@ -263,6 +299,7 @@ static void tx_choose(struct chan *c)
 		}
 		c->out.part[0] = d.part[0];
 		c->out.part[1] = d.part[1];
+		c->out.lent = d.lent;
 		c->out.src = s;
 		c->out.active = true;
 		c->tx_before = buf_len(&c->tx);
@@ -276,7 +313,28 @@ static size_t take(size_t *left, size_t have)
 	return n;
 }
 
-/* Accounts for n bytes that the socket took. */
+/* `moved` bytes of the payload under way left. */
+static void tx_moved(struct chan *c, size_t moved)
+{
+	bool done = c->tx_before == 0 && c->out.head_at == c->out.head_len &&
+		    c->out.part[0].iov_len == 0 && c->out.part[1].iov_len == 0 &&
+		    c->out.lent == 0;
+	struct source *s = c->out.src;
+	if (done) {
+		c->out.active = false;
+		c->out.src = NULL;
+		free(c->out.carry);
+		c->out.carry = NULL;
+	}
+	if (!s)
+		return;
+	/* Into the line first: sent() may be its last word, and takes it out again then. */
+	if (done)
+		chan_offer(c, s);
+	s->sent(s, moved, done);
+}
+
+/* Accounts for n bytes that the socket took of what was copied to it. */
 static void tx_consume(struct chan *c, size_t n)
 {
 	size_t k = take(&n, c->out.active ? c->tx_before : buf_len(&c->tx));
@@ -295,22 +353,9 @@ static void tx_consume(struct chan *c, size_t n)
 		p->iov_len -= k;
 		moved += k;
 	}
-	bool done = c->tx_before == 0 && c->out.head_at == c->out.head_len &&
-		    c->out.part[0].iov_len == 0 && c->out.part[1].iov_len == 0;
-	struct source *s = c->out.src;
-	if (done) {
-		c->out.active = false;
-		c->out.src = NULL;
-		free(c->out.carry);
-		c->out.carry = NULL;
-		buf_consume(&c->tx, take(&n, buf_len(&c->tx)));
-	}
-	if (!s)
-		return;
-	/* Into the line first: sent() may be its last word, and takes it out again then. */
-	if (done)
-		chan_offer(c, s);
-	s->sent(s, moved, done);
+	/* What follows the frame is there only when all of it has left. */
+	buf_consume(&c->tx, take(&n, buf_len(&c->tx)));
+	tx_moved(c, moved);
 }
 
 static int iov_put(struct iovec *v, int n, void *p, size_t len)
@@ -321,6 +366,51 @@ static int iov_put(struct iovec *v, int n, void *p, size_t len)
 	return n + 1;
 }
 
+/* What is due next lies in the pipe. */
+static bool tx_lent_is_due(const struct chan *c)
+{
+	return c->out.active && c->out.lent && c->tx_before == 0 &&
+	       c->out.head_at == c->out.head_len;
+}
+
+/* One write from memory, or one splice. Bytes, 0 if there is nothing to send, -errno; *ret_full = the
+ * socket took less than there was. */
+static ssize_t tx_write(struct chan *c, bool *ret_full)
+{
+	struct iovec v[5];
+	int n = 0;
+	size_t first = c->out.active ? c->tx_before : buf_len(&c->tx), all = 0;
+	if (first)
+		n = iov_put(v, n, buf_head(&c->tx), first);
+	if (c->out.active) {
+		n = iov_put(v, n, c->out.head + c->out.head_at, c->out.head_len - c->out.head_at);
+		n = iov_put(v, n, c->out.part[0].iov_base, c->out.part[0].iov_len);
+		n = iov_put(v, n, c->out.part[1].iov_base, c->out.part[1].iov_len);
+		if (buf_len(&c->tx) > first && !c->out.lent)
+			n = iov_put(v, n, buf_head(&c->tx) + first, buf_len(&c->tx) - first);
+	}
+	if (n == 0)
+		return 0;
+	for (int i = 0; i < n; i++)
+		all += v[i].iov_len;
+	ssize_t r = writev(c->fd, v, n);
+	*ret_full = r < (ssize_t)all;
+	if (r > 0)
+		tx_consume(c, (size_t)r);
+	return r < 0 ? -errno : r;
+}
+
+static ssize_t tx_splice(struct chan *c, bool *ret_full)
+{
+	ssize_t r = splice(c->pipe[0], NULL, c->fd, NULL, c->out.lent, SPLICE_F_NONBLOCK);
+	*ret_full = r < 0;
+	if (r > 0) {
+		c->out.lent -= (uint32_t)r;
+		tx_moved(c, (size_t)r);
+	}
+	return r < 0 ? -errno : r == 0 ? -EIO : r;
+}
+
 void chan_flush(struct chan *c)
 {
 	size_t moved = 0;
@@ -328,34 +418,17 @@ void chan_flush(struct chan *c)
 	c->blocked = false;
 	while (moved < TX_ROUND) {
 		tx_choose(c);
-		struct iovec v[5];
-		int n = 0;
-		size_t first = c->out.active ? c->tx_before : buf_len(&c->tx), all = 0;
-		if (first)
-			n = iov_put(v, n, buf_head(&c->tx), first);
-		if (c->out.active) {
-			n = iov_put(v, n, c->out.head + c->out.head_at,
-				    c->out.head_len - c->out.head_at);
-			n = iov_put(v, n, c->out.part[0].iov_base, c->out.part[0].iov_len);
-			n = iov_put(v, n, c->out.part[1].iov_base, c->out.part[1].iov_len);
-			if (buf_len(&c->tx) > first)
-				n = iov_put(v, n, buf_head(&c->tx) + first,
-					    buf_len(&c->tx) - first);
-		}
-		if (n == 0)
+		bool full = false;
+		ssize_t r = tx_lent_is_due(c) ? tx_splice(c, &full) : tx_write(c, &full);
+		if (r == 0)
 			return;
-		for (int i = 0; i < n; i++)
-			all += v[i].iov_len;
-		ssize_t r = writev(c->fd, v, n);
-		if (r < 0 && errno == EINTR)
+		if (r == -EINTR)
 			continue;
-		if (r < 0 && errno != EAGAIN) {
+		if (r < 0 && r != -EAGAIN) {
 			agent_end(c->agent, 0);
 			return;
 		}
-		if (r > 0)
-			tx_consume(c, (size_t)r);
-		if (r < 0 || (size_t)r < all) {
+		if (full) {
 			c->blocked = true;
 			return;
 		}

@@ -6,7 +6,8 @@
  * handed on in the pieces in which it comes; every other frame is handed on whole.
  *
  * Sending: small frames are copied into a queue. Data frames are lent by their source (an output's
- * ring, the buffer of a file or of connections) and written from there; one is under way at a time. Sources with
+ * ring, the buffer of a file or of connections) and written from there, or lie in the channel's own pipe
+ * and leave by reference; one is under way at a time. Sources with
  * something to send stand in a line and send one frame each in turn, so no output delays another by
  * more than one frame.
  */
@@ -31,6 +32,8 @@ struct data_frame {
 	bool has_offset;
 	uint64_t offset;
 	struct iovec part[2];
+	/* Instead of parts: so many bytes, all that chan_lend() has put into the channel's pipe. */
+	uint32_t lent;
 };
 
 struct source {
@@ -72,9 +75,11 @@ struct chan {
 		uint8_t head[sizeof(struct brig_frame_hdr) + 8];
 		size_t head_at, head_len;
 		struct iovec part[2];
+		uint32_t lent;	    /* bytes of it in the pipe */
 		struct source *src; /* NULL: the rest lies in carry */
 		uint8_t *carry;
 	} out;
+	int pipe[2]; /* -1: not made; empty unless out.lent */
 	struct source *line, **line_end;
 
 	uint8_t rx_small[CHAN_RX_SMALL];
@@ -102,6 +107,15 @@ void chan_offer(struct chan *c, struct source *s);
 /* The source goes away, or needs its lent bytes back: what is under way is copied. leave = also out
  * of the line. */
 void chan_reclaim(struct chan *c, struct source *s, bool leave);
+/* Only from a source's fill(): moves at most n bytes from a pipe into the channel's. Bytes, 0 at its end,
+ * -EAGAIN, -errno. They are the next frame (`lent`), or are read back from chan_lent_fd(). */
+ssize_t chan_lend(struct chan *c, int from, size_t n);
+static inline int chan_lent_fd(const struct chan *c)
+{
+	return c->pipe[0];
+}
+/* Nobody lends at present: the pipe goes back, if it is empty. */
+void chan_lend_rest(struct chan *c);
 /* Writes as much as the socket takes, a bounded amount per call. */
 void chan_flush(struct chan *c);
 

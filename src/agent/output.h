@@ -6,6 +6,10 @@
  * in [sent, end) wait for credit and for the channel; the `pinned` bytes before `sent` are lent to
  * the channel and must not be overwritten.
  *
+ * Bulk of a lossless output does not pass the ring: it goes from the command's pipe to the channel by
+ * reference, and its last bytes are kept so, too (hist.h). They are put into the ring when it is needed:
+ * before a read, and for a host that attaches again.
+ *
  * Lossless: nothing is read while there is no room beside the waiting bytes, so the command is held
  * back by its full pipe. Droppable and without credit: it is read on, and the oldest waiting bytes
  * are lost.
@@ -17,6 +21,7 @@
 #include <stdint.h>
 
 #include "agent/chan.h"
+#include "agent/hist.h"
 #include "base/ev.h"
 
 struct agent;
@@ -36,6 +41,10 @@ struct output {
 	uint32_t size;
 	uint64_t end, sent;
 	uint32_t pinned, credit;
+	uint32_t lent;	  /* of the frame under way, in the channel's pipe */
+	struct hist hist; /* the bytes before `end` that are not in the ring */
+	bool bulk;	  /* the last read brought much */
+	bool by_value;	  /* references do not work for it */
 	bool running; /* may be read */
 	bool droppable;
 	bool eof;
