@@ -29,6 +29,7 @@
 
 #include "api/http.h"
 #include "api/link.h"
+#include "audit/log.h"
 #include "base/err.h"
 #include "base/ev.h"
 #include "brig/ids.h"
@@ -43,6 +44,7 @@ struct box_waker;
 struct metrics; /* samples of all boxes (metrics.c) */
 struct warm;
 struct events; /* what happened to sandboxes (events.h) */
+struct auditor; /* audit.h */
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -116,10 +118,13 @@ struct api {
 	struct metrics *metrics;
 	struct runs *runs;
 	unsigned nwarming; /* kernels that import ahead (interp.c) */
+	struct auditor *audit; /* NULL: nothing is recorded (tests) */
 	struct warm *warm; /* pools of prepared interpreters (warm.h); NULL = none */
 	unsigned norphans; /* sandboxes of pools that ended while brigd made them (warm.c) */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
+	struct audit_log_opts audit_opts;
+	bool audit_goes_on; /* when its log cannot be written */
 	int data_fd; /* folder of brig-api's own files */
 	/* The key that api_init() made because there was none; told once through --ready-fd, then wiped. */
 	char first_key[API_KEY_MAX];

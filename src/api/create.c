@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/ask.h"
+#include "api/audit.h"
 #include "api/call.h"
 #include "api/describe.h"
 #include "api/network.h"
@@ -40,6 +41,7 @@ static void created(void *ctx, struct box *b, const struct brig_err *err)
 	cr->spawn = NULL;
 	if (b) {
 		http_note_box(c->r, b->id);
+		auditor_subject(c->r, b->id);
 		const char *image = json_string_value(json_object_get(cr->spec, "image"));
 		if (image)
 			http_answer_header(c->r, "X-Brig-Image", image);

@@ -139,6 +139,18 @@ struct http *http_of(const struct http_req *r);
 #define HTTP_NOTE_MAX 32u
 void http_note_key(struct http_req *r, const char *key_id);
 void http_note_box(struct http_req *r, const char *box_id);
+/* The user at the other end of a unix socket, -1 where that is none. */
+int64_t http_peer_uid(const struct http_req *r);
+
+/* Who watches a request beside its handler; one per request, from routing on. */
+struct http_observer {
+	/* An answer was chosen; nothing of it has left. */
+	void (*answered)(void *ctx, struct http_req *r, unsigned status);
+	void (*gone)(void *ctx, struct http_req *r); /* last, before the handler's; releases ctx */
+};
+void http_observe(struct http_req *r, const struct http_observer *o, void *ctx);
+/* Its ctx, or NULL if it is not o that watches. */
+void *http_observed(const struct http_req *r, const struct http_observer *o);
 
 /* While held, no further body() calls come and the client is pushed back. */
 void http_body_hold(struct http_req *r, bool hold);

@@ -54,6 +54,8 @@ void http_answer_header(struct http_req *r, const char *name, const char *value)
 static void answer(struct http_req *r, unsigned status, const char *type,
 		   struct MHD_Response *response)
 {
+	if (r->observer)
+		r->observer->answered(r->observer_ctx, r, status);
 	r->answered = true;
 	r->status = status;
 	r->response = response;

@@ -86,6 +86,8 @@ struct http_req {
 	LIST_ENTRY(http_req) all;
 	const struct http_handler *handler; /* NULL: not routed, or gone */
 	void *ctx;
+	const struct http_observer *observer; /* NULL = none */
+	void *observer_ctx;
 	enum http_phase phase;
 	char id[HTTP_ID_MAX];
 	char key[HTTP_NOTE_MAX], box[HTTP_NOTE_MAX];

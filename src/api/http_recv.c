@@ -65,8 +65,12 @@ void http_req_break(struct http_req *r)
 void http_req_gone(struct http_req *r)
 {
 	const struct http_handler *handler = r->handler;
+	const struct http_observer *observer = r->observer;
 	r->handler = NULL;
+	r->observer = NULL;
 	r->broken = true;
+	if (observer)
+		observer->gone(r->observer_ctx, r);
 	if (handler && handler->gone)
 		handler->gone(r);
 }

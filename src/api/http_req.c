@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "api/http_conn.h"
 
@@ -160,4 +161,24 @@ void http_body_hold(struct http_req *r, bool hold)
 		return;
 	http_conn_deadline(r->conn, r->h->body_ms);
 	http_req_wake(r);
+}
+
+int64_t http_peer_uid(const struct http_req *r)
+{
+	struct ucred u;
+	socklen_t n = sizeof(u);
+	if (!r->h->local || getsockopt(r->conn->fd, SOL_SOCKET, SO_PEERCRED, &u, &n) < 0)
+		return -1;
+	return (int64_t)u.uid;
+}
+
+void http_observe(struct http_req *r, const struct http_observer *o, void *ctx)
+{
+	r->observer = o;
+	r->observer_ctx = ctx;
+}
+
+void *http_observed(const struct http_req *r, const struct http_observer *o)
+{
+	return r->observer == o ? r->observer_ctx : NULL;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/audit.h"
 #include "api/call.h"
 #include "api/key.h"
 #include "api/text.h"
@@ -72,6 +73,7 @@ static void key_create(struct call *c)
 		call_fail(c, &err);
 		return;
 	}
+	auditor_subject(c->r, k.id);
 	json_t *o = key_json(&k);
 	json_object_set_new(o, "key", json_string(key));
 	OPENSSL_cleanse(key, sizeof(key));

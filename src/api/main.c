@@ -5,6 +5,7 @@
  *   brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...] [--tls-cert-fd N --tls-key-fd N]
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
  *            [--log-format text|json] [--warm TEMPLATE=N ...]
+ *            [--audit-rotate BYTES] [--audit-keep N] [--audit-on-full refuse|continue]
  *
  * It is started by `brig serve`, which opens everything that is named here; there is no
  * configuration file. An --http-fd that is a unix socket is the operator's: its requests need no
@@ -55,6 +56,8 @@ struct options {
 	enum log_level level;
 	enum log_format format;
 	bool format_given;
+	struct audit_log_opts audit;
+	bool audit_goes_on;
 };
 
 /* What is alive beside struct api. */
@@ -75,7 +78,8 @@ static int usage(const char *why, const char *what)
 		"usage: brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...]\n"
 		"                [--tls-cert-fd N --tls-key-fd N] [--domain D] [--base-url URL]\n"
 		"                [--ready-fd N] [--log-level LEVEL] [--log-format FORMAT]\n"
-		"                [--warm TEMPLATE=N ...]\n",
+		"                [--warm TEMPLATE=N ...] [--audit-rotate BYTES] [--audit-keep N]\n"
+		"                [--audit-on-full refuse|continue]\n",
 		why, what);
 	return 2;
 }
@@ -86,6 +90,23 @@ static int descriptor(const char *text)
 	errno = 0;
 	long v = strtol(text, &end, 10);
 	return errno || end == text || *end || v < 3 || v > 1 << 20 ? -1 : (int)v;
+}
+
+static int audit_parse(int opt, const char *text, struct options *o)
+{
+	char *end;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	bool number = !errno && end != text && !*end && text[0] != '-';
+	if (opt == 'R' && number && v >= AUDIT_ROTATE_MIN && v <= INT64_MAX)
+		o->audit.rotate_bytes = v;
+	else if (opt == 'K' && number && v >= 2 && v <= AUDIT_FILES_MAX)
+		o->audit.keep_files = (unsigned)v;
+	else if (opt == 'F' && (strcmp(text, "refuse") == 0 || strcmp(text, "continue") == 0))
+		o->audit_goes_on = text[0] == 'c';
+	else
+		return usage("not possible for the audit log: ", text);
+	return 0;
 }
 
 static int options_parse(int argc, char **argv, struct options *o)
@@ -102,6 +123,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "log-format", required_argument, NULL, 'f' },
 		{ "warm", required_argument, NULL, 'w' },
+		{ "audit-rotate", required_argument, NULL, 'R' },
+		{ "audit-keep", required_argument, NULL, 'K' },
+		{ "audit-on-full", required_argument, NULL, 'F' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int opt, fd = -1;
@@ -147,6 +171,12 @@ static int options_parse(int argc, char **argv, struct options *o)
 			if (o->nwarm == WARM_POOLS_MAX)
 				return usage("too many --warm", "");
 			o->warm[o->nwarm++] = optarg;
+			break;
+		case 'R':
+		case 'K':
+		case 'F':
+			if (audit_parse(opt, optarg, o))
+				return 2;
 			break;
 		case 'v':
 			if (log_level_parse(optarg, &o->level) < 0)
@@ -326,6 +356,8 @@ static int start(struct process *p, struct brig_err *err)
 	a->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	a->log_requests = o->format_given;
 	a->data_fd = o->data_fd;
+	a->audit_opts = o->audit;
+	a->audit_goes_on = o->audit_goes_on;
 	strcpy(a->domain, o->domain);
 	strcpy(a->base_url, o->base_url);
 	if (o->cert_fd >= 0 && (pem_read(o->cert_fd, "certificate", &p->cert, err) < 0 ||

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/audit.h"
 #include "api/call.h"
 #include "api/key.h"
 #include "api/metrics.h"
@@ -63,8 +64,10 @@ static bool authenticate(struct call *c)
 	const char *key = http_header(c->r, "X-API-KEY");
 	c->operator= strcmp(http_peer(c->r), "unix") == 0;
 	snprintf(c->tenant, sizeof(c->tenant), "%s", KEY_TENANT_DEFAULT);
-	if (c->operator|| c->route->flags & ROUTE_OPEN)
+	if (c->operator|| c->route->flags & ROUTE_OPEN) {
+		auditor_who(c->r, c->operator ? "" : c->tenant, NULL, c->operator);
 		return true;
+	}
 	if (!key)
 		key = bearer(c->r);
 	if (!key) {
@@ -79,6 +82,7 @@ static bool authenticate(struct call *c)
 	}
 	snprintf(c->tenant, sizeof(c->tenant), "%s", k->tenant);
 	http_note_key(c->r, k->id);
+	auditor_who(c->r, k->tenant, k->id, false);
 	store_key_used(c->api->store, k->id, wall_ms());
 	if (c->route->flags & ROUTE_OPERATOR) {
 		struct brig_err err = BRIG_ERR_INIT;
@@ -107,7 +111,10 @@ static void drop_nulls(json_t *body)
 static void call_begin(struct http_req *r)
 {
 	struct call *c = http_ctx(r);
-	(void)authenticate(c);
+	struct brig_err err = BRIG_ERR_INIT;
+	auditor_watch(c->api, r, c->route->path, c->arg[0]);
+	if (authenticate(c) && !auditor_admits(r, &err))
+		call_fail(c, &err);
 }
 
 static void call_ready(struct http_req *r)
@@ -331,6 +338,9 @@ static const struct http_handler *to_box(struct api *a, struct http_req *r, cons
 	http_note_box(r, id);
 	if (!b || (b->state == BOX_PAUSED && !b->auto_resume))
 		return lost(id, 502, "The sandbox was not found", ret_ctx);
+	struct brig_err err = BRIG_ERR_INIT;
+	if (!auditor_watch_plane(b, r, port, &err))
+		return lost(id, 503, "The audit log cannot be written", ret_ctx);
 	if (port == API_ENVD_PORT)
 		return envd_route(box_ref(b), r, ret_ctx);
 	if (b->traffic_token[0]) {

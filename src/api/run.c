@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/audit.h"
 #include "api/call.h"
 #include "api/events.h"
 #include "api/metrics.h"
@@ -153,6 +154,7 @@ static void events_end(struct waiter *w, json_t *result)
 
 static void answer(struct waiter *w, json_t *result)
 {
+	auditor_subject(w->c->r, json_string_value(json_object_get(result, "id")));
 	if (w->events) {
 		if (!w->live)
 			events_begin(w, result);
@@ -288,6 +290,8 @@ static void started(void *ctx, json_t *info)
 		w->live = true;
 		if (job_box(j))
 			http_note_box(w->c->r, job_box(j));
+		auditor_subject(w->c->r, json_string_value(json_object_get(info, "id")));
+		auditor_begun(w->c->r);
 		if (w->events)
 			events_begin(w, info);
 	}

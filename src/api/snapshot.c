@@ -8,6 +8,7 @@
  * other way round. (O_TMPFILE and linkat would be tidier, but need /proc/self/fd, which a process
  * that has changed its user may not walk.)
  */
+#include "api/audit.h"
 #include "api/snapshot.h"
 
 #include <dirent.h>
@@ -268,12 +269,14 @@ static void snap_exported(void *ctx, const struct export *e, const struct brig_e
 	struct export *own = s->export;
 	(void)e; /* the same */
 	s->export = NULL;
-	if (err)
+	if (err) {
 		call_fail(c, err);
-	else if (snapshot_keep(c, own, id, &mine) < 0)
+	} else if (snapshot_keep(c, own, id, &mine) < 0) {
 		call_fail(c, &mine);
-	else
+	} else {
+		auditor_subject(c->r, id);
 		snapshot_told(c, id);
+	}
 }
 
 static void snapshot_create(struct call *c)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/audit.h"
 #include "api/box.h"
 #include "api/events.h"
 #include "api/key.h"
@@ -20,9 +21,15 @@
 static int first_key(struct api *a, struct brig_err *err)
 {
 	struct store_key k;
-	return store_key_at(a->store, 0)
-		       ? 0
-		       : key_make(a, "first", KEY_TENANT_DEFAULT, &k, a->first_key, err);
+	if (store_key_at(a->store, 0))
+		return 0;
+	if (key_make(a, "first", KEY_TENANT_DEFAULT, &k, a->first_key, err) < 0)
+		return -1;
+	const struct audit_event e = {
+		.what = "key.create", .id = k.id, .outcome = "ok", .tenant = k.tenant, .uid = -1
+	};
+	auditor_add(a, &e);
+	return 0;
 }
 
 int api_init(struct api *a, api_ready ready, struct brig_err *err)
@@ -30,10 +37,11 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 	LIST_INIT(&a->all);
 	for (unsigned i = 0; i < API_ID_BUCKETS; i++)
 		LIST_INIT(&a->by_id[i]);
-	return store_open(a->data_fd, &a->store, err) < 0 || snapshots_check(a, err) < 0 ||
-			       events_open(a, err) < 0 || metrics_open(a, err) < 0 ||
-			       runs_open(a, err) < 0 || first_key(a, err) < 0 ||
-			       boxes_adopt(a, ready, err) < 0
+	return auditor_open(a, &a->audit_opts, a->audit_goes_on, err) < 0 ||
+			       store_open(a->data_fd, &a->store, err) < 0 ||
+			       snapshots_check(a, err) < 0 || events_open(a, err) < 0 ||
+			       metrics_open(a, err) < 0 || runs_open(a, err) < 0 ||
+			       first_key(a, err) < 0 || boxes_adopt(a, ready, err) < 0
 		       ? -1
 		       : 0;
 }
@@ -48,4 +56,5 @@ void api_done(struct api *a)
 	events_close(a);
 	store_close(a->store);
 	a->store = NULL;
+	auditor_close(a);
 }

@@ -217,7 +217,8 @@ static int tls_open(const char *path, bool secret, struct brig_err *err)
 }
 
 struct arguments {
-	const char *argv[40 + 2 * API_WARM_MAX];
+	const char *argv[48 + 2 * API_WARM_MAX];
+	char rotate[24], keep[24];
 	size_t n;
 	char numbers[SPAWN_FDS_MAX][4];
 	struct spawn s;
@@ -277,6 +278,16 @@ static int start(struct apiproc *p, struct brig_err *err)
 		arg(&a, "--domain", p->domain);
 	for (unsigned i = 0; i < o->nwarm; i++)
 		arg(&a, "--warm", o->warm[i]);
+	if (o->audit_rotate) {
+		snprintf(a.rotate, sizeof(a.rotate), "%llu", (unsigned long long)o->audit_rotate);
+		arg(&a, "--audit-rotate", a.rotate);
+	}
+	if (o->audit_keep) {
+		snprintf(a.keep, sizeof(a.keep), "%llu", (unsigned long long)o->audit_keep);
+		arg(&a, "--audit-keep", a.keep);
+	}
+	if (o->audit_on_full)
+		arg(&a, "--audit-on-full", o->audit_on_full);
 	a.s.argv = a.argv;
 	if (spawn_find("brig-api", path, err) < 0 || spawn_start(&a.s, &p->pid, err) < 0)
 		return -1;

@@ -27,6 +27,8 @@ struct apiproc_opts {
 	const char *tls_cert, *tls_key; /* files; both or none */
 	const char *const *warm;	/* TEMPLATE=N */
 	unsigned nwarm;
+	uint64_t audit_rotate, audit_keep; /* bytes, files; 0 = brig-api's default */
+	const char *audit_on_full;	   /* NULL = its default */
 };
 /* Refuses what would let strangers in: an address beyond loopback without TLS. */
 int apiproc_check(const struct apiproc_opts *o, struct brig_err *err);

@@ -22,7 +22,8 @@
 struct serve_opts {
 	const char *socket, *data;
 	struct strlist pools, http, warm;
-	const char *domain, *tls_cert, *tls_key, *log_format;
+	const char *domain, *tls_cert, *tls_key, *log_format, *audit_on_full;
+	uint64_t audit_rotate, audit_keep;
 	uint64_t idle_exit_ms;
 	bool background, no_http;
 };
@@ -92,6 +93,25 @@ static const struct flag flags[] = {
 	  .arg = "FORMAT",
 	  .help = "text or json: how the log on standard error is written; with it the HTTP side "
 		  "also writes a line for each request" },
+	{ .name = "audit-rotate",
+	  .kind = FLAG_SIZE,
+	  .at = offsetof(struct serve_opts, audit_rotate),
+	  .arg = "SIZE",
+	  .help = "begin another file of the audit log beyond this size, at least 64K; default: "
+		  "64M" },
+	{ .name = "audit-keep",
+	  .kind = FLAG_COUNT,
+	  .at = offsetof(struct serve_opts, audit_keep),
+	  .arg = "N",
+	  .help = "keep the newest N files of the audit log, 2 to 4096, and remove older ones; "
+		  "default: keep all" },
+	{ .name = "audit-on-full",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, audit_on_full),
+	  .arg = "WHAT",
+	  .choices = "refuse continue",
+	  .help = "when the audit log cannot be written: refuse requests that change something, or "
+		  "continue and record later how many were lost; default: refuse" },
 	{ .name = "background",
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct serve_opts, background),
@@ -128,6 +148,10 @@ static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, str
 	static const char *const standard[] = { API_ADDR_DEFAULT };
 	const char *const *list = o->http.n ? o->http.v : standard;
 	size_t n = o->http.n ? o->http.n : 1;
+	if (o->no_http && (o->audit_rotate || o->audit_keep || o->audit_on_full))
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "--no-http excludes --audit-rotate, --audit-keep and "
+				 "--audit-on-full: without HTTP there is no audit log");
 	if (o->no_http && (o->http.n || o->warm.n || o->domain || o->tls_cert || o->tls_key))
 		return brig_fail(
 			err, BRIG_E_INVALID, 0,
@@ -146,7 +170,14 @@ static int api_options(const struct serve_opts *o, struct apiproc_opts *ret, str
 	for (size_t i = 0; i < o->warm.n; i++)
 		if (pool_check("--warm", "TEMPLATE", o->warm.v[i], WARM_SIZE_MAX, err) < 0)
 			return -1;
+	if (o->audit_rotate && (o->audit_rotate < 65536 || o->audit_rotate > INT64_MAX))
+		return brig_fail(err, BRIG_E_INVALID, 0, "--audit-rotate is at least 64K");
+	if (o->audit_keep && (o->audit_keep < 2 || o->audit_keep > 4096))
+		return brig_fail(err, BRIG_E_INVALID, 0, "--audit-keep is 2 to 4096");
 	*ret = (struct apiproc_opts){ .naddr = (unsigned)n,
+				      .audit_rotate = o->audit_rotate,
+				      .audit_keep = o->audit_keep,
+				      .audit_on_full = o->audit_on_full,
 				      .warm = o->warm.v,
 				      .nwarm = (unsigned)o->warm.n,
 				      .domain = o->domain,
