@@ -66,23 +66,13 @@ static void id_of(char ret[HTTP_ID_MAX])
 	snprintf(ret, HTTP_ID_MAX, "%.*s", (int)strcspn(at, "\r"), at);
 }
 
+#define DIGITS_60 "012345678901234567890123456789012345678901234567890123456789"
+
 static void a_client_may_name_its_request(void **state)
 {
-	static const char *const good[] = {
-		"a", "trace-1.2_Z",
-		"0123456789012345678901234567890123456789012345678901234567"
-		"890123"
-	};
-	static const char *const bad[] = {
-		"",
-		"a b",
-		"a\"b",
-		"x\xffy",
-		"../a",
-		"a,b",
-		"01234567890123456789012345678901234567890123456789012345678"
-		"901234"
-	};
+	static const char longest[] = DIGITS_60 "0123", too_long[] = DIGITS_60 "01234";
+	static const char *const good[] = { "a", "trace-1.2_Z", longest };
+	static const char *const bad[] = { "", "a b", "a\"b", "x\xffy", "../a", "a,b", too_long };
 	char text[512], id[HTTP_ID_MAX];
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {

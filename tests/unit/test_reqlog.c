@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "api/reqlog.h"
@@ -171,6 +173,119 @@ static void other_lines_have_the_same_form(void **state)
 	close(p[1]);
 }
 
+/* ---- of a running server ---- */
+
+static struct api a;
+
+static void hello_begin(struct http_req *r)
+{
+	http_note_key(r, "key1");
+	http_note_box(r, "a1b2");
+	http_reply(r, 200, "text/plain", "hello", 5);
+}
+
+static const struct http_handler *route(void *ctx, struct http_req *r, void **ret_ctx)
+{
+	static const struct http_handler hello = { .begin = hello_begin };
+	(void)ctx;
+	(void)r;
+	(void)ret_ctx;
+	return &hello;
+}
+
+static struct http *serve(struct sockaddr_un *at, socklen_t *n)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct http *h = NULL;
+	*at = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)at, sizeof(sa_family_t)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	*n = sizeof(*at);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)at, n), 0);
+	const struct http_options o = {
+		.listen_fd = fd, .route = route, .over = reqlog_request, .ctx = &a
+	};
+	assert_int_equal(ev_init(&a.ev), 0);
+	assert_int_equal(http_open(&a.ev, &o, &h, &err), 0);
+	return h;
+}
+
+/* One request, answered, and over. */
+static void ask(struct http *h, const struct sockaddr_un *at, socklen_t n, const char *id)
+{
+	char text[1024];
+	size_t got = 0;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (const struct sockaddr *)at, n), 0);
+	int len = snprintf(text, sizeof(text),
+			   "GET /x?s3cret HTTP/1.1\r\nHost: x\r\nX-Request-Id: %s\r\n"
+			   "Connection: close\r\n\r\n",
+			   id);
+	assert_int_equal(send(fd, text, (size_t)len, 0), len);
+	for (unsigned i = 0; i < 5000; i++) {
+		ev_round(&a.ev, 1);
+		ssize_t k = recv(fd, text + got, sizeof(text) - got, MSG_DONTWAIT);
+		if (k == 0)
+			break;
+		got += k > 0 ? (size_t)k : 0;
+	}
+	close(fd);
+	assert_memory_equal(text, "HTTP/1.1 200", 12);
+	assert_memory_equal(text + got - 5, "hello", 5);
+	assert_int_equal(http_requests(h), 0);
+}
+
+/* Whoever reads the log and stops must not stop the service. */
+static void a_log_that_nobody_reads_holds_nothing_up(void **state)
+{
+	static char text[1 << 20];
+	struct sockaddr_un at;
+	socklen_t n;
+	int p[2];
+	(void)state;
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	a.log = (struct log){ .fd = p[1], .level = LOG_INFO, .format = LOG_JSON };
+	a.log_requests = true;
+	struct http *h = serve(&at, &n);
+	ask(h, &at, n, "before");
+	ssize_t k = read(p[0], text, sizeof(text) - 1);
+	assert_true(k > 0);
+	text[k] = '\0';
+	assert_non_null(strstr(text, "\"request_id\":\"before\""));
+	assert_non_null(strstr(text, "\"path\":\"/x\",\"status\":200"));
+	assert_non_null(strstr(text, "\"key\":\"key1\",\"sandbox\":\"a1b2\",\"client\":\"unix\""));
+	assert_non_null(strstr(text, "\"bytes_out\":5"));
+	/* Full, but for less than a line. */
+	fcntl(p[1], F_SETFL, O_NONBLOCK);
+	while (write(p[1], text, 1000) > 0)
+		;
+	fcntl(p[1], F_SETFL, 0);
+	ask(h, &at, n, "lost-1");
+	ask(h, &at, n, "lost-2");
+	assert_int_equal(a.log_dropped, 2);
+	while ((k = read(p[0], text, sizeof(text) - 1)) == sizeof(text) - 1)
+		;
+	ask(h, &at, n, "after");
+	k = read(p[0], text, sizeof(text) - 1);
+	assert_true(k > 0);
+	text[k] = '\0';
+	assert_null(strstr(text, "\"lost-1\""));
+	const char *missing = strstr(text, "2 lines about requests are missing");
+	assert_non_null(missing);
+	assert_non_null(strstr(missing, "\"request_id\":\"after\""));
+	/* Without the option, only what failed by our fault. */
+	a.log_requests = false;
+	ask(h, &at, n, "quiet");
+	fcntl(p[0], F_SETFL, O_NONBLOCK);
+	assert_int_equal(read(p[0], text, sizeof(text)), -1);
+	http_close(h);
+	ev_round(&a.ev, 0);
+	ev_done(&a.ev);
+	close(p[0]);
+	close(p[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -179,6 +294,7 @@ int main(void)
 		cmocka_unit_test(hostile_bytes_stay_in_their_field),
 		cmocka_unit_test(a_line_has_a_bound),
 		cmocka_unit_test(other_lines_have_the_same_form),
+		cmocka_unit_test(a_log_that_nobody_reads_holds_nothing_up),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
