@@ -50,13 +50,14 @@ struct brigd {
 	uint8_t *scratch; /* SCRATCH_SIZE */
 	struct pool *pools;
 	unsigned npools;
+	uint32_t accept;       /* JAIL_ENF_* that the operator does without, in every sandbox */
 	unsigned nstarting;    /* commands that were asked for and have not started */
 	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */
 	struct ev_timer pool_timer;
 	int listen_fd, door_fd; /* -1 */
 	struct ev_io listen_io, door_io;
 	uid_t start_uid;
-	bool private_mode, draining, quit;
+	bool private_mode, quiet, draining, quit;
 	int exit_code;
 	uint64_t idle_exit_ns; /* 0 = never */
 	struct ev_timer idle_timer, drain_timer;
@@ -73,12 +74,18 @@ int brigd_listen(struct brigd *d, int fd);
 int brigd_door(struct brigd *d, int fd);
 /* Runs until there is nothing left to do; returns the exit code. */
 int brigd_run(struct brigd *d);
+/* Takes no new clients, serves those that are there, and then drains. brig-api counts as one for as
+ * long as its door is open. */
+void brigd_quiesce(struct brigd *d);
 /* Refuses new work, destroys every sandbox, and ends: within 5 s. */
 void brigd_drain(struct brigd *d, const char *why);
 
 /* Told by the parts. */
 void brigd_conn_left(struct brigd *d);
 void brigd_conn_told(struct brigd *d); /* its last frame has left */
+void brigd_door_closed(struct brigd *d);
+/* Whether anybody is there may have changed. */
+void brigd_idle_check(struct brigd *d);
 void brigd_sandbox_left(struct brigd *d);
 /* A state in which brigd cannot go on (jaild takes no requests): all clients are told, then exit 1.
  */

@@ -3,7 +3,7 @@
  * brigd's command line and start; see daemon.c for what it is.
  *
  *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR [--pool IMAGE=N]...
- *         [--idle-exit-ms N] [--log-level error|warn|info|debug]
+ *         [--idle-exit-ms N] [--accept NAME,NAME] [--log-level error|warn|info|debug]
  *         [--log-format text|json]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
@@ -30,11 +30,13 @@
 #include "daemon/confine.h"
 #include "daemon/daemon.h"
 #include "daemon/pool.h"
+#include "daemon/spec.h"
 
 struct options {
 	int jail_fd, client_fd, listen_fd, door_fd;
 	const char *data;
 	uint64_t idle_exit_ms;
+	uint32_t accept;
 	enum log_level level;
 	enum log_format format;
 	bool level_given;
@@ -47,8 +49,8 @@ static int usage(const char *why, const char *what)
 	fprintf(stderr,
 		"brigd: %s%s\n"
 		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR\n"
-		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--log-level LEVEL]\n"
-		"             [--log-format FORMAT]\n",
+		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME]\n"
+		"             [--log-level LEVEL] [--log-format FORMAT]\n",
 		why, what);
 	return 2;
 }
@@ -74,6 +76,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "data", required_argument, NULL, 'd' },
 		{ "pool", required_argument, NULL, 'p' },
 		{ "idle-exit-ms", required_argument, NULL, 'i' },
+		{ "accept", required_argument, NULL, 'a' },
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "log-format", required_argument, NULL, 'f' },
 		{ NULL, 0, NULL, 0 },
@@ -109,6 +112,10 @@ static int options_parse(int argc, char **argv, struct options *o)
 			if (number(optarg, UINT32_MAX, &o->idle_exit_ms) < 0)
 				return usage("not a time in milliseconds: ", optarg);
 			break;
+		case 'a':
+			if (spec_accept_names(optarg, &o->accept, NULL) < 0)
+				return usage("unknown guarantee in ", optarg);
+			break;
 		case 'v':
 			if (log_level_parse(optarg, &o->level) < 0)
 				return usage("unknown log level: ", optarg);
@@ -134,31 +141,40 @@ static int options_parse(int argc, char **argv, struct options *o)
 	return 0;
 }
 
+/* What is alive beside struct brigd. */
+static int signal_fd = -1;
+
 static void signal_event(void *ctx, uint32_t events)
 {
 	struct brigd *d = ctx;
+	struct signalfd_siginfo si;
 	(void)events;
-	brigd_drain(d, "asked to by a signal");
+	while (read(signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGUSR1)
+			brigd_quiesce(d);
+		else
+			brigd_drain(d, "asked to by a signal");
+	}
 }
 
-/* SIGTERM and SIGINT end brigd in order; the signal itself stays pending, and brigd ends anyway. */
-static int signals_open(struct brigd *d, int *ret_fd)
+/* SIGTERM and SIGINT end brigd in order; SIGUSR1 lets it end by itself. */
+static int signals_open(struct brigd *d)
 {
 	sigset_t set;
 	struct ev_io io;
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return -errno;
-	*ret_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (*ret_fd < 0)
+	signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signal_fd < 0)
 		return -errno;
-	/* Edge-triggered: told once, and never read. */
-	return ev_io_add(&d->ev, *ret_fd, EPOLLIN | EPOLLET, signal_event, d, &io);
+	return ev_io_add(&d->ev, signal_fd, EPOLLIN, signal_event, d, &io);
 }
 
-static int start(struct brigd *d, const struct options *o, int *signal_fd, struct brig_err *err)
+static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 {
 	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd, o->door_fd };
 	size_t seed = 0;
@@ -166,9 +182,10 @@ static int start(struct brigd *d, const struct options *o, int *signal_fd, struc
 		return -1;
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
+	d->accept = o->accept;
 	if (brigd_init(d, o->jail_fd, o->data, err) < 0)
 		return -1;
-	int r = signals_open(d, signal_fd);
+	int r = signals_open(d);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "watch for signals");
 	for (unsigned i = 0; i < o->npools; i++)
@@ -193,11 +210,10 @@ int brigd_main(int argc, char **argv)
 	static struct brigd d; /* large tables; one per process */
 	struct options o;
 	struct brig_err err = BRIG_ERR_INIT;
-	int signal_fd = -1;
 	int r = options_parse(argc, argv, &o);
 	if (r)
 		return r;
-	if (start(&d, &o, &signal_fd, &err) < 0) {
+	if (start(&d, &o, &err) < 0) {
 		fprintf(stderr, "brigd: %s\n", err.msg);
 		if (err.remedy[0])
 			fprintf(stderr, "  remedy: %s\n", err.remedy);

@@ -66,6 +66,7 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 		return -1;
 	if (spec.name)
 		snprintf(name, sizeof(name), "%s", spec.name);
+	spec.accept |= d->accept;
 	struct sandbox_plan plan = { .spec = &spec, .adm = &adm };
 	int r = spec.name ? sandbox_name_free(d, spec.name, err) : 0;
 	if (r == 0)

@@ -50,7 +50,7 @@ void pool_schedule(struct brigd *d)
 	uint64_t at = UINT64_MAX, now = clock_now();
 	d->pool_timer.fn = refill_due;
 	d->pool_timer.ctx = d;
-	for (unsigned i = 0; i < d->npools && !d->draining; i++) {
+	for (unsigned i = 0; i < d->npools && !d->draining && !d->quiet; i++) {
 		const struct pool *p = &d->pools[i];
 		if (p->ready + p->filling >= p->size)
 			continue;
@@ -77,7 +77,8 @@ static int refill(struct brigd *d, struct pool *p, struct brig_err *err)
 	struct sandbox *sb = NULL;
 	if (spec_parse(NULL, 0, &spec, err) < 0)
 		return -1;
-	/* What a client must accept by name is not accepted on its behalf. */
+	/* What a client must accept by name is not accepted on its behalf, but by the operator. */
+	spec.accept |= d->accept;
 	if (spec_admit(&spec, &d->host, d->nlive, &adm, err) < 0)
 		return -1;
 	int r = images_get(&d->images, p->image, &img, err);

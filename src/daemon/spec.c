@@ -321,6 +321,33 @@ static int volumes_parse(json_t *obj, unsigned nfds, struct spec *spec, struct b
 	return 0;
 }
 
+/* One name of the given length. */
+static int accept_add(const char *name, size_t n, uint32_t *mask, struct brig_err *err)
+{
+	for (unsigned k = 0; k < N_ENFORCE; k++) {
+		if (strlen(enforce_rows[k].name) == n &&
+		    memcmp(enforce_rows[k].name, name, n) == 0) {
+			*mask |= enforce_rows[k].bit;
+			return 0;
+		}
+	}
+	brig_err_set(err, BRIG_E_INVALID, 0, "'accept' has unknown name '%.*s'",
+		     (int)(n < 32 ? n : 32), name);
+	return brig_fix(err, "names are memory, cpu, pids, swap, accounting, uidrange, idmap, "
+			     "timens and io");
+}
+
+int spec_accept_names(const char *text, uint32_t *mask, struct brig_err *err)
+{
+	for (const char *p = text; *p; p += strspn(p, ",")) {
+		size_t n = strcspn(p, ",");
+		if (accept_add(p, n, mask, err) < 0)
+			return -1;
+		p += n;
+	}
+	return 0;
+}
+
 static int accept_parse(json_t *obj, struct spec *spec, struct brig_err *err)
 {
 	json_t *arr = NULL, *v;
@@ -330,19 +357,8 @@ static int accept_parse(json_t *obj, struct spec *spec, struct brig_err *err)
 	json_array_foreach(arr, i, v)
 	{
 		const char *name = json_string_value(v);
-		uint32_t bit = 0;
-		for (unsigned k = 0; k < N_ENFORCE; k++)
-			if (strcmp(enforce_rows[k].name, name) == 0)
-				bit = enforce_rows[k].bit;
-		if (!bit) {
-			brig_err_set(err, BRIG_E_INVALID, 0, "'accept' has unknown name '%.32s'",
-				     name);
-			return brig_fix(
-				err,
-				"names are memory, cpu, pids, swap, accounting, uidrange, idmap, "
-				"timens and io");
-		}
-		spec->accept |= bit;
+		if (accept_add(name, strlen(name), &spec->accept, err) < 0)
+			return -1;
 	}
 	return 0;
 }

@@ -83,6 +83,8 @@ bool user_valid(const char *user);
 bool name_valid(const char *name);
 /* The JSON object {field: number or null} of limits. */
 json_t *limits_json(const struct brig_limits *limits);
+/* "memory,cpu" as bits of a JAIL_ENF_* mask, added to *mask. */
+int spec_accept_names(const char *text, uint32_t *mask, struct brig_err *err);
 /* Names of the bits of a JAIL_ENF_* mask. */
 json_t *enforce_json(uint32_t mask);
 

@@ -5,6 +5,7 @@ As root the tests become the account `nobody`, in a mount namespace of their own
 over /etc/subuid and /etc/subgid, so that the host's /etc stays as it is. Run by an ordinary user they
 take what that user has. (The emulated machine of tests/nested adds a user with a delegated group.)"""
 
+import http.client
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import unittest
 
 import brigtest
 import hoststate
-from brigtest import Brig, PrivateCase, wait_until
+from brigtest import Brig, PrivateCase, Server, wait_until
 
 
 # Over the host's files in a mount namespace that ends with the command; then the user, then the words.
@@ -69,7 +70,8 @@ class UserCase(PrivateCase):
         # The checkout may lie where an ordinary user cannot look.
         programs = self.tmp / "programs"
         programs.mkdir(mode=0o755)
-        for name in ("brig", "brigd", "brig-jaild", "brig-agent", "brig-image", "brig-sudo"):
+        for name in ("brig", "brigd", "brig-api", "brig-jaild", "brig-agent", "brig-image",
+                     "brig-sudo"):
             if (brigtest.build_dir() / name).exists():
                 shutil.copy(brigtest.build_dir() / name, programs / name)
         self.tmp.chmod(0o755)
@@ -132,6 +134,36 @@ class Rootless(UserCase):
         done = self.run_user("--memory", "64m", "--accept", "memory", "--accept", "swap", "--", "echo",
                              "ran")
         self.assertEqual(done.out, b"ran\n", str(done))
+
+    def over_http(self, **env):
+        """The answer to a request that asks for a memory limit."""
+        server = Server(self.user, "--http", "127.0.0.1:0", prefix=self.prefix, cwd="/", env=env)
+        self.addCleanup(server.stop)
+        key = wait_until("a key is shown", lambda: re.search(r"\n    (e2b_[0-9a-f]{64})\n",
+                                                             server.text()), explain=server.text)
+        port = int(re.search(r"HTTP on http://127\.0\.0\.1:(\d+)\n", server.text()).group(1))
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            c.request("POST", "/v1/run", json.dumps({"image": "host", "cmd": ["echo", "ran"],
+                                                     "limits": {"memory": "64m"}}),
+                      {"X-API-Key": key.group(1)})
+            r = c.getresponse()
+            return r.status, json.loads(r.read())
+        finally:
+            c.close()
+            self.assertEqual(server.stop(), 0)
+            shutil.rmtree(self.home / "data" / "api")
+
+    def test_what_the_operator_accepts_holds_for_requests_over_http(self):
+        if "memory" not in self.accepted()[1::2]:
+            self.skipTest("memory limits work for this user")
+        status, answer = self.over_http()
+        self.assertGreaterEqual(status, 400, answer)
+        self.assertIn("--memory", answer["message"])
+        status, answer = self.over_http(BRIG_ACCEPT="memory,swap")
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(answer["stdout"], "ran\n")
+        self.assertTrue(any("(accepted)" in w for w in answer["warnings"]), answer)
 
     def test_files_of_the_user_do_not_show(self):
         secret = self.home / "secret"
