@@ -325,6 +325,11 @@ unsigned http_requests(const struct http *h)
 	return h->nreqs || !h->tls ? h->nreqs : tls_flush(h->tls);
 }
 
+bool http_upgrades(const struct http *h)
+{
+	return !LIST_EMPTY(&h->upgrades);
+}
+
 static void http_free(void *ctx)
 {
 	free(ctx);

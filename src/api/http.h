@@ -102,6 +102,8 @@ void http_close(struct http *h);
 void http_quiesce(struct http *h);
 /* Requests, and answers that have not left; 0: nothing is under way. */
 unsigned http_requests(const struct http *h);
+/* Whether connections live on behind an upgrade. */
+bool http_upgrades(const struct http *h);
 
 /* ---- the request; strings are valid until gone ---- */
 const char *http_method(const struct http_req *r); /* "GET" */

@@ -4,7 +4,7 @@
  *
  *   brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...] [--tls-cert-fd N --tls-key-fd N]
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
- *            [--log-format text|json] [--warm TEMPLATE=N ...]
+ *            [--log-format text|json] [--grace-ms N] [--warm TEMPLATE=N ...]
  *            [--audit-rotate BYTES] [--audit-keep N] [--audit-on-full refuse|continue]
  *
  * It is started by `brig serve`, which opens everything that is named here; there is no
@@ -18,8 +18,10 @@
  * there: the listeners are opened only when the boxes are known again. Then --ready-fd gets one
  * line: empty, or the first key, which exists nowhere else in plain text.
  *
- * SIGTERM and SIGINT: no new connections; what is under way may end, for as long as GRACE_MS. brigd
- * gets the same signal, and the ends of its sandboxes are what streams wait for. Without brigd
+ * SIGTERM and SIGINT: no new connections, and no new requests on those that are there; what is under
+ * way may end, for as long as --grace-ms. Then `brig serve` lets brigd end its sandboxes, and their
+ * ends are what streams wait for, for another LAST_MS; a second signal means that brigd has been
+ * told already. Without brigd
  * there is nothing to serve: the process ends at once, and is started again with a new door.
  */
 #include <errno.h>
@@ -41,9 +43,11 @@
 #include "api_seccomp.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/size.h"
 #include "daemon/confine.h"
 
-#define GRACE_MS 4000u
+#define LAST_MS 4000u
+#define GRACE_MAX_MS (3600u * 1000u)
 /* Certificates with their chain are some kilobytes. */
 #define PEM_MAX 65536u
 
@@ -51,7 +55,7 @@ struct options {
 	int door_fd, data_fd, cert_fd, key_fd, ready_fd;
 	int http_fd[API_HTTP_MAX];
 	const char *warm[WARM_POOLS_MAX];
-	unsigned nhttp, nwarm;
+	unsigned nhttp, nwarm, grace_ms;
 	const char *domain, *base_url;
 	enum log_level level;
 	enum log_format format;
@@ -78,8 +82,8 @@ static int usage(const char *why, const char *what)
 		"usage: brig-api --door-fd N --data-fd N --http-fd N [--http-fd N ...]\n"
 		"                [--tls-cert-fd N --tls-key-fd N] [--domain D] [--base-url URL]\n"
 		"                [--ready-fd N] [--log-level LEVEL] [--log-format FORMAT]\n"
-		"                [--warm TEMPLATE=N ...] [--audit-rotate BYTES] [--audit-keep N]\n"
-		"                [--audit-on-full refuse|continue]\n",
+		"                [--grace-ms N] [--warm TEMPLATE=N ...] [--audit-rotate BYTES]\n"
+		"                [--audit-keep N] [--audit-on-full refuse|continue]\n",
 		why, what);
 	return 2;
 }
@@ -109,6 +113,15 @@ static int audit_parse(int opt, const char *text, struct options *o)
 	return 0;
 }
 
+static int milliseconds(const char *text, unsigned *ret)
+{
+	uint64_t v = 0;
+	if (size_parse_count(text, &v) < 0 || v > GRACE_MAX_MS)
+		return -1;
+	*ret = (unsigned)v;
+	return 0;
+}
+
 static int options_parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
@@ -122,6 +135,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "base-url", required_argument, NULL, 'U' },
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "log-format", required_argument, NULL, 'f' },
+		{ "grace-ms", required_argument, NULL, 'g' },
 		{ "warm", required_argument, NULL, 'w' },
 		{ "audit-rotate", required_argument, NULL, 'R' },
 		{ "audit-keep", required_argument, NULL, 'K' },
@@ -177,6 +191,10 @@ static int options_parse(int argc, char **argv, struct options *o)
 		case 'F':
 			if (audit_parse(opt, optarg, o))
 				return 2;
+			break;
+		case 'g':
+			if (milliseconds(optarg, &o->grace_ms) < 0)
+				return usage("not a time in milliseconds: ", optarg);
 			break;
 		case 'v':
 			if (log_level_parse(optarg, &o->level) < 0)
@@ -297,7 +315,7 @@ static void boxes_known(struct api *a, const struct brig_err *err)
 static bool requests_left(const struct api *a)
 {
 	for (unsigned i = 0; i < a->nhttp; i++)
-		if (http_requests(a->http[i]))
+		if (http_requests(a->http[i]) || http_upgrades(a->http[i]))
 			return true;
 	return false;
 }
@@ -308,12 +326,14 @@ static void grace_over(void *ctx)
 	p->api.quit = true;
 }
 
-static void signal_event(void *ctx, uint32_t events)
+static void last_wait(struct process *p, unsigned ms)
 {
-	struct process *p = ctx;
-	(void)events;
-	if (p->ending)
-		return;
+	if (ev_timer_set(&p->api.ev, &p->grace, clock_now() + ms * MS_NS) < 0)
+		p->api.quit = true;
+}
+
+static void end_begin(struct process *p)
+{
 	p->ending = p->api.ending = true;
 	events_stop(p->api.events);
 	log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
@@ -321,12 +341,24 @@ static void signal_event(void *ctx, uint32_t events)
 		http_quiesce(p->api.http[i]);
 	warm_close(p->api.warm);
 	p->api.warm = NULL;
-	if (ev_timer_set(&p->api.ev, &p->grace, clock_now() + GRACE_MS * MS_NS) < 0)
-		p->api.quit = true;
+	last_wait(p, p->o.grace_ms + LAST_MS);
 }
 
-/* The signal stays pending, and the process ends anyway. A file that may not grow any more is an
- * error of the database, told as such, and no reason to die without a word. */
+static void signal_event(void *ctx, uint32_t events)
+{
+	struct process *p = ctx;
+	struct signalfd_siginfo si;
+	(void)events;
+	while (read(p->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (p->ending)
+			last_wait(p, LAST_MS);
+		else
+			end_begin(p);
+	}
+}
+
+/* A file that may not grow any more is an error of the database, told as such, and no reason to die
+ * without a word. */
 static int signals_open(struct process *p)
 {
 	sigset_t set;
@@ -339,9 +371,7 @@ static int signals_open(struct process *p)
 	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (p->signal_fd < 0)
 		return -errno;
-	/* Edge-triggered: told once, and never read. */
-	return ev_io_add(&p->api.ev, p->signal_fd, EPOLLIN | EPOLLET, signal_event, p,
-			 &p->signal_io);
+	return ev_io_add(&p->api.ev, p->signal_fd, EPOLLIN, signal_event, p, &p->signal_io);
 }
 
 static int start(struct process *p, struct brig_err *err)

@@ -268,6 +268,16 @@ static void signature_begin(struct http_req *r)
 	api_fail_e2b_text(r, 401, "invalid signature");
 }
 
+static void ending_begin(struct http_req *r)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "the server is ending");
+	(void)brig_fix(&err, "try again when it has been started again");
+	http_answer_header(r, "Connection", "close");
+	api_fail_e2b(r, 503, &err);
+}
+
+static const struct http_handler is_ending = { .begin = ending_begin };
 static const struct http_handler no_memory = { .begin = no_memory_begin };
 static const struct http_handler no_route = { .begin = no_route_begin };
 static const struct http_handler no_method = { .begin = no_method_begin };
@@ -403,6 +413,8 @@ const struct http_handler *api_route(void *ctx, struct http_req *r, void **ret_c
 	struct api *a = ctx;
 	const struct route *route = NULL;
 	int found = -ENOENT;
+	if (a->ending) /* on a connection that was there before */
+		return &is_ending;
 	const struct http_handler *h = data_plane(a, r, ret_ctx);
 	if (h)
 		return h;
