@@ -87,6 +87,17 @@ int api_addr_listen(const struct api_addr *a, struct brig_err *err)
 	return fd_steal(&fd);
 }
 
+int api_addr_of(int fd, struct api_addr *ret)
+{
+	*ret = (struct api_addr){ .len = sizeof(ret->sa) };
+	if (getsockname(fd, (struct sockaddr *)&ret->sa, &ret->len) < 0)
+		return -errno;
+	if (ret->sa.ss_family != AF_INET && ret->sa.ss_family != AF_INET6)
+		return -EAFNOSUPPORT;
+	ret->loopback = is_loopback(&ret->sa);
+	return 0;
+}
+
 int api_addr_text(int fd, char ret[API_ADDR_TEXT_MAX], unsigned *ret_port)
 {
 	struct sockaddr_storage sa;

@@ -21,6 +21,8 @@ struct api_addr {
 int api_addr_parse(const char *text, struct api_addr *ret, struct brig_err *err);
 /* A listening socket, or -1 with err. */
 int api_addr_listen(const struct api_addr *a, struct brig_err *err);
+/* Where a TCP socket that somebody else opened listens. 0, or -errno. */
+int api_addr_of(int fd, struct api_addr *ret);
 /* "127.0.0.1:7681", "[::1]:7681" of a listening socket, and the port alone. */
 #define API_ADDR_TEXT_MAX 64
 int api_addr_text(int fd, char ret[API_ADDR_TEXT_MAX], unsigned *ret_port);

@@ -57,8 +57,9 @@ int apiproc_check(const struct apiproc_opts *o, struct brig_err *err)
 		if (o->addr[i].loopback || o->tls_cert)
 			continue;
 		brig_err_set(err, BRIG_E_INVALID, 0,
-			     "--http names an address that other machines reach, and without TLS "
-			     "they would send their keys in the clear");
+			     "%s an address that other machines reach, and without TLS they would "
+			     "send their keys in the clear",
+			     o->passed ? "a socket of the service manager has" : "--http names");
 		return brig_fix(
 			err, "give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy "
 			     "that speaks TLS");
@@ -107,7 +108,7 @@ static int listeners_open(struct apiproc *p, const char *socket_path, struct bri
 {
 	const struct apiproc_opts *o = p->o;
 	for (unsigned i = 0; i < o->naddr; i++) {
-		int fd = api_addr_listen(&o->addr[i], err);
+		int fd = o->passed ? o->fd[i] : api_addr_listen(&o->addr[i], err);
 		if (fd < 0) {
 			(void)brig_ctx(err, "--http, address %u", i + 1);
 			return brig_fix(err, "name another with --http ADDR:PORT (port 0 is any "
@@ -216,11 +217,18 @@ static int tls_open(const char *path, bool secret, struct brig_err *err)
 	return fd_steal(&fd);
 }
 
+int apiproc_check_files(const struct apiproc_opts *o, struct brig_err *err)
+{
+	AUTO_FD cert = o->tls_cert ? tls_open(o->tls_cert, false, err) : -1;
+	AUTO_FD key = o->tls_key ? tls_open(o->tls_key, true, err) : -1;
+	return (o->tls_cert && cert < 0) || (o->tls_key && key < 0) ? -1 : 0;
+}
+
 struct arguments {
 	const char *argv[48 + 2 * API_WARM_MAX];
 	char rotate[24], keep[24];
 	size_t n;
-	char numbers[SPAWN_FDS_MAX][4];
+	char numbers[SPAWN_FDS_MAX][4], grace[16];
 	struct spawn s;
 };
 
@@ -276,6 +284,10 @@ static int start(struct apiproc *p, struct brig_err *err)
 		arg(&a, "--log-format", o->log_format);
 	if (p->domain[0])
 		arg(&a, "--domain", p->domain);
+	if (o->log_level)
+		arg(&a, "--log-level", o->log_level);
+	snprintf(a.grace, sizeof(a.grace), "%u", o->grace_ms);
+	arg(&a, "--grace-ms", a.grace);
 	for (unsigned i = 0; i < o->nwarm; i++)
 		arg(&a, "--warm", o->warm[i]);
 	if (o->audit_rotate) {
@@ -460,13 +472,26 @@ int apiproc_work(struct apiproc *p, struct brig_err *err)
 	return p->pid != 0;
 }
 
-void apiproc_done(struct apiproc *p)
+void apiproc_quiet(struct apiproc *p)
 {
 	for (unsigned i = 0; i < p->nlistener; i++)
 		fd_close(&p->listener[i]);
 	p->nlistener = 0;
 	if (p->operator_path[0])
 		unlink(p->operator_path);
+	p->operator_path[0] = '\0';
+	p->again = 0;
+}
+
+void apiproc_leave(struct apiproc *p)
+{
+	apiproc_reap(p, 0);
+	fd_close(&p->door);
+}
+
+void apiproc_done(struct apiproc *p)
+{
+	apiproc_quiet(p);
 	fd_close(&p->folder);
 	fd_close(&p->door);
 	fd_close(&p->pidfd);

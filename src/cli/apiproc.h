@@ -22,6 +22,10 @@
 struct apiproc_opts {
 	struct api_addr addr[API_ADDRS_MAX];
 	unsigned naddr;
+	int fd[API_ADDRS_MAX]; /* listening sockets of these addresses, to be taken over */
+	bool passed;	       /* whether there are such; else the addresses are to be bound */
+	unsigned grace_ms;     /* for requests under way at the end */
+	const char *log_level; /* NULL = the default */
 	const char *domain;		/* NULL = none */
 	const char *log_format;		/* text or json; NULL = text, and no line per request */
 	const char *tls_cert, *tls_key; /* files; both or none */
@@ -32,6 +36,8 @@ struct apiproc_opts {
 };
 /* Refuses what would let strangers in: an address beyond loopback without TLS. */
 int apiproc_check(const struct apiproc_opts *o, struct brig_err *err);
+/* Whether the files of the certificate can be used, as far as that is known without reading them. */
+int apiproc_check_files(const struct apiproc_opts *o, struct brig_err *err);
 
 #define API_READY_MAX 128
 struct apiproc {
@@ -70,6 +76,11 @@ void apiproc_poll(const struct apiproc *p, struct pollfd ret[2], int *ret_ms);
 /* After that wait. 1: it is another process now; 0; -1: it could not be started for the first time.
  */
 int apiproc_work(struct apiproc *p, struct brig_err *err);
+/* No more clients from here on: closes our copies of the sockets, so that who comes is refused and
+ * does not wait for nobody. */
+void apiproc_quiet(struct apiproc *p);
+/* It has ended, and none will follow: brigd sees its door closed. */
+void apiproc_leave(struct apiproc *p);
 /* Asks it to end in order / waits for its end, kills it when the time is over. */
 void apiproc_term(struct apiproc *p);
 void apiproc_reap(struct apiproc *p, uint64_t wait_ns);

@@ -73,9 +73,8 @@ static int positive_parse(enum limit_kind kind, const struct flag *f, const char
 	return 0;
 }
 
-/* value is NULL for a switch without "=". */
-static int flag_store(struct cli *cli, const struct flag *f, const char *value, void *opts,
-		      struct brig_err *err)
+int args_store(struct cli *cli, const struct flag *f, const char *value, void *opts,
+	       struct brig_err *err)
 {
 	void *at = (char *)opts + f->at;
 	bool on;
@@ -110,6 +109,29 @@ static int flag_store(struct cli *cli, const struct flag *f, const char *value, 
 		return 0;
 	}
 	return 0;
+}
+
+bool args_given(const struct flag *f, const void *opts)
+{
+	const void *at = (const char *)opts + f->at;
+	switch (f->kind) {
+	case FLAG_BOOL:
+		return *(const bool *)at;
+	case FLAG_TRI:
+		return *(const enum tri *)at != TRI_UNSET;
+	case FLAG_STR:
+		return *(const char *const *)at != NULL;
+	case FLAG_LIST:
+		return ((const struct strlist *)at)->n != 0;
+	case FLAG_LIMIT:
+	case FLAG_SIZE:
+	case FLAG_TIME:
+	case FLAG_COUNT:
+		return *(const uint64_t *)at != 0;
+	case FLAG_OUTPUT:
+		return false;
+	}
+	return false;
 }
 
 static const struct flag *flag_by_name(const struct cmd *cmd, const char *name, size_t n)
@@ -160,7 +182,7 @@ static int long_parse(struct reader *r, const char *text)
 				 (int)(n < 64 ? n : 64), text);
 	if (takes_value(f) && !value && value_next(r, f, &value) < 0)
 		return -1;
-	return flag_store(r->cli, f, value, r->opts, r->err);
+	return args_store(r->cli, f, value, r->opts, r->err);
 }
 
 static int letters_parse(struct reader *r, const char *text)
@@ -179,9 +201,9 @@ static int letters_parse(struct reader *r, const char *text)
 				value = p + 1;
 			else if (value_next(r, f, &value) < 0)
 				return -1;
-			return flag_store(r->cli, f, value, r->opts, r->err);
+			return args_store(r->cli, f, value, r->opts, r->err);
 		}
-		if (flag_store(r->cli, f, NULL, r->opts, r->err) < 0)
+		if (args_store(r->cli, f, NULL, r->opts, r->err) < 0)
 			return -1;
 	}
 	return 0;

@@ -66,6 +66,9 @@ struct flag {
 	enum complete complete;
 	unsigned limit; /* FLAG_LIMIT: index into the table of limit.h */
 	bool hidden;	/* for brig itself: in no help */
+	/* Its name in a configuration file (config.h); NULL = it has none there. */
+	const char *key;
+	bool key_negates; /* true there means false here */
 };
 #define FLAG_END             \
 	{                    \
@@ -104,6 +107,11 @@ const struct cmd *cmd_find(const char *name);
 int args_parse(struct cli *cli, const struct cmd *cmd, int argc, char **argv, void *opts,
 	       struct brig_err *err);
 void args_done(const struct cmd *cmd, void *opts);
+/* Stores the value of one flag as if it had been given; NULL is a switch's "on". */
+int args_store(struct cli *cli, const struct flag *f, const char *value, void *opts,
+	       struct brig_err *err);
+/* Whether a value of it is stored; of a FLAG_BOOL: whether it is on. */
+bool args_given(const struct flag *f, const void *opts);
 int strlist_add(struct strlist *l, const char *s);
 
 /* help.c */

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -158,6 +159,42 @@ static void put_flags(FILE *f, const struct cmd *cmd)
 	fputs(".It Fl h , Fl -help\nPrint a short text.\n.El\n", f);
 }
 
+/* The configuration file of a verb whose flags have keys in one. */
+static void put_keys(FILE *f, const struct cmd *cmd)
+{
+	bool any = false;
+	for (const struct flag *flag = cmd->flags; flag && flag->name; flag++) {
+		if (!flag->key)
+			continue;
+		if (!any)
+			fputs(".Sh CONFIGURATION\n"
+			      "The file is TOML 1.0 without dates.\n"
+			      "A flag that is given outweighs it, and it outweighs the environment.\n"
+			      "A key that is not listed here is refused.\n"
+			      ".Pp\n"
+			      "Without\n.Fl -config\n"
+			      "root's server reads\n.Pa /etc/brig/brig.toml ,\n"
+			      "that of another user\n.Pa brig/brig.toml\nin\n.Ev XDG_CONFIG_HOME\n"
+			      "or\n.Pa ~/.config ,\nif it exists.\n"
+			      "The file must belong to the server's user or to root, and nobody else "
+			      "may\nbe able to write it.\n"
+			      ".Pp\n"
+			      "The keys, and the flags that they stand for, are:\n"
+			      ".Bl -tag -width Ds\n",
+			      f);
+		any = true;
+		fprintf(f, ".It Cm %s\n", flag->key);
+		if (strstr(flag->key, "[]."))
+			fprintf(f, "With\n.Cm size\nin a table\n.Cm [[%.*s]] :\n.Fl -%s\n",
+				(int)strcspn(flag->key, "["), flag->key, flag->name);
+		else
+			fprintf(f, "%s\n.Fl -%s\n",
+				flag->key_negates ? "The opposite of" : "As", flag->name);
+	}
+	if (any)
+		fputs(".El\n", f);
+}
+
 static void put_operands(FILE *f, const char *operands)
 {
 	if (!operands[0])
@@ -232,6 +269,7 @@ static void page_cmd(FILE *f, const struct cmd *cmd)
 	if (cmd->about)
 		put_paragraphs(f, cmd->about);
 	put_flags(f, cmd);
+	put_keys(f, cmd);
 	put_environment(f);
 	put_codes(f, cmd->first_ends);
 	fputs(".Sh SEE ALSO\n.Xr brig 1\n", f);

@@ -158,7 +158,7 @@ static int start_one(const char *dir, const char *program, daemon_main *main, co
 	return spawn_start(&s, ret, err);
 }
 
-#define EXTRA_MAX 140
+#define EXTRA_MAX 160
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err)
 {
 	struct server s = { .log = -1 };

@@ -212,8 +212,7 @@ static bool enforce_known(const char *name, size_t n)
 	return false;
 }
 
-/* "memory,cpu": from a flag, or from BRIG_ACCEPT. */
-static int accept_add(json_t *array, const char *source, const char *text, struct brig_err *err)
+int spec_accept_add(json_t *array, const char *source, const char *text, struct brig_err *err)
 {
 	for (const char *p = text; *p; p += strspn(p, ", ")) {
 		size_t n = strcspn(p, ", ");
@@ -237,10 +236,10 @@ static int accepts_add(json_t *spec, const struct strlist *accept, struct brig_e
 	json_t *array = json_array();
 	if (json_object_set_new(spec, "accept", array) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
-	if (env && accept_add(array, "BRIG_ACCEPT", env, err) < 0)
+	if (env && spec_accept_add(array, "BRIG_ACCEPT", env, err) < 0)
 		return -1;
 	for (size_t i = 0; i < accept->n; i++)
-		if (accept_add(array, "--accept", accept->v[i], err) < 0)
+		if (spec_accept_add(array, "--accept", accept->v[i], err) < 0)
 			return -1;
 	return 0;
 }

@@ -120,6 +120,8 @@ struct spec_built {
  */
 int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec_built *ret);
 void spec_built_done(struct spec_built *b);
+/* Adds the names of "memory,cpu" to an array of strings; source is what errors call the text. */
+int spec_accept_add(json_t *array, const char *source, const char *text, struct brig_err *err);
 
 /* Checks shared with exec; 0 or -1 with err (a mistake in the command line). */
 int workdir_check(const char *dir, struct brig_err *err);

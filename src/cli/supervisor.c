@@ -16,6 +16,15 @@
  *   brig-api     dies alone: it is started again and brigd does not notice (apiproc.h). When brigd
  *                dies it goes, too, because its door leads nowhere.
  *
+ * The end is asked for by a signal. The socket's name and our copies of all listening sockets go
+ * first, so that who comes is refused; brig-api is told to finish, and brigd that no more clients
+ * come. When brig-api has ended its door is closed, and brigd ends by itself once its own clients
+ * are served. After the time of grace, or at a second signal, brigd is told to end everything; what
+ * streams wait for is then the end of the sandboxes, and brig-api passes it on.
+ *
+ * A socket of a service manager is nobody's here: its name stays, and the next one that is started
+ * for it serves who waits.
+ *
  * brigd ends with 0 when it has been idle for long enough. A client may connect in that very
  * moment: the name is taken away first, and if somebody is waiting then it is put back and brigd
  * started again.
@@ -55,6 +64,7 @@ struct supervisor {
 	int lock, listener, sigfd;
 	struct server daemons;
 	struct apiproc api;
+	bool told; /* that it is ready */
 	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
 	unsigned ndeaths;
 };
@@ -90,8 +100,30 @@ static void aside_path(const struct supervisor *s, char ret[ASIDE_MAX])
 	snprintf(ret, ASIDE_MAX, "%s.end", s->o->socket);
 }
 
+static bool is_passed(const struct supervisor *s)
+{
+	return s->o->activation && s->o->activation->socket >= 0;
+}
+
+/* Its name belongs to the server, too, unless the service manager made it. */
+static void name_remove(const struct supervisor *s)
+{
+	if (!is_passed(s))
+		unlink(s->o->socket);
+}
+
+static void tell(const struct supervisor *s, const char *state)
+{
+	if (s->o->activation)
+		activation_notify(s->o->activation, state);
+}
+
 static int listen_open(struct supervisor *s)
 {
+	if (is_passed(s)) {
+		s->listener = s->o->activation->socket;
+		return 0;
+	}
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	char aside[ASIDE_MAX];
 	strcpy(addr.sun_path, s->o->socket);
@@ -177,6 +209,10 @@ static int wait_event(struct supervisor *s)
 		return brig_fail(s->err, BRIG_E_UNSUPPORTED, errno, "watch the daemons");
 	for (;;) {
 		struct signalfd_siginfo si;
+		if (!s->told && (!s->o->api || s->api.served)) {
+			tell(s, "READY=1");
+			s->told = true;
+		}
 		struct pollfd p[5] = { { .fd = s->sigfd, .events = POLLIN },
 				       { .fd = brigd, .events = POLLIN },
 				       { .fd = jaild, .events = POLLIN } };
@@ -212,6 +248,8 @@ static bool client_waits(struct supervisor *s)
 {
 	char aside[ASIDE_MAX];
 	struct pollfd p = { .fd = s->listener, .events = POLLIN };
+	if (is_passed(s)) /* the service manager sees who waits */
+		return false;
 	aside_path(s, aside);
 	if (rename(s->o->socket, aside) < 0)
 		return false;
@@ -238,6 +276,60 @@ static bool may_restart(struct supervisor *s)
 	return true;
 }
 
+/* Both at once: what streams wait for is the end of the sandboxes. */
+static void end_now(struct supervisor *s)
+{
+	kill(s->daemons.brigd, SIGTERM);
+	apiproc_term(&s->api);
+}
+
+/* Until brigd has ended, the time is over, or another signal comes. */
+static void grace_wait(struct supervisor *s)
+{
+	uint64_t until = clock_now() + s->o->grace_ms * MS_NS;
+	AUTO_FD brigd = (int)syscall(SYS_pidfd_open, s->daemons.brigd, 0u);
+	apiproc_term(&s->api);
+	kill(s->daemons.brigd, SIGUSR1);
+	for (;;) {
+		struct signalfd_siginfo si;
+		struct pollfd p[4] = { { .fd = s->sigfd, .events = POLLIN },
+				       { .fd = brigd, .events = POLLIN } };
+		uint64_t now = clock_now();
+		int ms;
+		apiproc_poll(&s->api, p + 2, &ms);
+		/* Whether it says that it is ready concerns nobody any more. */
+		p[3].fd = -1;
+		if (!s->api.pid)
+			apiproc_leave(&s->api);
+		if (now >= until || poll(p, 4, (int)((until - now) / MS_NS) + 1) < 0) {
+			if (now < until && errno == EINTR)
+				continue;
+			break;
+		}
+		if (p[1].revents || (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si)))
+			break;
+		if (p[2].revents)
+			apiproc_leave(&s->api);
+	}
+}
+
+static void end_in_order(struct supervisor *s)
+{
+	tell(s, "STOPPING=1");
+	name_remove(s);
+	fd_close(&s->listener);
+	apiproc_quiet(&s->api);
+	if (s->o->grace_ms)
+		grace_wait(s);
+	end_now(s);
+	apiproc_reap(&s->api, DRAIN_NS);
+	int ended = daemon_reap(&s->daemons.brigd, DRAIN_NS);
+	ended |= daemon_reap(&s->daemons.jaild, DIE_NS);
+	/* One of them had died, and nobody has cleaned up after it yet. */
+	if (ended)
+		spawn_gc(5000);
+}
+
 /* One life of the daemons. 1: start them again; 0: done; -1. */
 static int serve_once(struct supervisor *s)
 {
@@ -246,15 +338,7 @@ static int serve_once(struct supervisor *s)
 	if (r < 0)
 		return -1;
 	if (r == 1) {
-		/* Both at once: what streams wait for is the end of the sandboxes. */
-		kill(s->daemons.brigd, SIGTERM);
-		apiproc_term(&s->api);
-		apiproc_reap(&s->api, DRAIN_NS);
-		int ended = daemon_reap(&s->daemons.brigd, DRAIN_NS);
-		ended |= daemon_reap(&s->daemons.jaild, DIE_NS);
-		/* One of them had died, and nobody has cleaned up after it yet. */
-		if (ended)
-			spawn_gc(5000);
+		end_in_order(s);
 		return 0;
 	}
 	/* Whichever it was, the other sees the end of the link. */
@@ -321,7 +405,7 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 	if (r == 0 && o->api) {
 		r = apiproc_open(&s.api, o->api, o->socket, o->data, err);
 		if (r < 0)
-			unlink(o->socket);
+			name_remove(&s);
 	}
 	if (r == 0) {
 		r = supervise(&s);
@@ -330,7 +414,7 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 		(void)daemon_reap(&s.daemons.brigd, 0);
 		(void)daemon_reap(&s.daemons.jaild, DIE_NS);
 		(void)leftover_record(s.lock, NULL, 0);
-		unlink(o->socket);
+		name_remove(&s);
 	}
 	apiproc_done(&s.api);
 	fd_close(&s.listener);

@@ -7,6 +7,7 @@
 #define BRIG_CLI_SUPERVISOR_H
 
 #include "base/err.h"
+#include "cli/activate.h"
 #include "cli/apiproc.h"
 #include "cli/server.h"
 
@@ -15,6 +16,8 @@ struct supervisor_opts {
 	const char *data;
 	const char *const *extra; /* further arguments of brigd, NULL-terminated */
 	const struct apiproc_opts *api; /* NULL: no HTTP */
+	const struct activation *activation; /* NULL: there is no service manager */
+	unsigned grace_ms;	  /* for what is under way when the end is asked for */
 	int ready;		  /* a byte is written here when it listens; -1 */
 };
 

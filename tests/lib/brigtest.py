@@ -203,8 +203,11 @@ class Server:
         self.brig = brig
         brig.socket.parent.mkdir(parents=True, exist_ok=True)
         brig.socket.parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        if "--http" not in args and "--no-http" not in args:
+        if not {"--http", "--no-http", "--config"} & set(args):
             args = (*args, "--no-http")
+        if "--shutdown-grace" not in args:
+            # Most tests end with something still under way.
+            args = (*args, "--shutdown-grace", "0")
         self.process = brig.popen("serve", *args, stderr=subprocess.STDOUT, **kw)
         # It may first say that it cleared up after another.
         self.log = [self.process.stdout.readline()]
