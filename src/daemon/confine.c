@@ -21,6 +21,9 @@
 
 #include "base/fd.h"
 
+/* Two for each client of 4096 requests, three for each of 4093 sandboxes, and the rest. */
+#define FILES_MIN 32768u
+
 /*
  * Must: leave only standard streams and the sockets that the command line named.
  * Must not: close what the caller still needs, or trust that the parent cleaned up.
@@ -53,8 +56,8 @@ int confine_fds(const int *keep, unsigned n, struct brig_err *err)
 
 /*
  * Must: no core file (it would hold tenants' output and environment), room for the descriptors of
- * thousands of sandboxes, files that only their owner can read.
- * Must not: fail because the hard limit of descriptors is low.
+ * thousands of sandboxes and clients, files that only their owner can read.
+ * Must not: fail because the hard limit of descriptors is low and cannot be raised.
  */
 int confine_limits(struct brig_err *err)
 {
@@ -62,7 +65,13 @@ int confine_limits(struct brig_err *err)
 	umask(077);
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, errno, "set the core limit");
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return 0;
+	/* Still root, if brig is: the limit of whoever started it need not be ours. */
+	const struct rlimit more = { .rlim_cur = FILES_MIN, .rlim_max = FILES_MIN };
+	if (files.rlim_max < FILES_MIN && setrlimit(RLIMIT_NOFILE, &more) == 0)
+		return 0;
+	if (files.rlim_cur < files.rlim_max) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
