@@ -274,7 +274,10 @@ static void ending_begin(struct http_req *r)
 	brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "the server is ending");
 	(void)brig_fix(&err, "try again when it has been started again");
 	http_answer_header(r, "Connection", "close");
-	api_fail_e2b(r, 503, &err);
+	if (strncmp(http_path(r), "/v1/", 4) == 0)
+		api_fail(r, &err);
+	else
+		api_fail_e2b(r, 503, &err);
 }
 
 static const struct http_handler is_ending = { .begin = ending_begin };
@@ -413,7 +416,8 @@ const struct http_handler *api_route(void *ctx, struct http_req *r, void **ret_c
 	struct api *a = ctx;
 	const struct route *route = NULL;
 	int found = -ENOENT;
-	if (a->ending) /* on a connection that was there before */
+	/* On a connection that was there before; /readyz says it in its own words. */
+	if (a->ending && strcmp(http_path(r), "/readyz") != 0)
 		return &is_ending;
 	const struct http_handler *h = data_plane(a, r, ret_ctx);
 	if (h)
