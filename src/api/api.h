@@ -45,6 +45,7 @@ struct metrics; /* samples of all boxes (metrics.c) */
 struct warm;
 struct events; /* what happened to sandboxes (events.h) */
 struct auditor; /* audit.h */
+struct tenant;
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -113,6 +114,8 @@ struct api {
 	struct http *http[API_HTTP_MAX];
 	unsigned nhttp;
 	struct store *store;
+	LIST_HEAD(tenant_list, tenant) tenants; /* tenant.h */
+	unsigned ntenants;
 	LIST_HEAD(box_list, box) all, by_id[API_ID_BUCKETS];
 	unsigned nboxes;
 	struct metrics *metrics;
@@ -189,6 +192,9 @@ void api_fail_box(struct http_req *r, unsigned status, const char *id, unsigned 
 void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *err);
 void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The same on an E2B route. "retry_after" of the details, seconds, is also the header. */
+void api_fail_e2b_details(struct http_req *r, unsigned status, const struct brig_err *err,
+			  json_t *details);
 /* brigd's error object (client_proto.h) as a brig_err. */
 void api_err_from(json_t *error, struct brig_err *ret);
 

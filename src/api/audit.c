@@ -279,6 +279,10 @@ static const struct name names[] = {
 	{ "DELETE", "/templates/tags", "tag.delete" },
 	{ "POST", "/v1/keys", "key.create" },
 	{ "DELETE", "/v1/keys/{}", "key.revoke" },
+	{ "POST", "/v1/keys/{}/rotate", "key.rotate" },
+	{ "POST", "/v1/tenants", "tenant.create" },
+	{ "PATCH", "/v1/tenants/{}", "tenant.set" },
+	{ "DELETE", "/v1/tenants/{}", "tenant.remove" },
 	{ NULL, NULL, NULL },
 };
 

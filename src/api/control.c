@@ -31,7 +31,7 @@ static void get(struct call *c)
 {
 	struct box *b = call_box(c);
 	if (b)
-		http_reply_json(c->r, 200, describe_detail(b));
+		http_reply_json(c->r, 200, describe_detail(b, call_may(c, PERM_FILES)));
 }
 
 /* ---- delete ---- */
@@ -167,7 +167,8 @@ static void connected(void *ctx, const struct brig_err *err)
 	}
 	box_asked(c->box, http_id(c->r));
 	box_set_timeout(c->box, (int64_t)w->timeout_s * 1000, true);
-	http_reply_json(c->r, w->was_running ? 200 : 201, describe_sandbox(c->box));
+	http_reply_json(c->r, w->was_running ? 200 : 201,
+			describe_sandbox(c->box, call_may(c, PERM_FILES)));
 }
 
 static void wake(struct call *c, uint64_t default_s)
@@ -299,18 +300,18 @@ static void logs_v2(struct call *c)
 #define E2B ROUTE_E2B
 #define E2B_BODY (ROUTE_E2B | ROUTE_BODY)
 const struct route control_routes[] = {
-	{ "GET", "/sandboxes/metrics", E2B, metrics_many },
-	{ "GET", "/sandboxes/{}", E2B, get },
-	{ "DELETE", "/sandboxes/{}", E2B, control_delete },
-	{ "POST", "/v2/sandboxes/{}/connect", E2B_BODY, connect_v2 },
-	{ "POST", "/sandboxes/{}/connect", E2B_BODY, connect_v1 },
-	{ "POST", "/sandboxes/{}/resume", E2B_BODY, resume },
-	{ "POST", "/sandboxes/{}/pause", E2B_BODY, pause_box },
-	{ "POST", "/sandboxes/{}/timeout", E2B_BODY, timeout },
-	{ "POST", "/sandboxes/{}/refreshes", E2B_BODY, refreshes },
-	{ "PUT", "/sandboxes/{}/network", E2B_BODY, network },
-	{ "GET", "/sandboxes/{}/metrics", E2B, metrics },
-	{ "GET", "/sandboxes/{}/logs", E2B, logs_v1 },
-	{ "GET", "/v2/sandboxes/{}/logs", E2B, logs_v2 },
+	{ "GET", "/sandboxes/metrics", E2B, PERM_METRICS, metrics_many },
+	{ "GET", "/sandboxes/{}", E2B, PERM_BOX_READ, get },
+	{ "DELETE", "/sandboxes/{}", E2B, PERM_BOX_WRITE, control_delete },
+	{ "POST", "/v2/sandboxes/{}/connect", E2B_BODY, PERM_BOX_WRITE, connect_v2 },
+	{ "POST", "/sandboxes/{}/connect", E2B_BODY, PERM_BOX_WRITE, connect_v1 },
+	{ "POST", "/sandboxes/{}/resume", E2B_BODY, PERM_BOX_WRITE, resume },
+	{ "POST", "/sandboxes/{}/pause", E2B_BODY, PERM_BOX_WRITE, pause_box },
+	{ "POST", "/sandboxes/{}/timeout", E2B_BODY, PERM_BOX_WRITE, timeout },
+	{ "POST", "/sandboxes/{}/refreshes", E2B_BODY, PERM_BOX_WRITE, refreshes },
+	{ "PUT", "/sandboxes/{}/network", E2B_BODY, PERM_BOX_WRITE, network },
+	{ "GET", "/sandboxes/{}/metrics", E2B, PERM_METRICS, metrics },
+	{ "GET", "/sandboxes/{}/logs", E2B, PERM_BOX_READ, logs_v1 },
+	{ "GET", "/v2/sandboxes/{}/logs", E2B, PERM_BOX_READ, logs_v2 },
 	{ .method = NULL },
 };

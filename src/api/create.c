@@ -45,7 +45,7 @@ static void created(void *ctx, struct box *b, const struct brig_err *err)
 		const char *image = json_string_value(json_object_get(cr->spec, "image"));
 		if (image)
 			http_answer_header(c->r, "X-Brig-Image", image);
-		http_reply_json(c->r, 201, describe_sandbox(b));
+		http_reply_json(c->r, 201, describe_sandbox(b, call_may(c, PERM_FILES)));
 	} else if (err->code == BRIG_E_NOT_FOUND) {
 		struct brig_err told = *err;
 		brig_err_set(&told, BRIG_E_NOT_FOUND, 0, "template '%s' not found",
@@ -237,7 +237,7 @@ static void create_v2(struct call *c)
 }
 
 const struct route create_routes[] = {
-	{ "POST", "/v2/sandboxes", ROUTE_E2B | ROUTE_BODY, create_v2 },
-	{ "POST", "/sandboxes", ROUTE_E2B | ROUTE_BODY, create_v1 },
+	{ "POST", "/v2/sandboxes", ROUTE_E2B | ROUTE_BODY, PERM_BOX_WRITE, create_v2 },
+	{ "POST", "/sandboxes", ROUTE_E2B | ROUTE_BODY, PERM_BOX_WRITE, create_v1 },
 	{ .method = NULL },
 };

@@ -19,15 +19,16 @@ static void set_optional(json_t *o, const char *key, const char *text)
 		set(o, key, json_string(text));
 }
 
-json_t *describe_sandbox(const struct box *b)
+json_t *describe_sandbox(const struct box *b, bool tokens)
 {
 	const char *domain = b->api->domain;
 	json_t *o = json_pack("{s:s,s:s,s:s,s:s}", "templateID", b->template_id, "sandboxID", b->id,
 			      "clientID", CLIENT_ID, "envdVersion", API_ENVD_VERSION);
 	set_optional(o, "alias", b->alias);
-	set_optional(o, "envdAccessToken", b->token);
+	if (tokens)
+		set_optional(o, "envdAccessToken", b->token);
 	set(o, "trafficAccessToken",
-	    b->traffic_token[0] ? json_string(b->traffic_token) : json_null());
+	    tokens && b->traffic_token[0] ? json_string(b->traffic_token) : json_null());
 	set(o, "domain", domain[0] ? json_string(domain) : json_null());
 	return o;
 }
@@ -50,11 +51,12 @@ json_t *describe_listed(const struct box *b)
 	return o;
 }
 
-json_t *describe_detail(const struct box *b)
+json_t *describe_detail(const struct box *b, bool tokens)
 {
 	const char *domain = b->api->domain;
 	json_t *o = describe_listed(b);
-	set_optional(o, "envdAccessToken", b->token);
+	if (tokens)
+		set_optional(o, "envdAccessToken", b->token);
 	set(o, "domain", domain[0] ? json_string(domain) : json_null());
 	set(o, "allowInternetAccess",
 	    b->allow_internet < 0 ? json_null() : json_boolean(b->allow_internet));

@@ -280,6 +280,6 @@ static void events_get(struct call *c)
 }
 
 const struct route events_routes[] = {
-	{ "GET", "/v1/events", 0, events_get },
+	{ "GET", "/v1/events", 0, PERM_BOX_READ, events_get },
 	{ .method = NULL },
 };

@@ -100,6 +100,8 @@ static json_t *text_json(const char *text)
 static void fail(struct http_req *r, unsigned status, json_t *code, const char *text,
 		 const struct brig_err *err, json_t *details)
 {
+	/* Seconds, as a number in the details: who refuses may know when it would not. */
+	json_int_t after = json_integer_value(json_object_get(details, "retry_after"));
 	json_t *body = json_pack(
 		"{s:o,s:o,s:o,s:o,s:o,s:b,s:s}", "code", code, "message", text_json(err->msg),
 		"cause", err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
@@ -112,20 +114,23 @@ static void fail(struct http_req *r, unsigned status, json_t *code, const char *
 		return;
 	}
 	/* Seconds; E2B's clients retry a 429 only if it says when. */
-	if (status == 429 || status == 503)
-		http_answer_header(r, "Retry-After", "1");
+	if (status == 429 || status == 503) {
+		char text_after[24];
+		snprintf(text_after, sizeof(text_after), "%lld", after > 0 ? (long long)after : 1);
+		http_answer_header(r, "Retry-After", text_after);
+	}
 	http_reply_json(r, status, body);
-}
-
-void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err)
-{
-	api_fail_details(r, status, err, NULL);
 }
 
 void api_fail_details(struct http_req *r, unsigned status, const struct brig_err *err,
 		      json_t *details)
 {
 	fail(r, status, json_string(brig_code_name(err->code)), NULL, err, details);
+}
+
+void api_fail_as(struct http_req *r, unsigned status, const struct brig_err *err)
+{
+	api_fail_details(r, status, err, NULL);
 }
 
 void api_fail(struct http_req *r, const struct brig_err *err)
@@ -137,7 +142,13 @@ void api_fail_e2b(struct http_req *r, unsigned status, const struct brig_err *er
 {
 	if (status == 0)
 		status = api_status(err->code);
-	fail(r, status, json_integer((json_int_t)status), brig_code_name(err->code), err, NULL);
+	api_fail_e2b_details(r, status, err, NULL);
+}
+
+void api_fail_e2b_details(struct http_req *r, unsigned status, const struct brig_err *err,
+			  json_t *details)
+{
+	fail(r, status, json_integer((json_int_t)status), brig_code_name(err->code), err, details);
 }
 
 enum brig_code api_code(unsigned status)

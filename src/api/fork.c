@@ -60,7 +60,8 @@ static void answer(struct call *c)
 		struct fork *one = &f->fork[i];
 		json_array_append_new(
 			all,
-			one->made ? json_pack("{s:o}", "sandbox", describe_sandbox(one->made))
+			one->made ? json_pack("{s:o}", "sandbox",
+					      describe_sandbox(one->made, call_may(c, PERM_FILES)))
 				  : json_pack("{s:{s:i,s:s,s:s}}", "error", "code",
 					      (int)api_status(one->err.code), "message",
 					      one->err.msg, "remediation", api_remedy(&one->err)));

@@ -127,7 +127,7 @@ static void list_v1(struct call *c)
 }
 
 const struct route list_routes[] = {
-	{ "GET", "/v2/sandboxes", ROUTE_E2B, list_v2 },
-	{ "GET", "/sandboxes", ROUTE_E2B, list_v1 },
+	{ "GET", "/v2/sandboxes", ROUTE_E2B, PERM_BOX_READ, list_v2 },
+	{ "GET", "/sandboxes", ROUTE_E2B, PERM_BOX_READ, list_v1 },
 	{ .method = NULL },
 };

@@ -11,6 +11,6 @@ static void openapi_get(struct call *c)
 }
 
 const struct route openapi_routes[] = {
-	{ "GET", "/openapi.json", ROUTE_OPEN, openapi_get },
+	{ "GET", "/openapi.json", 0, PERM_OPEN, openapi_get },
 	{ .method = NULL },
 };

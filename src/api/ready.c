@@ -130,6 +130,6 @@ static void ready(struct call *c)
 }
 
 const struct route ready_routes[] = {
-	{ "GET", "/readyz", ROUTE_OPEN, ready },
+	{ "GET", "/readyz", 0, PERM_OPEN, ready },
 	{ .method = NULL },
 };

@@ -5,11 +5,12 @@
  * Chooses who handles a request, in the order that api.h tells. The data plane names its sandbox by
  * two headers or by the host; it has no key, but tokens that its handlers check. The control plane
  * is a list of tables, one row per method and path. A request passes, in this order: the route
- * exists, the key is good, the body is JSON; so an unknown path is told as such also to a client
- * without a key, and nothing of a body is looked at before the key.
+ * exists, the key is good and may do what the route needs (auth.c), the body is JSON; so an unknown
+ * path is told as such also to a client without a key, and nothing of a body is looked at before
+ * the key.
  *
  * The operator's socket (peer "unix") is reachable only for who may open it in the file system, so
- * it needs no key; and only there keys are made.
+ * it needs no key; and only there tenants are made.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +21,6 @@
 
 #include "api/audit.h"
 #include "api/call.h"
-#include "api/key.h"
 #include "api/metrics.h"
 #include "api/text.h"
 #include "store/store.h"
@@ -28,70 +28,19 @@
 /* ---- tables ---- */
 
 /* The first row that fits is taken: DELETE /templates/tags before /templates/{}. */
-const struct route *const route_tables[] = { create_routes,   control_routes,  list_routes,
-					     template_routes, snapshot_routes, run_routes,
-					     v1_routes,	      keys_routes,     ready_routes,
-					     events_routes,   openapi_routes,  NULL };
+const struct route *const route_tables[] = {
+	create_routes,	control_routes, list_routes, template_routes, snapshot_routes,
+	run_routes,	v1_routes,	keys_routes, ready_routes,    events_routes,
+	openapi_routes, tenants_routes, NULL
+};
 
-/* ---- who asks ---- */
-
-/* "Bearer x" -> "x", or NULL. */
-static const char *bearer(const struct http_req *r)
+const struct route *routes_undeclared(void)
 {
-	const char *v = http_header(r, "Authorization");
-	if (!v || strncasecmp(v, "Bearer ", 7) != 0)
-		return NULL;
-	v += 7;
-	return v + strspn(v, " ");
-}
-
-static void refuse_key(struct call *c, const char *why)
-{
-	struct brig_err err = BRIG_ERR_INIT;
-	brig_err_set(&err, BRIG_E_DENIED, 0, "%s", why);
-	brig_err_remedy(&err, "send a key in the header X-API-KEY; `brig key create` makes one");
-	http_answer_header(c->r, "WWW-Authenticate", "Bearer");
-	if (c->route->flags & ROUTE_E2B)
-		api_fail_e2b(c->r, 401, &err);
-	else
-		api_fail_as(c->r, 401, &err);
-}
-
-static bool authenticate(struct call *c)
-{
-	const struct store_key *k;
-	uint8_t hash[STORE_HASH_LEN];
-	const char *key = http_header(c->r, "X-API-KEY");
-	c->operator= strcmp(http_peer(c->r), "unix") == 0;
-	snprintf(c->tenant, sizeof(c->tenant), "%s", KEY_TENANT_DEFAULT);
-	if (c->operator|| c->route->flags & ROUTE_OPEN) {
-		auditor_who(c->r, c->operator ? "" : c->tenant, NULL, c->operator);
-		return true;
-	}
-	if (!key)
-		key = bearer(c->r);
-	if (!key) {
-		refuse_key(c, "no API key was sent");
-		return false;
-	}
-	text_sha256(key, strlen(key), hash);
-	k = store_key_find(c->api->store, hash);
-	if (!k) {
-		refuse_key(c, "the API key is not known, or was revoked");
-		return false;
-	}
-	snprintf(c->tenant, sizeof(c->tenant), "%s", k->tenant);
-	http_note_key(c->r, k->id);
-	auditor_who(c->r, k->tenant, k->id, false);
-	store_key_used(c->api->store, k->id, wall_ms());
-	if (c->route->flags & ROUTE_OPERATOR) {
-		struct brig_err err = BRIG_ERR_INIT;
-		brig_err_set(&err, BRIG_E_DENIED, 0, "keys are managed on the server only");
-		brig_err_remedy(&err, "run `brig key` there");
-		call_fail(c, &err);
-		return false;
-	}
-	return true;
+	for (unsigned i = 0; route_tables[i]; i++)
+		for (const struct route *row = route_tables[i]; row->method; row++)
+			if (row->needs <= PERM_UNDECLARED || row->needs >= PERM__N || !row->run)
+				return row;
+	return NULL;
 }
 
 /* ---- a call ---- */
@@ -113,7 +62,7 @@ static void call_begin(struct http_req *r)
 	struct call *c = http_ctx(r);
 	struct brig_err err = BRIG_ERR_INIT;
 	auditor_watch(c->api, r, c->route->path, c->arg[0]);
-	if (authenticate(c) && !auditor_admits(r, &err))
+	if (call_authenticate(c) && !auditor_admits(r, &err))
 		call_fail(c, &err);
 }
 
@@ -185,6 +134,16 @@ struct box *call_box(struct call *c)
 	c->box = box_ref(b);
 	http_note_box(c->r, b->id);
 	return b;
+}
+
+void call_fail_details(struct call *c, unsigned status, const struct brig_err *err, json_t *details)
+{
+	if (!status)
+		status = api_status(err->code);
+	if (c->route->flags & ROUTE_E2B)
+		api_fail_e2b_details(c->r, status, err, details);
+	else
+		api_fail_details(c->r, status, err, details);
 }
 
 void call_fail(struct call *c, const struct brig_err *err)

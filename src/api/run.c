@@ -486,6 +486,6 @@ static void run(struct call *c)
 }
 
 const struct route run_routes[] = {
-	{ "POST", "/v1/run", ROUTE_BODY, run },
+	{ "POST", "/v1/run", ROUTE_BODY, PERM_RUN, run },
 	{ .method = NULL },
 };

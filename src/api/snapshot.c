@@ -196,6 +196,36 @@ int snapshots_check(struct api *a, struct brig_err *err)
 	return 0;
 }
 
+struct collect {
+	const char *tenant;
+	json_t *ids;
+};
+
+static bool collect_one(void *ctx, const struct store_snapshot *snap)
+{
+	struct collect *k = ctx;
+	if (strcmp(snap->tenant, k->tenant) == 0)
+		json_array_append_new(k->ids, json_string(snap->id));
+	return true;
+}
+
+unsigned snapshots_of(struct api *a, const char *tenant, bool remove)
+{
+	struct collect k = { .tenant = tenant, .ids = json_array() };
+	json_t *v;
+	size_t i;
+	store_snapshots(a->store, collect_one, &k);
+	unsigned n = (unsigned)json_array_size(k.ids);
+	json_array_foreach(k.ids, i, v)
+	{
+		const char *id = json_string_value(v);
+		if (remove && store_snapshot_remove(a->store, tenant, id))
+			file_unlink(a, id);
+	}
+	json_decref(k.ids);
+	return n;
+}
+
 /* ---- POST /sandboxes/{id}/snapshots ---- */
 
 struct snap_call {
@@ -375,9 +405,9 @@ static void snapshot_delete(struct call *c)
 }
 
 const struct route snapshot_routes[] = {
-	{ "POST", "/sandboxes/{}/snapshots", ROUTE_E2B | ROUTE_BODY, snapshot_create },
-	{ "POST", "/sandboxes/{}/fork", ROUTE_E2B | ROUTE_BODY, fork_run },
-	{ "GET", "/snapshots", ROUTE_E2B, snapshot_list },
-	{ "DELETE", "/templates/{}", ROUTE_E2B, snapshot_delete },
+	{ "POST", "/sandboxes/{}/snapshots", ROUTE_E2B | ROUTE_BODY, PERM_SNAPSHOT_WRITE, snapshot_create },
+	{ "POST", "/sandboxes/{}/fork", ROUTE_E2B | ROUTE_BODY, PERM_BOX_WRITE, fork_run },
+	{ "GET", "/snapshots", ROUTE_E2B, PERM_SNAPSHOT_READ, snapshot_list },
+	{ "DELETE", "/templates/{}", ROUTE_E2B, PERM_SNAPSHOT_WRITE, snapshot_delete },
 	{ .method = NULL },
 };

@@ -25,6 +25,8 @@ void snapshot_export_cancel(struct export *e);
 
 /* Opens the file of a snapshot; -errno. */
 int snapshot_open(struct api *a, const char *id);
+/* Number of snapshots of a tenant, which are removed if wanted. */
+unsigned snapshots_of(struct api *a, const char *tenant, bool remove);
 /* At the start: drops files without a record, and records without a file. */
 int snapshots_check(struct api *a, struct brig_err *err);
 

@@ -143,13 +143,13 @@ static void health(struct call *c)
 }
 
 const struct route v1_routes[] = {
-	{ "GET", "/v1/sandboxes", 0, sandbox_list },
-	{ "GET", "/v1/sandboxes/{}", 0, sandbox_get },
-	{ "DELETE", "/v1/sandboxes/{}", 0, control_delete },
-	{ "GET", "/v1/version", 0, version },
-	{ "GET", "/v1/pools", 0, pools },
-	{ "GET", "/metrics", 0, figures },
-	{ "GET", "/healthz", ROUTE_OPEN, health },
-	{ "GET", "/health", ROUTE_OPEN | ROUTE_E2B, health },
+	{ "GET", "/v1/sandboxes", 0, PERM_BOX_READ, sandbox_list },
+	{ "GET", "/v1/sandboxes/{}", 0, PERM_BOX_READ, sandbox_get },
+	{ "DELETE", "/v1/sandboxes/{}", 0, PERM_BOX_WRITE, control_delete },
+	{ "GET", "/v1/version", 0, PERM_SERVER, version },
+	{ "GET", "/v1/pools", 0, PERM_SERVER, pools },
+	{ "GET", "/metrics", 0, PERM_METRICS, figures },
+	{ "GET", "/healthz", 0, PERM_OPEN, health },
+	{ "GET", "/health", ROUTE_E2B, PERM_OPEN, health },
 	{ .method = NULL },
 };

@@ -20,6 +20,7 @@
 	X(image)      \
 	X(serve)      \
 	X(key)        \
+	X(tenant)     \
 	X(audit)      \
 	X(pool)       \
 	X(doctor)     \

@@ -52,6 +52,17 @@ static const char *const steps[] = {
 	"CREATE TABLE tags (tenant TEXT NOT NULL, name TEXT NOT NULL, tag TEXT NOT NULL,"
 	" image TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name, tag)) "
 	"STRICT;",
+	/* Tenants, which were a word of each record before. What a key could do then is what the role
+	 * developer may do. */
+	"CREATE TABLE tenants (name TEXT PRIMARY KEY, disabled INTEGER NOT NULL,"
+	" policy TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT;"
+	"INSERT INTO tenants SELECT tenant, 0, '{}', 0 FROM (SELECT tenant FROM keys"
+	" UNION SELECT tenant FROM boxes UNION SELECT tenant FROM snapshots"
+	" UNION SELECT tenant FROM tags);"
+	"ALTER TABLE keys ADD COLUMN role TEXT NOT NULL DEFAULT 'developer';"
+	"ALTER TABLE keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE keys ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE keys ADD COLUMN revoked_ms INTEGER NOT NULL DEFAULT 0;",
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

@@ -12,17 +12,29 @@
 	"token, "                                                                                \
 	"traffic_token, user, home, allow_internet, pause_on_timeout, auto_resume, started_ms, " \
 	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes"
+#define STORE_KEY_COLUMNS                                                                     \
+	"id, name, tenant, role, scopes, hash, created_ms, used_ms, expires_ms, revoked_ms"
 #define STORE_SNAPSHOT_COLUMNS                                                               \
 	"id, tenant, name, box, template_id, image, tier, user, home, envs, limits, bytes, " \
 	"created_ms"
 
 /* X(name, text) */
 #define STORE_STATEMENTS(X)                                                                        \
-	X(KEY_ADD, "INSERT INTO keys (id, name, tenant, hash, created_ms, used_ms) "               \
-		   "VALUES (?, ?, ?, ?, ?, ?)")                                                    \
-	X(KEY_ALL, "SELECT id, name, tenant, hash, created_ms, used_ms FROM keys "                 \
-		   "ORDER BY created_ms, id")                                                      \
+	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
+	X(COMMIT, "COMMIT")                                                                        \
+	X(TENANT_PUT, "INSERT OR REPLACE INTO tenants (name, disabled, policy, created_ms) "       \
+		      "VALUES (?, ?, ?, ?)")                                                       \
+	X(TENANT_REMOVE, "DELETE FROM tenants WHERE name = ?")                                     \
+	X(TENANT_ALL, "SELECT name, disabled, policy, created_ms FROM tenants ORDER BY name")      \
+	X(TENANT_KEYS, "DELETE FROM keys WHERE tenant = ?")                                        \
+	X(TENANT_TAGS, "DELETE FROM tags WHERE tenant = ?")                                        \
+	X(TENANT_RESULTS, "DELETE FROM results WHERE tenant = ?")                                  \
+	X(KEY_ADD, "INSERT INTO keys (" STORE_KEY_COLUMNS ") VALUES "                              \
+		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                               \
+	X(KEY_ALL, "SELECT " STORE_KEY_COLUMNS " FROM keys ORDER BY created_ms, id")               \
 	X(KEY_USED, "UPDATE keys SET used_ms = ? WHERE id = ?")                                    \
+	X(KEY_EXPIRE, "UPDATE keys SET expires_ms = ? WHERE id = ?")                               \
+	X(KEY_REVOKE, "UPDATE keys SET revoked_ms = ? WHERE id = ?")                               \
 	X(KEY_REMOVE, "DELETE FROM keys WHERE id = ?")                                             \
 	X(BOX_PUT, "INSERT OR REPLACE INTO boxes (" STORE_BOX_COLUMNS ") VALUES "                  \
 		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")     \
@@ -59,7 +71,7 @@ struct store {
 	sqlite3 *db;
 	sqlite3_stmt *stmt[ST__N];
 	struct store_key *keys; /* all of them, oldest first */
-	size_t nkeys;
+	size_t nkeys, nrevoked;
 };
 
 /* A statement with its bindings cleared. Bind with db_text, db_int, db_blob in order from 1. */
@@ -82,5 +94,7 @@ _Noreturn void db_fatal(struct store *s, const char *what);
 
 /* keys.c */
 int keys_load(struct store *s, struct brig_err *err);
+/* Drops those of a tenant from memory; the database has none of them any more. */
+void keys_forget(struct store *s, const char *tenant);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store.h: what brig-api must not forget: keys, sandboxes of the API, results of idempotent
- * requests, snapshots and tags. One SQLite database, `api.db`, in brig-api's data folder.
+ * store.h: what brig-api must not forget: tenants, keys, sandboxes of the API, results of
+ * idempotent requests, snapshots and tags. One SQLite database, `api.db`, in brig-api's data folder.
  *
  * Theory of operation
  * -------------------
@@ -27,6 +27,10 @@
 struct store;
 
 #define STORE_KEYS_MAX 1024u
+/* Keys that were revoked are remembered, the last of them, so that who still sends one is told. */
+#define STORE_REVOKED_MAX 1024u
+#define STORE_TENANTS_MAX 1024u
+#define STORE_POLICY_MAX 65536u
 #define STORE_SNAPSHOTS_MAX 4096u
 #define STORE_TAGS_MAX 4096u
 /* Kept results of idempotent requests, and their bytes in all. */
@@ -42,22 +46,44 @@ void store_close(struct store *s);
  * that it cannot instead of ending the process. */
 int store_probe(struct store *s, struct brig_err *err);
 
+/* ---- tenants ---- */
+struct store_tenant {
+	char name[40];
+	bool disabled;	    /* none of its keys is good */
+	const char *policy; /* JSON object; borrowed */
+	int64_t created_ms;
+};
+void store_tenant_put(struct store *s, const struct store_tenant *t); /* adds or replaces */
+/* With its keys, tags and kept results, at once. Of sandboxes and snapshots it must have none. */
+void store_tenant_remove(struct store *s, const char *name);
+/* By name. The store must not be changed from within. */
+void store_tenants(struct store *s, void (*fn)(void *ctx, const struct store_tenant *t), void *ctx);
+
 /* ---- keys ---- */
 struct store_key {
 	char id[24]; /* shown and used to revoke */
 	char name[64], tenant[40];
+	char role[16], scopes[192]; /* perm.h */
 	uint8_t hash[STORE_HASH_LEN];
 	int64_t created_ms, used_ms; /* used_ms 0 = never */
+	int64_t expires_ms;	     /* 0 = never */
+	int64_t revoked_ms;	     /* 0 = it was not */
 };
 int store_key_add(struct store *s, const struct store_key *k, struct brig_err *err);
-/* NULL if no key has that hash. Valid until the next change of keys. */
+/* NULL if no key has that hash. Also one that has expired or was revoked: the caller looks. Valid
+ * until the next change of keys. */
 const struct store_key *store_key_find(struct store *s, const uint8_t hash[STORE_HASH_LEN]);
+/* One that was not revoked, or NULL. */
+const struct store_key *store_key_get(const struct store *s, const char *id);
 /* Remembers that it was used; to the minute. */
 void store_key_used(struct store *s, const char *id, int64_t now_ms);
-/* The i-th key, oldest first; NULL behind the last. */
+/* The i-th key, oldest first, with those that were revoked; NULL behind the last. */
 const struct store_key *store_key_at(const struct store *s, size_t i);
-/* false: there is none. */
-bool store_key_remove(struct store *s, const char *id);
+/* false: there is none that is not revoked already. */
+bool store_key_revoke(struct store *s, const char *id, int64_t now_ms);
+/* Adds `made`; `old` is good until `until_ms`, or revoked now if that is not later. Both or none. */
+int store_key_rotate(struct store *s, const char *old, const struct store_key *made,
+		     int64_t until_ms, int64_t now_ms, struct brig_err *err);
 
 /* ---- sandboxes ---- */
 /* Strings are borrowed; JSON texts may be NULL. */

@@ -124,6 +124,8 @@ class Api(TestCase):
         return self.brig.call("ls", "-q").text.split()
 
     def other_key(self, tenant):
+        self.operator("POST", "/v1/tenants", {"name": tenant})
+        self.addCleanup(self.operator, "DELETE", f"/v1/tenants/{tenant}?force=true")
         made = self.operator("POST", "/v1/keys", {"name": "test", "tenant": tenant})[1]
         self.addCleanup(self.operator, "DELETE", f"/v1/keys/{made['id']}")
         return made["key"]
@@ -165,7 +167,7 @@ class Control(Api):
         self.assertEqual(self.operator("DELETE", f"/v1/keys/{made['id']}")[0], 204)
         self.assertEqual(self.operator("DELETE", f"/v1/keys/{made['id']}")[0], 404)
         self.assertEqual(self.ask("GET", "/v1/sandboxes", key=made["key"])[0], 401)
-        self.own("GET", "/keys", expect=403)
+        self.own("GET", "/tenants", expect=403)
 
     def test_a_tenant_sees_its_own_only(self):
         box = self.create()

@@ -72,6 +72,7 @@ class Audit(test_api.Api):
             self.assertEqual(self.of(headers["X-Request-Id"]), [], path)
 
     def test_the_operator_is_told_by_user_id(self):
+        self.operator("POST", "/v1/tenants", {"name": "t1"})
         made = self.operator("POST", "/v1/keys", {"name": "audited", "tenant": "t1"})[1]
         self.assertEqual(self.operator("DELETE", f"/v1/keys/{made['id']}")[0], 204)
         mine = [r for r in self.records() if r.get("id") == made["id"]]

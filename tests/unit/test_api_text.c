@@ -235,12 +235,12 @@ static void paths_meet_their_route(void **state)
 {
 	(void)state;
 	static const struct route table[] = {
-		{ "GET", "/a", 0, nothing },
-		{ "POST", "/a", 0, nothing },
-		{ "GET", "/a/{}", 0, nothing },
-		{ "GET", "/a/{}/b/{}", 0, nothing },
-		{ "DELETE", "/x/y", 0, nothing },
-		{ "DELETE", "/x/{}", 0, nothing },
+		{ "GET", "/a", 0, PERM_RUN, nothing },
+		{ "POST", "/a", 0, PERM_RUN, nothing },
+		{ "GET", "/a/{}", 0, PERM_RUN, nothing },
+		{ "GET", "/a/{}/b/{}", 0, PERM_RUN, nothing },
+		{ "DELETE", "/x/y", 0, PERM_RUN, nothing },
+		{ "DELETE", "/x/{}", 0, PERM_RUN, nothing },
 		{ .method = NULL },
 	};
 	const struct route *r = NULL;

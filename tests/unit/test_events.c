@@ -19,6 +19,7 @@
 #include "api/box.h"
 #include "api/events.h"
 #include "api/key.h"
+#include "api/tenant.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -50,7 +51,9 @@ static int listener(int family, unsigned i)
 static int setup(void **state)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	struct store_key k;
+	struct store_key mine = { .name = "n", .tenant = "mine", .role = "developer" };
+	struct store_key theirs = { .name = "n", .tenant = "theirs", .role = "developer" };
+	struct tenant *t;
 	(void)state;
 	memset(&a, 0, sizeof(a));
 	snprintf(folder, sizeof(folder), "/tmp/brig-events-XXXXXX");
@@ -60,8 +63,10 @@ static int setup(void **state)
 	assert_int_equal(ev_init(&a.ev), 0);
 	LIST_INIT(&a.all);
 	if (store_open(a.data_fd, &a.store, &err) < 0 || events_open(&a, &err) < 0 ||
-	    key_make(&a, "n", "mine", &k, key, &err) < 0 ||
-	    key_make(&a, "n", "theirs", &k, other_key, &err) < 0)
+	    tenants_open(&a, &err) < 0 || tenant_add(&a, "mine", &t, &err) < 0 ||
+	    tenant_add(&a, "theirs", &t, &err) < 0 ||
+	    key_make(&a, &mine, NULL, 0, key, &err) < 0 ||
+	    key_make(&a, &theirs, NULL, 0, other_key, &err) < 0)
 		fail_msg("%s", err.msg);
 	for (unsigned i = 0; i < 2; i++) {
 		struct http_options o = { .listen_fd = listener(i ? AF_UNIX : AF_INET, i),
@@ -83,6 +88,7 @@ static int teardown(void **state)
 	events_close(&a);
 	ev_round(&a.ev, 0);
 	ev_done(&a.ev);
+	tenants_close(&a);
 	store_close(a.store);
 	for (unsigned i = 0; i < 2; i++)
 		unlinkat(a.data_fd, names[i], 0);

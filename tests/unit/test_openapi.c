@@ -102,7 +102,7 @@ static void every_route_is_in_the_document(void **state)
 				fail_msg("%s %s is not in the document", r->method, r->path);
 			/* Who may use it, and what it reads. */
 			bool open = json_array_size(json_object_get(op, "security")) == 0;
-			if (open != !!(r->flags & (ROUTE_OPEN | ROUTE_OPERATOR)))
+			if (open != (r->needs == PERM_OPEN || r->needs == PERM_OPERATOR))
 				fail_msg("%s %s: the document is wrong about the key", r->method,
 					 r->path);
 			if (!!(r->flags & ROUTE_BODY) != !!json_object_get(op, "requestBody"))

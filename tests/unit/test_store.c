@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sqlite3.h>
+
 #include "base/fd.h"
 #include "store/store.h"
 
@@ -59,6 +61,9 @@ static struct store_key key_of(const char *id, const char *text)
 	snprintf(k.id, sizeof(k.id), "%s", id);
 	snprintf(k.name, sizeof(k.name), "name of %s", id);
 	snprintf(k.tenant, sizeof(k.tenant), "t");
+	snprintf(k.role, sizeof(k.role), "developer");
+	snprintf(k.scopes, sizeof(k.scopes), "run");
+	k.expires_ms = 9000;
 	SHA256((const uint8_t *)text, strlen(text), k.hash);
 	return k;
 }
@@ -80,14 +85,165 @@ static void keys_survive_and_are_revoked(void **state)
 	assert_string_equal(store_key_find(s, b.hash)->name, "name of b");
 	assert_int_equal(store_key_find(s, b.hash)->used_ms, 5000000);
 	assert_null(store_key_find(s, key_of("c", "secret-c").hash));
-	assert_true(store_key_remove(s, "a"));
-	assert_false(store_key_remove(s, "a"));
-	assert_null(store_key_find(s, a.hash));
-	assert_string_equal(store_key_at(s, 0)->id, "b");
-	assert_null(store_key_at(s, 1));
+	assert_true(store_key_revoke(s, "a", 77));
+	assert_false(store_key_revoke(s, "a", 78));
+	assert_null(store_key_get(s, "a"));
+	assert_int_equal(store_key_find(s, a.hash)->revoked_ms, 77);
 	store_close(s);
 	s = opened(*state);
+	assert_int_equal(store_key_find(s, a.hash)->revoked_ms, 77);
+	assert_null(store_key_get(s, "a"));
+	assert_string_equal(store_key_get(s, "b")->role, "developer");
+	assert_string_equal(store_key_get(s, "b")->scopes, "run");
+	assert_int_equal(store_key_get(s, "b")->expires_ms, 9000);
+	store_close(s);
+}
+
+static void rotate_old(struct store *s, struct store_key *old, int64_t until_ms)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store_key made = key_of(until_ms ? "later" : "now", until_ms ? "later" : "now");
+	assert_int_equal(store_key_add(s, old, &err), 0);
+	assert_int_equal(store_key_rotate(s, old->id, &made, until_ms, 1000, &err), 0);
+	assert_string_equal(store_key_find(s, made.hash)->id, made.id);
+}
+
+static void a_rotation_is_kept(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct store_key a = key_of("a", "secret-a"), b = key_of("b", "secret-b");
+	rotate_old(s, &a, 5000);
+	rotate_old(s, &b, 0);
+	assert_int_equal(store_key_rotate(s, "b", &b, 0, 1000, &err), -1);
+	assert_int_equal(err.code, BRIG_E_NOT_FOUND);
+	store_close(s);
+	s = opened(*state);
+	assert_int_equal(store_key_get(s, "a")->expires_ms, 5000);
+	assert_null(store_key_get(s, "b"));
+	assert_int_equal(store_key_find(s, b.hash)->revoked_ms, 1000);
+	assert_int_equal(store_key_get(s, "later")->expires_ms, 9000);
+	assert_int_equal(store_key_get(s, "now")->revoked_ms, 0);
+	store_close(s);
+}
+
+/* As many as are remembered, and then the one that was revoked first is forgotten. */
+static void what_was_revoked_long_ago_is_forgotten(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	char id[24];
+	for (unsigned i = 0; i <= STORE_REVOKED_MAX; i++) {
+		snprintf(id, sizeof(id), "k%u", i);
+		struct store_key k = key_of(id, id);
+		assert_int_equal(store_key_add(s, &k, &err), 0);
+		assert_true(store_key_revoke(s, id, 10 + i));
+	}
+	assert_null(store_key_find(s, key_of("k0", "k0").hash));
+	assert_non_null(store_key_find(s, key_of("k1", "k1").hash));
+	store_close(s);
+	s = opened(*state);
+	assert_null(store_key_find(s, key_of("k0", "k0").hash));
+	assert_int_equal(store_key_find(s, key_of(id, id).hash)->revoked_ms,
+			 10 + STORE_REVOKED_MAX);
+	store_close(s);
+}
+
+static void tenant_seen(void *ctx, const struct store_tenant *t)
+{
+	char *text = ctx;
+	size_t n = strlen(text);
+	snprintf(text + n, 256 - n, "%s %d %s;", t->name, t->disabled, t->policy);
+}
+
+static void a_tenant_goes_with_its_keys(void **state)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct store *s = opened(*state);
+	struct store_key a = key_of("a", "secret-a"), b = key_of("b", "secret-b");
+	struct store_tenant t = { .name = "t", .policy = "{\"quota_sandboxes\":3}" };
+	struct store_tenant u = { .name = "u", .policy = "{}", .disabled = true };
+	struct store_tag tag = { .name = "img", .tag = "v1", .image = "sha256:1" }, got;
+	char text[256] = "";
+	snprintf(b.tenant, sizeof(b.tenant), "u");
+	store_tenant_put(s, &t);
+	store_tenant_put(s, &u);
+	assert_int_equal(store_key_add(s, &a, &err), 0);
+	assert_int_equal(store_key_add(s, &b, &err), 0);
+	assert_int_equal(store_tag_put(s, "t", &tag, &err), 0);
+	store_close(s);
+	s = opened(*state);
+	store_tenants(s, tenant_seen, text);
+	assert_string_equal(text, "t 0 {\"quota_sandboxes\":3};u 1 {};");
+	store_tenant_remove(s, "t");
 	assert_null(store_key_find(s, a.hash));
+	assert_string_equal(store_key_find(s, b.hash)->id, "b");
+	store_close(s);
+	s = opened(*state);
+	text[0] = '\0';
+	store_tenants(s, tenant_seen, text);
+	assert_string_equal(text, "u 1 {};");
+	assert_null(store_key_find(s, a.hash));
+	assert_false(store_tag_get(s, "t", "img", "v1", &got));
+	store_close(s);
+}
+
+/* A database of the first schema, as the first release wrote it. Stands before all other tests:
+ * they leave SQLite unable to open a path. */
+static void an_old_database_is_taken_over(void **state)
+{
+	struct folder *f = *state;
+	char path[96], sql[512], text[256] = "";
+	sqlite3 *db = NULL;
+	struct store_key k = key_of("old", "secret-old");
+	static const char schema[] =
+		"CREATE TABLE keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL,"
+		" hash BLOB NOT NULL UNIQUE, created_ms INTEGER NOT NULL, used_ms INTEGER NOT "
+		"NULL) "
+		"STRICT;"
+		"CREATE TABLE boxes (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, template_id TEXT "
+		"NOT "
+		"NULL, alias TEXT NOT NULL, image TEXT NOT NULL, tier TEXT NOT NULL, state TEXT "
+		"NOT "
+		"NULL, metadata TEXT, envs TEXT, network TEXT, limits TEXT, token TEXT NOT NULL, "
+		"traffic_token TEXT NOT NULL, user TEXT NOT NULL, home TEXT NOT NULL, "
+		"allow_internet INTEGER NOT NULL, pause_on_timeout INTEGER NOT NULL, auto_resume "
+		"INTEGER NOT NULL, started_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, "
+		"timeout_ms "
+		"INTEGER NOT NULL, cpu_milli INTEGER NOT NULL, memory_bytes INTEGER NOT NULL, "
+		"disk_bytes INTEGER NOT NULL) STRICT;"
+		"CREATE TABLE results (tenant TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT "
+		"NULL, body BLOB NOT NULL, expires_ms INTEGER NOT NULL, PRIMARY KEY (tenant, key)) "
+		"STRICT; CREATE INDEX results_expire ON results (expires_ms);"
+		"CREATE TABLE snapshots (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT "
+		"NULL, box TEXT NOT NULL, template_id TEXT NOT NULL, image TEXT NOT NULL, tier "
+		"TEXT "
+		"NOT NULL, user TEXT NOT NULL, home TEXT NOT NULL, envs TEXT, limits TEXT, bytes "
+		"INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT;"
+		"CREATE TABLE tags (tenant TEXT NOT NULL, name TEXT NOT NULL, tag TEXT NOT NULL,"
+		" image TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name, "
+		"tag)) "
+		"STRICT; PRAGMA user_version = 1;"
+		"INSERT INTO tags VALUES ('tagger', 'n', 'v', 'sha256:1', 1);";
+	char hex[2 * STORE_HASH_LEN + 1] = "";
+	for (unsigned i = 0; i < STORE_HASH_LEN; i++)
+		snprintf(hex + 2 * i, 3, "%02x", k.hash[i]);
+	snprintf(path, sizeof(path), "%s/api.db", f->path);
+	snprintf(sql, sizeof(sql), "INSERT INTO keys VALUES ('old', 'n', 'acme', x'%s', 5, 6);",
+		 hex);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, schema, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	struct store *s = opened(f);
+	const struct store_key *got = store_key_find(s, k.hash);
+	assert_string_equal(got->role, "developer");
+	assert_string_equal(got->scopes, "");
+	assert_string_equal(got->tenant, "acme");
+	assert_int_equal(got->expires_ms + got->revoked_ms, 0);
+	assert_int_equal(got->used_ms, 6);
+	store_tenants(s, tenant_seen, text);
+	assert_string_equal(text, "acme 0 {};tagger 0 {};");
 	store_close(s);
 }
 
@@ -367,7 +523,11 @@ static void a_failed_commit_ends_the_process(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(an_old_database_is_taken_over),
 		T(keys_survive_and_are_revoked),
+		T(a_rotation_is_kept),
+		T(what_was_revoked_long_ago_is_forgotten),
+		T(a_tenant_goes_with_its_keys),
 		T(boxes_are_replaced_and_removed),
 		T(results_expire),
 		T(snapshots_and_tags_are_of_a_tenant),
