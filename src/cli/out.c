@@ -12,6 +12,12 @@
 
 #include "base/fd.h"
 
+/* A pipe that much has passed and that was full is enlarged once, because each time that it fills and
+ * empties costs two switches of tasks. Not more than this: an ordinary user's pipes share a budget
+ * (fs.pipe-user-pages-soft), and the pipe is the caller's. */
+#define GROW_AFTER (4u * 1024u * 1024u)
+#define GROW_TO (256 * 1024)
+
 void out_init(struct out *o, int fd, size_t max)
 {
 	struct stat st;
@@ -152,6 +158,16 @@ int out_write(struct out *o, const void *p, size_t n)
 	return put < n ? buf_add(&o->queue, (const uint8_t *)p + put, n - put) : 0;
 }
 
+/* Nothing is written here: what waits in the queue goes before anything new. */
+static bool grow(struct out *o)
+{
+	if (o->grown || o->total < GROW_AFTER)
+		return false;
+	o->grown = true;
+	int size = fcntl(o->fd, F_GETPIPE_SZ);
+	return size >= 0 && size < GROW_TO && fcntl(o->fd, F_SETPIPE_SZ, GROW_TO) > size;
+}
+
 ssize_t out_splice(struct out *o, int from, size_t n)
 {
 	ssize_t r = splice(from, NULL, o->fd, NULL, n, SPLICE_F_NONBLOCK);
@@ -166,8 +182,12 @@ ssize_t out_splice(struct out *o, int from, size_t n)
 		return -EAGAIN;
 	if (r < 0 && errno == EAGAIN) {
 		struct pollfd w = { .fd = o->fd, .events = POLLOUT };
-		o->full = poll(&w, 1, 0) == 0;
-		return o->full ? 0 : -EAGAIN;
+		if (poll(&w, 1, 0) == 1)
+			return -EAGAIN;
+		if (grow(o))
+			return out_splice(o, from, n);
+		o->full = true;
+		return 0;
 	}
 	if (r < 0 && errno != EPIPE)
 		o->splices = false;

@@ -34,6 +34,7 @@ struct out {
 	enum out_way way;
 	bool fifo;
 	bool splices;	  /* a pipe: a socket's bytes may go to it by reference */
+	bool grown;	  /* .. was enlarged, or need not or cannot be */
 	bool full;	  /* .. and it took no more of them */
 	bool slow;	  /* its reader is */
 	int error;	  /* errno that ended it, 0 = it works; what comes later is dropped */
