@@ -2,11 +2,12 @@
 /*
  * Theory of operation
  * -------------------
- * libmicrohttpd owns listening socket, connections and parser; with TLS the listening socket is
- * tls.c's, which hands us a plain socket for each client. It has no thread: its epoll descriptor
- * lies in our loop, and http_run() lets it work until it wants nothing more at once.
- * Whatever changes something for it outside of its run (an answer, bytes of a stream) resumes the
- * request and queues http_run() as a task, so that the bytes leave in the same round of the loop.
+ * libmicrohttpd owns connections and parser. Clients are accepted by us, or by tls.c, and shared
+ * out among several daemons of it, the shards (HTTP_SHARDS says why). It has no thread: its epoll
+ * descriptors lie in our loop, and shard_run() lets a shard work until it wants nothing more at
+ * once. Whatever changes something for it outside of its run (an answer, bytes of a stream) resumes
+ * the request and queues shard_run() as a task, so that the bytes leave in the same round of the
+ * loop, and what became ready in one round is resumed together.
  *
  * A request with nothing to do is suspended: the library takes its socket out of its set. And it
  * misses an end of the client that comes together with other bytes: it takes a short read for the
@@ -49,41 +50,42 @@
 
 /* ---- running the library ---- */
 
-static void http_run(void *ctx)
+static void shard_run(void *ctx)
 {
-	struct http *h = ctx;
+	struct http_shard *s = ctx;
+	struct http *h = s->h;
 	for (unsigned i = 0;; i++) {
 		MHD_UNSIGNED_LONG_LONG ms;
 		h->calls = 0;
-		MHD_run(h->mhd);
-		if (MHD_get_timeout(h->mhd, &ms) != MHD_YES) {
-			ev_timer_stop(h->ev, &h->timer);
+		MHD_run(s->mhd);
+		if (MHD_get_timeout(s->mhd, &ms) != MHD_YES) {
+			ev_timer_stop(h->ev, &s->timer);
 			return;
 		}
-		h->idle = ms || h->calls ? 0 : h->idle + 1;
-		if (h->idle > IDLE_RUNS)
+		s->idle = ms || h->calls ? 0 : s->idle + 1;
+		if (s->idle > IDLE_RUNS)
 			ms = IDLE_WAIT_MS;
 		if (ms) {
-			ev_timer_set(h->ev, &h->timer, clock_now() + ms * MS_NS);
+			ev_timer_set(h->ev, &s->timer, clock_now() + ms * MS_NS);
 			return;
 		}
 		if (i == RUNS) {
-			ev_task_queue(h->ev, &h->task);
+			ev_task_queue(h->ev, &s->task);
 			return;
 		}
 	}
 }
 
-static void http_io(void *ctx, uint32_t events)
+static void shard_io(void *ctx, uint32_t events)
 {
 	(void)events;
-	http_run(ctx);
+	shard_run(ctx);
 }
 
-void http_kick(struct http *h)
+void http_kick(struct http_shard *s)
 {
-	if (!h->closing)
-		ev_task_queue(h->ev, &h->task);
+	if (!s->h->closing)
+		ev_task_queue(s->h->ev, &s->task);
 }
 
 /* ---- connections ---- */
@@ -156,6 +158,7 @@ static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mc)
 		return NULL;
 	}
 	c->h = h;
+	c->shard = h->arriving_at;
 	c->fd = ci->connect_fd;
 	c->deadline = (struct ev_timer){ .fn = conn_expired, .ctx = c };
 	if (ev_io_add(h->ev, c->fd, EPOLLRDHUP, conn_event, c, &c->watch) < 0) {
@@ -168,6 +171,7 @@ static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mc)
 	else if (!h->local)
 		fd_keepalive(c->fd);
 	http_conn_deadline(c, h->head_ms);
+	c->shard->nconns++;
 	return c;
 }
 
@@ -178,8 +182,14 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **socket_co
 	struct http_conn *c = *socket_context;
 	h->calls++;
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		h->nconns++;
 		*socket_context = conn_new(h, mc);
-	} else if (c) {
+		return;
+	}
+	h->nconns--;
+	acceptor_resume(&h->acceptor);
+	if (c) {
+		c->shard->nconns--;
 		/* The library closes the descriptor right after this. */
 		char unread;
 		ev_io_del(h->ev, &c->watch);
@@ -214,10 +224,9 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mc, char *s)
 		option, (intptr_t)(n), NULL \
 	}
 
-static struct MHD_Daemon *daemon_start(struct http *h, const struct http_options *o)
+static int shard_open(struct http *h, struct http_shard *s)
 {
-	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE;
-	const struct MHD_OptionItem always[] = {
+	const struct MHD_OptionItem options[] = {
 		PAIR(MHD_OPTION_NOTIFY_CONNECTION, on_connection, h),
 		PAIR(MHD_OPTION_URI_LOG_CALLBACK, http_on_line, h),
 		PAIR(MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, h),
@@ -229,30 +238,61 @@ static struct MHD_Daemon *daemon_start(struct http *h, const struct http_options
 		NUMBER(MHD_OPTION_STRICT_FOR_CLIENT, 1),
 		NUMBER(MHD_OPTION_END, 0),
 	};
-	const struct MHD_OptionItem plain[] = {
-		NUMBER(MHD_OPTION_LISTEN_SOCKET, o->listen_fd),
-		NUMBER(MHD_OPTION_END, 0),
-	};
-	if (o->cert_pem)
-		flags |= MHD_USE_NO_LISTEN_SOCKET;
-	return MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, always,
-				o->cert_pem ? MHD_OPTION_END : MHD_OPTION_ARRAY, plain,
-				MHD_OPTION_END);
+	s->h = h;
+	s->timer = (struct ev_timer){ .fn = shard_run, .ctx = s };
+	s->task = (struct ev_task){ .fn = shard_run, .ctx = s };
+	s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+					  MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE,
+				  0, NULL, NULL, http_on_request, h, MHD_OPTION_ARRAY, options,
+				  MHD_OPTION_END);
+	const union MHD_DaemonInfo *di =
+		s->mhd ? MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+	return di ? ev_io_add(h->ev, di->epoll_fd, EPOLLIN, shard_io, s, &s->io) : -EINVAL;
 }
 
-/* A client of the TLS listener: on_connection() comes from within. */
+static void shards_close(struct http *h)
+{
+	for (unsigned i = 0; i < HTTP_SHARDS; i++) {
+		struct http_shard *s = &h->shard[i];
+		ev_io_del(h->ev, &s->io);
+		ev_timer_stop(h->ev, &s->timer);
+		if (s->mhd)
+			MHD_stop_daemon(s->mhd);
+		s->mhd = NULL;
+	}
+}
+
+static bool room(void *ctx)
+{
+	const struct http *h = ctx;
+	return h->nconns < CONNS_MAX;
+}
+
+/* A client: on_connection() comes from within. */
+static void on_plain(void *ctx, int fd, const struct sockaddr *peer, socklen_t n)
+{
+	struct http *h = ctx;
+	struct http_shard *s = &h->shard[0];
+	for (unsigned i = 1; i < HTTP_SHARDS; i++)
+		if (h->shard[i].nconns < s->nconns)
+			s = &h->shard[i];
+	h->arriving_at = s;
+	/* On failure it closes the socket. */
+	if (MHD_add_connection(s->mhd, fd, peer, n) == MHD_YES)
+		http_kick(s);
+	h->arriving_at = NULL;
+}
+
 static void on_tls(void *ctx, int inside, const struct sockaddr *peer, socklen_t n,
 		   struct tls_conn *c)
 {
 	struct http *h = ctx;
 	h->arriving = c;
-	/* On failure it closes the socket, and with it the client's. */
-	if (MHD_add_connection(h->mhd, inside, peer, n) == MHD_YES)
-		http_kick(h);
+	on_plain(h, inside, peer, n);
 	h->arriving = NULL;
 }
 
-static int listener_tls(struct http *h, const struct http_options *o, struct brig_err *err)
+static int listener_open(struct http *h, const struct http_options *o, struct brig_err *err)
 {
 	const struct tls_options to = { .listen_fd = o->listen_fd,
 					.cert_pem = o->cert_pem,
@@ -262,7 +302,10 @@ static int listener_tls(struct http *h, const struct http_options *o, struct bri
 					.conns_max = CONNS_MAX,
 					.accepted = on_tls,
 					.ctx = h };
-	return o->cert_pem ? tls_open(h->ev, &to, &h->tls, err) : 0;
+	if (o->cert_pem)
+		return tls_open(h->ev, &to, &h->tls, err);
+	int r = acceptor_open(&h->acceptor, h->ev, o->listen_fd);
+	return r < 0 ? brig_fail(err, BRIG_E_INTERNAL, -r, "watch the HTTP listener") : 0;
 }
 
 int http_open(struct ev *ev, const struct http_options *o, struct http **ret, struct brig_err *err)
@@ -277,8 +320,7 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 	h->ctx = o->ctx;
 	h->head_ms = o->head_ms ? o->head_ms : HEAD_MS;
 	h->body_ms = o->body_ms ? o->body_ms : BODY_MS;
-	h->timer = (struct ev_timer){ .fn = http_run, .ctx = h };
-	h->task = (struct ev_task){ .fn = http_run, .ctx = h };
+	h->acceptor = (struct acceptor){ .fd = -1, .room = room, .accepted = on_plain, .ctx = h };
 	if (getrandom(&h->next_id, sizeof(h->next_id), 0) != (ssize_t)sizeof(h->next_id))
 		h->next_id = clock_now();
 	int domain = AF_UNSPEC;
@@ -286,37 +328,25 @@ int http_open(struct ev *ev, const struct http_options *o, struct http **ret, st
 	h->local = getsockopt(listen_fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
 		   domain == AF_UNIX;
 	int r = fd_set_nonblock(listen_fd, 1);
-	h->mhd = r < 0 ? NULL : daemon_start(h, o);
-	if (!h->mhd) {
-		free(h);
-		return brig_fail(err, BRIG_E_INTERNAL, 0, "start the HTTP listener");
-	}
-	if (!o->cert_pem)
-		fd_steal(&listen_fd);
-	const union MHD_DaemonInfo *di = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-	r = di ? ev_io_add(ev, di->epoll_fd, EPOLLIN, http_io, h, &h->io) : -EINVAL;
+	for (unsigned i = 0; i < HTTP_SHARDS && r == 0; i++)
+		r = shard_open(h, &h->shard[i]);
 	if (r < 0)
-		(void)brig_fail(err, BRIG_E_INTERNAL, -r, "watch the HTTP listener");
-	if (r < 0 || listener_tls(h, o, err) < 0) {
-		ev_io_del(ev, &h->io);
-		MHD_stop_daemon(h->mhd);
+		(void)brig_fail(err, BRIG_E_INTERNAL, -r, "start the HTTP listener");
+	if (r < 0 || listener_open(h, o, err) < 0) {
+		shards_close(h);
 		free(h);
 		return -1;
 	}
 	fd_steal(&listen_fd);
-	http_kick(h);
 	*ret = h;
 	return 0;
 }
 
 void http_quiesce(struct http *h)
 {
-	if (h->tls) {
+	if (h->tls)
 		tls_quiesce(h->tls);
-		return;
-	}
-	int fd = MHD_quiesce_daemon(h->mhd);
-	fd_close(&fd);
+	acceptor_close(&h->acceptor);
 }
 
 unsigned http_requests(const struct http *h)
@@ -330,9 +360,12 @@ bool http_upgrades(const struct http *h)
 	return !LIST_EMPTY(&h->upgrades);
 }
 
-static void http_free(void *ctx)
+/* In the place of shard_run() where a shard is still to be run after the end. */
+static void shard_over(void *ctx)
 {
-	free(ctx);
+	struct http_shard *s = ctx;
+	if (--s->h->tasks == 0)
+		free(s->h);
 }
 
 void http_close(struct http *h)
@@ -342,8 +375,7 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	h->closing = true;
-	if (h->tls)
-		tls_quiesce(h->tls);
+	http_quiesce(h);
 	/* The library may be stopped only when nothing is suspended but upgraded connections, which
 	 * it ends itself. */
 	LIST_FOREACH(r, &h->all, all)
@@ -353,19 +385,21 @@ void http_close(struct http *h)
 			MHD_resume_connection(r->mc);
 		}
 	}
-	MHD_run(h->mhd);
+	for (unsigned i = 0; i < HTTP_SHARDS; i++)
+		MHD_run(h->shard[i].mhd);
 	while ((u = LIST_FIRST(&h->upgrades))) {
 		LIST_REMOVE(u, all);
 		u->h = NULL;
 	}
 	http_lingers_end(h);
-	ev_io_del(h->ev, &h->io);
-	ev_timer_stop(h->ev, &h->timer);
-	MHD_stop_daemon(h->mhd);
+	shards_close(h);
 	tls_close(h->tls);
-	h->mhd = NULL;
-	if (h->task.queued)
-		h->task.fn = http_free;
-	else
+	for (unsigned i = 0; i < HTTP_SHARDS; i++) {
+		if (h->shard[i].task.queued) {
+			h->shard[i].task.fn = shard_over;
+			h->tasks++;
+		}
+	}
+	if (h->tasks == 0)
 		free(h);
 }

@@ -234,11 +234,12 @@ static void on_upgrade(void *cls, struct MHD_Connection *mc, void *req_cls, cons
 	http_req_gone(r);
 	if (!u) {
 		MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
-		http_kick(h);
+		http_kick(r->conn->shard);
 		fn(ctx, -1, NULL, 0, NULL);
 		return;
 	}
 	u->h = h;
+	u->shard = r->conn->shard;
 	u->handle = handle;
 	LIST_INSERT_HEAD(&h->upgrades, u, all);
 	fn(ctx, fd, early, n, u);
@@ -262,7 +263,7 @@ void http_upgrade_close(struct http_upgrade *u)
 	if (u && u->h) {
 		LIST_REMOVE(u, all);
 		MHD_upgrade_action(u->handle, MHD_UPGRADE_ACTION_CLOSE);
-		http_kick(u->h);
+		http_kick(u->shard);
 	}
 	free(u);
 }

@@ -39,7 +39,7 @@ void http_req_wake(struct http_req *r)
 		return;
 	r->suspended = false;
 	MHD_resume_connection(r->mc);
-	http_kick(r->h);
+	http_kick(r->conn->shard);
 }
 
 void http_req_suspend(struct http_req *r)

@@ -29,9 +29,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-#define ACCEPTS_PER_ROUND 64u
-/* After accept() found no descriptor or no memory. */
-#define ACCEPT_AGAIN_MS 100u
 /* All that a client sends for its handshake; a ClientHello is 0.3 to 2 KiB. */
 #define HELLO_BYTES 16384u
 #define DRAIN_MS 3000u
@@ -65,10 +62,7 @@ static void conn_unlist(struct tls_conn *c)
 	}
 	LIST_REMOVE(c, link);
 	t->nopen--;
-	if (t->full && t->listen_fd >= 0) {
-		t->full = false;
-		(void)ev_io_set(t->ev, t->io, EPOLLIN);
-	}
+	acceptor_resume(&t->acceptor);
 }
 
 void tls_conn_bind(struct tls_conn *c, struct tls_conn **at)
@@ -258,16 +252,23 @@ static void client_event(void *ctx, uint32_t events)
 
 /* ---- the listener ---- */
 
-static void conn_new(struct tls *t, int client, const struct sockaddr_storage *peer, socklen_t n)
+static bool room(void *ctx)
 {
+	const struct tls *t = ctx;
+	return t->nopen < t->o.conns_max;
+}
+
+static void conn_new(void *ctx, int client, const struct sockaddr *peer, socklen_t n)
+{
+	struct tls *t = ctx;
 	AUTO_FD fd = client;
 	struct tls_conn *c = calloc(1, sizeof(*c));
 	if (!c)
 		return;
 	c->t = t;
 	c->inside = -1;
-	c->peer = *peer;
-	c->peer_len = n;
+	c->peer_len = n < sizeof(c->peer) ? n : sizeof(c->peer);
+	memcpy(&c->peer, peer, c->peer_len);
 	c->in = (struct buf)BUF_INIT(TLS_PIECE);
 	c->out = (struct buf)BUF_INIT(TLS_PIECE);
 	c->deadline = (struct ev_timer){ .fn = conn_expired, .ctx = c };
@@ -279,42 +280,6 @@ static void conn_new(struct tls *t, int client, const struct sockaddr_storage *p
 	if (ev_io_add(t->ev, c->fd, EPOLLIN, client_event, c, &c->io) < 0 ||
 	    tls_conn_deadline(c, t->o.handshake_ms) < 0)
 		tls_conn_free(c);
-}
-
-static void accept_event(void *ctx, uint32_t events)
-{
-	struct tls *t = ctx;
-	(void)events;
-	for (unsigned i = 0; i < ACCEPTS_PER_ROUND; i++) {
-		struct sockaddr_storage peer = { 0 };
-		socklen_t n = sizeof(peer);
-		if (t->nopen >= t->o.conns_max) {
-			t->full = true;
-			(void)ev_io_set(t->ev, t->io, 0);
-			return;
-		}
-		int fd = accept4(t->listen_fd, (struct sockaddr *)&peer, &n,
-				 SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd >= 0) {
-			conn_new(t, fd, &peer, n);
-			continue;
-		}
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			(void)ev_io_set(t->ev, t->io, 0);
-			(void)ev_timer_set(t->ev, &t->again, clock_now() + ACCEPT_AGAIN_MS * MS_NS);
-			return;
-		}
-		if (errno == EAGAIN)
-			return;
-		/* Of this client alone (accept(2)): the next may be better. */
-	}
-}
-
-static void accept_again(void *ctx)
-{
-	struct tls *t = ctx;
-	if (t->listen_fd >= 0 && !t->full)
-		(void)ev_io_set(t->ev, t->io, EPOLLIN);
 }
 
 static void rekey(void *ctx)
@@ -333,8 +298,7 @@ int tls_open(struct ev *ev, const struct tls_options *o, struct tls **ret, struc
 	t->ev = ev;
 	t->o = *o;
 	t->o.cert_pem = t->o.key_pem = NULL;
-	t->listen_fd = o->listen_fd;
-	t->again = (struct ev_timer){ .fn = accept_again, .ctx = t };
+	t->acceptor = (struct acceptor){ .fd = -1, .room = room, .accepted = conn_new, .ctx = t };
 	t->ticket_timer = (struct ev_timer){ .fn = rekey, .ctx = t };
 	LIST_INIT(&t->open);
 	TAILQ_INIT(&t->unserved);
@@ -343,7 +307,7 @@ int tls_open(struct ev *ev, const struct tls_options *o, struct tls **ret, struc
 		free(t);
 		return -1;
 	}
-	int r = ev_io_add(ev, t->listen_fd, EPOLLIN, accept_event, t, &t->io);
+	int r = acceptor_open(&t->acceptor, ev, o->listen_fd);
 	if (r < 0) {
 		SSL_CTX_free(t->ctx);
 		free(t);
@@ -356,9 +320,7 @@ int tls_open(struct ev *ev, const struct tls_options *o, struct tls **ret, struc
 
 void tls_quiesce(struct tls *t)
 {
-	ev_timer_stop(t->ev, &t->again);
-	ev_io_del(t->ev, &t->io);
-	fd_close(&t->listen_fd);
+	acceptor_close(&t->acceptor);
 }
 
 unsigned tls_flush(struct tls *t)

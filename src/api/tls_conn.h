@@ -9,6 +9,7 @@
 #include <openssl/ssl.h>
 #include <sys/queue.h>
 
+#include "api/acceptor.h"
 #include "api/tls.h"
 #include "base/buf.h"
 
@@ -34,11 +35,8 @@ struct tls {
 	struct ev *ev;
 	SSL_CTX *ctx;
 	struct tls_options o;
-	int listen_fd; /* -1: quiesced */
-	struct ev_io io;
-	struct ev_timer again;	      /* accepting, after it could not */
+	struct acceptor acceptor;
 	struct ev_timer ticket_timer; /* new keys */
-	bool full;		      /* conns_max was met */
 	struct tls_conn_list open;
 	struct tls_conn_queue unserved; /* oldest first */
 	unsigned nopen, nunserved;
