@@ -139,6 +139,15 @@ static struct flow flow_of(const struct drv_run *r, int out)
 	};
 }
 
+/* jaild is asked for a command's figures before and after it. */
+static void figures(void)
+{
+	union drv_request q;
+	drv_jail(&t, JAIL_STATS, &q, NULL, NULL);
+	drv_answer_stats(&t, &q, NULL);
+	drv_step(&t);
+}
+
 static void credit(int client, int out, uint32_t bytes)
 {
 	struct brig_credit m = { .chan = out ? BRIG_CHAN_STDERR : BRIG_CHAN_STDOUT, .bytes = bytes };
@@ -241,6 +250,7 @@ static void a_client_that_sleeps_stops_nobody_else(void **state)
 	uint32_t second = f.h.stream;
 	drv_started(&t, r.agent, second, 0);
 	json_decref(drv_json(client, BRIG_CL_REP));
+	figures();
 	for (int i = 0; i < 15; i++)
 		assert_true(give(&w, LARGE, SIZE_MAX, true));
 	drv_output(r.agent, BRIG_STDOUT, second, 0, "quick", 5);
@@ -271,6 +281,7 @@ static void a_client_that_leaves_takes_only_its_command_along(void **state)
 	x.stream = f.h.stream;
 	drv_started(&t, r.agent, x.stream, 0);
 	json_decref(drv_json(x.client, BRIG_CL_REP));
+	figures();
 	assert_true(give(&x, LARGE, 60000, false));
 	size_t len = frame_make(&x, LARGE);
 	assert_int_equal(send(r.agent, wire, 100000, MSG_DONTWAIT), 100000);
@@ -283,6 +294,7 @@ static void a_client_that_leaves_takes_only_its_command_along(void **state)
 		drv_step(&t);
 	}
 	drv_expect(r.agent, BRIG_CLOSE, &f);
+	figures();
 	for (int i = 0; i < 4; i++)
 		assert_true(give(&w, LARGE, 60000, false));
 	assert_true(w.got == w.sent);
