@@ -21,9 +21,7 @@
  * what the command still has to say: it is killed by CLOSE, and brig ends with 141 (128 + SIGPIPE)
  * or 125.
  *
- * Signals: with a terminal, keys travel as bytes and the PTY inside makes signals of them. Without
- * one, what brig gets is sent on. A second SIGINT within a second kills the command, a third makes
- * brig give up at once. A signal that was ignored when brig started (nohup) stays ignored.
+ * Signals are the matter of stream_signal.c.
  */
 #include "cli/stream.h"
 
@@ -32,14 +30,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "cli/out.h"
-#include "cli/tty.h"
+#include "cli/stream_state.h"
 
 #define HDR sizeof(struct brig_frame_hdr)
 /* Several frames a read: measured, fewer and larger reads stopped paying at 1 MiB. */
@@ -50,55 +46,28 @@
 _Static_assert(STDIN_PIECE <= BRIG_FRAME_MAX, "one frame");
 /* After CLOSE the server has this long to say how it ended. */
 #define CLOSE_NS (2 * SEC_NS)
-
 /* Frames from this size on are worth the calls. */
 #define BULK_MIN (32u * 1024u)
 /* What one round takes of the socket; then signals and input have their turn. */
 #define BULK_ROUND (1024u * 1024u)
-
-enum phase { WAIT_REPLY, RUNNING, ENDED };
-
-struct stream {
-	struct conn *c;
-	const struct stream_opts *o;
-	struct stream_result *res;
-	struct brig_err *err;
-	enum phase phase;
-	uint8_t *rx;
-	size_t head, tail;
-	struct out out[2];
-	uint64_t may_send[2]; /* bytes the server may still send of each output */
-	uint64_t offset[2];   /* expected next */
-	bool offset_known[2];
-	unsigned bulk_out; /* the output that the frame under way belongs to */
-	uint32_t bulk_left;
-	bool bulk;	   /* the last frame was a large one */
-	bool stdin_open;
-	uint64_t stdin_credit;
-	bool closing; /* CLOSE was sent */
-	uint64_t give_up, last_int;
-	int sigfd;
-	sigset_t old_mask;
-	struct tty tty;
-};
 
 static int violation(struct stream *s, const char *what)
 {
 	return brig_fail(s->err, BRIG_E_PROTOCOL, 0, "the server broke the protocol: %s", what);
 }
 
-static int send_frame(struct stream *s, uint16_t type, const void *p, size_t n)
+int stream_send(struct stream *s, uint16_t type, const void *p, size_t n)
 {
 	return conn_send(s->c, type, 0, BRIG_CLIENT_STREAM, p, n, s->err);
 }
 
-static int close_command(struct stream *s)
+int stream_close(struct stream *s)
 {
 	if (s->closing || s->phase == ENDED)
 		return 0;
 	s->closing = true;
 	s->give_up = clock_now() + CLOSE_NS;
-	return send_frame(s, BRIG_CLOSE, NULL, 0);
+	return stream_send(s, BRIG_CLOSE, NULL, 0);
 }
 
 static int grant(struct stream *s, unsigned i)
@@ -110,7 +79,7 @@ static int grant(struct stream *s, unsigned i)
 				 .bytes = (uint32_t)o->written }; /* <= the credit */
 	s->may_send[i] += o->written;
 	o->written = 0;
-	return send_frame(s, BRIG_CREDIT, &m, sizeof(m));
+	return stream_send(s, BRIG_CREDIT, &m, sizeof(m));
 }
 
 /* The output's descriptor took or refused bytes: what follows from that. */
@@ -120,7 +89,7 @@ static int out_moved(struct stream *s, unsigned i)
 		if (!s->res->out_error)
 			s->res->out_error = s->out[i].error;
 		if (!s->o->gaps)
-			return close_command(s);
+			return stream_close(s);
 		s->phase = ENDED; /* logs: only we go */
 		return 0;
 	}
@@ -317,79 +286,6 @@ static int on_stdin(struct stream *s)
 	return conn_flush(s->c, s->err);
 }
 
-static int send_size(struct stream *s)
-{
-	uint16_t m[2];
-	tty_size(s->o->stdin_fd, &m[0], &m[1]);
-	return s->phase == RUNNING ? send_frame(s, BRIG_RESIZE, m, sizeof(m)) : 0;
-}
-
-/* Stopped from outside (keys cannot, they go to the command): give the terminal back meanwhile. */
-static int stop_self(struct stream *s)
-{
-	tty_restore(&s->tty);
-	kill(getpid(), SIGSTOP);
-	if (s->phase == RUNNING)
-		(void)tty_raw(&s->tty);
-	return send_size(s);
-}
-
-static int on_interrupt(struct stream *s)
-{
-	uint64_t now = clock_now();
-	bool again = s->last_int && now - s->last_int < SEC_NS;
-	s->last_int = now;
-	if (s->closing) {
-		s->res->signal = SIGINT;
-		return 0;
-	}
-	return again ? close_command(s) : 0;
-}
-
-static int on_signal(struct stream *s)
-{
-	struct signalfd_siginfo si;
-	if (read(s->sigfd, &si, sizeof(si)) != sizeof(si))
-		return 0;
-	int sig = (int)si.ssi_signo;
-	uint32_t m = si.ssi_signo;
-	if (sig == SIGWINCH)
-		return send_size(s);
-	if (sig == SIGTSTP)
-		return stop_self(s);
-	/* Before the command runs, or after it ended, there is nobody else to hear it. */
-	if (s->phase != RUNNING) {
-		s->res->signal = sig;
-		return 0;
-	}
-	if (sig == SIGINT && !s->o->tty) {
-		if (on_interrupt(s) < 0)
-			return -1;
-		if (s->closing)
-			return 0;
-	}
-	return s->closing ? 0 : send_frame(s, BRIG_SIGNAL, &m, sizeof(m));
-}
-
-static int signals_open(struct stream *s)
-{
-	static const int forwarded[] = {
-		SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM
-	};
-	sigset_t set;
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
-		sigaddset(&set, forwarded[i]);
-	if (s->o->tty) {
-		sigaddset(&set, SIGWINCH);
-		sigaddset(&set, SIGTSTP);
-	}
-	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (s->sigfd < 0 || sigprocmask(SIG_BLOCK, &set, &s->old_mask) < 0)
-		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare for signals");
-	return 0;
-}
-
 static bool wants_stdin(const struct stream *s)
 {
 	return s->phase == RUNNING && !s->closing && s->stdin_open && s->stdin_credit &&
@@ -443,7 +339,7 @@ static int stream_round(struct stream *s)
 		return errno == EINTR
 			       ? 0
 			       : brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
-	if (p[P_SIGNAL].revents && on_signal(s) < 0)
+	if (p[P_SIGNAL].revents && stream_on_signal(s) < 0)
 		return -1;
 	for (unsigned i = 0; i < 2; i++) {
 		if (!p[P_OUT + i].revents)
@@ -482,7 +378,7 @@ int stream_run(struct conn *c, const struct stream_opts *o, struct stream_result
 	/* One frame beyond the credit can be under way when an output begins to wait. */
 	for (int i = 0; i < 2; i++)
 		out_init(&s.out[i], i + 1, BRIG_CLIENT_CREDIT + BRIG_FRAME_MAX);
-	int r = o->signals ? signals_open(&s) : 0;
+	int r = o->signals ? stream_signals_open(&s) : 0;
 	while (r == 0 && !is_over(&s))
 		r = stream_round(&s);
 	tty_restore(&s.tty);
