@@ -27,6 +27,8 @@
 #include "cli/toml_read.h"
 
 static int fail_va(struct toml_reader *r, unsigned line, unsigned column, const char *remedy,
+		   const char *fmt, va_list ap) __attribute__((format(printf, 5, 0)));
+static int fail_va(struct toml_reader *r, unsigned line, unsigned column, const char *remedy,
 		   const char *fmt, va_list ap)
 {
 	char what[200];
