@@ -13,10 +13,11 @@
  * Requests (all keys optional unless marked *; unknown keys are refused by name):
  *  {"op":"version"}                    -> {"version","proto","tiers":[..],"cgroup","rootless",
  *                                          "enforced":[..],"missing":[..],"pid","instance"}
- *  {"op":"run","spec":SPEC,"cmd":[*],"tty","stdin","rows","cols","detach","rm"}
+ *  {"op":"run","spec":SPEC,"cmd":[*],"tty","stdin","rows","cols","detach","rm","describe"}
  *      create + exec in one round. REP {"id","name","tier","image","warnings":[..],"pid"} when the
  *      command started (an error of the start is an END, not an error REP); streams on stream 1; END
  *      STATUS. pid: of the command, as processes inside see it.
+ *      "describe": REP has what create tells besides.
  *      detach: REP, then the connection closes; the sandbox stays until rm (or with rm: until the
  *      command ends).
  *  {"op":"create","spec":SPEC}         -> {"id","name","tier","image","warnings","digest" (null for

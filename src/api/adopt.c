@@ -41,7 +41,9 @@ static void record_adopt(void *ctx, const struct store_box *r)
 {
 	struct adoption *ad = ctx;
 	const char *state = json_string_value(json_object_get(ad->live, r->id));
-	struct box *b = state ? box_add(ad->a, r->id) : NULL;
+	bool stopped = state && strcmp(state, "stopped") == 0;
+	/* Only of a command line's sandbox something is wanted when its command has ended. */
+	struct box *b = state && (!stopped || r->name[0]) ? box_add(ad->a, r->id) : NULL;
 	if (!b) {
 		json_array_append_new(ad->ended, json_string(r->id));
 		events_add(ad->a, EVENT_STOPPED, r->tenant, r->id, NULL,
@@ -58,6 +60,8 @@ static void record_adopt(void *ctx, const struct store_box *r)
 	copy(b->traffic_token, sizeof(b->traffic_token), r->traffic_token);
 	copy(b->user, sizeof(b->user), r->user);
 	copy(b->home, sizeof(b->home), r->home);
+	copy(b->name, sizeof(b->name), r->name);
+	b->stopped = stopped;
 	b->metadata = json_of(r->metadata);
 	b->envs = json_of(r->envs);
 	b->network = json_of(r->network);
@@ -98,7 +102,8 @@ static void ls_replied(void *ctx, json_t *ok)
 			continue;
 		/* One that is ending is neither taken over nor removed once more. */
 		if (strcmp(state, "ready") == 0 || strcmp(state, "running") == 0 ||
-		    strcmp(state, "exited") == 0 || strcmp(state, "paused") == 0)
+		    strcmp(state, "exited") == 0 || strcmp(state, "paused") == 0 ||
+		    strcmp(state, "stopped") == 0)
 			json_object_set_new(ad->live, id, json_string(state));
 	}
 	store_boxes(ad->a->store, record_adopt, ad);

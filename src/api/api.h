@@ -46,6 +46,7 @@ struct warm;
 struct events; /* what happened to sandboxes (events.h) */
 struct auditor; /* audit.h */
 struct tenant;
+struct remote;
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -92,6 +93,11 @@ struct box {
 	bool pause_on_timeout, auto_resume;
 	uint32_t cpu_milli;
 	uint64_t memory_bytes, disk_bytes;
+	/* Made by a command line over the network (remote.h): its name there; "" = another. Such a one
+	 * stays when its command has ended (stopped), for its output, until it is removed. */
+	char name[72];
+	bool stopped;	/* not kept in the store: it is learnt again */
+	bool transient; /* ends with the connection of its client: never in the store */
 	struct ev_timer end_timer;
 	LIST_HEAD(box_waker_list, box_waker) wakers; /* who waits for a change of state (box_state.c) */
 	struct link_op *op;	       /* the pause or resume under way */
@@ -122,6 +128,8 @@ struct api {
 	struct runs *runs;
 	unsigned nwarming; /* kernels that import ahead (interp.c) */
 	struct auditor *audit; /* NULL: nothing is recorded (tests) */
+	LIST_HEAD(remote_list, remote) remotes; /* command lines over the network (remote.c) */
+	unsigned nremotes;
 	struct warm *warm; /* pools of prepared interpreters (warm.h); NULL = none */
 	unsigned norphans; /* sandboxes of pools that ended while brigd made them (warm.c) */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
@@ -195,6 +203,8 @@ void api_fail_e2b_text(struct http_req *r, unsigned status, const char *fmt, ...
 /* The same on an E2B route. "retry_after" of the details, seconds, is also the header. */
 void api_fail_e2b_details(struct http_req *r, unsigned status, const struct brig_err *err,
 			  json_t *details);
+/* The object that api_fail() answers with; NULL: out of memory. */
+json_t *api_err_json(const struct brig_err *err, const char *request_id);
 /* brigd's error object (client_proto.h) as a brig_err. */
 void api_err_from(json_t *error, struct brig_err *ret);
 

@@ -419,22 +419,40 @@ static bool refuse(const struct auditor *u, struct brig_err *err)
 	return false;
 }
 
-static bool admits(struct entry *e, struct brig_err *err)
+/* Takes the place of one record. */
+static bool take_place(struct auditor *u, struct brig_err *err)
 {
-	struct auditor *u = e->u;
 	/* One more than there are requests: for what was lost. */
 	int r = audit_log_reserve(u->log, u->under_way + 2);
 	if (r == 0)
 		r = lost_write(u);
 	if (r < 0)
 		tell(u, r);
-	if (r < 0 && !u->go_on) {
-		e->written = true; /* of this there will be no record, so nothing is done */
+	if (r < 0 && !u->go_on)
 		return refuse(u, err);
-	}
-	e->admitted = true;
 	u->under_way++;
 	return true;
+}
+
+static bool admits(struct entry *e, struct brig_err *err)
+{
+	e->admitted = take_place(e->u, err);
+	/* Of one that is not let in there will be no record: nothing is done. */
+	e->written = !e->admitted;
+	return e->admitted;
+}
+
+bool auditor_opens(struct api *a, struct brig_err *err)
+{
+	return !a->audit || take_place(a->audit, err);
+}
+
+void auditor_closes(struct api *a, const struct audit_event *e)
+{
+	if (!a->audit)
+		return;
+	(void)put(a->audit, e);
+	a->audit->under_way--;
 }
 
 bool auditor_admits(struct http_req *r, struct brig_err *err)

@@ -39,6 +39,10 @@ void auditor_begun(struct http_req *r);
 /* A request to envd or the code interpreter of b. false: as auditor_admits(). */
 bool auditor_watch_plane(struct box *b, struct http_req *r, unsigned port, struct brig_err *err);
 
+/* An operation behind an upgraded connection that changes something: whether it may go on, as
+ * auditor_admits(). If it may, auditor_closes() must follow, once, with its record. */
+bool auditor_opens(struct api *a, struct brig_err *err);
+void auditor_closes(struct api *a, const struct audit_event *e);
 /* Something that was no request of HTTP. e->uid must be set. */
 void auditor_add(struct api *a, const struct audit_event *e);
 

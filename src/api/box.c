@@ -163,6 +163,7 @@ void box_save(struct box *b)
 				     .traffic_token = b->traffic_token,
 				     .user = b->user,
 				     .home = b->home,
+				     .name = b->name,
 				     .allow_internet = b->allow_internet,
 				     .pause_on_timeout = b->pause_on_timeout,
 				     .auto_resume = b->auto_resume,
@@ -172,7 +173,7 @@ void box_save(struct box *b)
 				     .cpu_milli = b->cpu_milli,
 				     .memory_bytes = b->memory_bytes,
 				     .disk_bytes = b->disk_bytes };
-	if (b->state != BOX_DEAD)
+	if (b->state != BOX_DEAD && !b->transient)
 		store_box_put(b->api->store, &r);
 	free(metadata);
 	free(envs);
@@ -185,7 +186,7 @@ void box_set_timeout(struct box *b, int64_t timeout_ms, bool extend)
 {
 	int64_t end = wall_ms() + timeout_ms;
 	b->timeout_ms = timeout_ms;
-	bool moved = !extend || end > b->end_ms;
+	bool moved = !extend || (b->end_ms && end > b->end_ms);
 	if (moved)
 		b->end_ms = end;
 	box_save(b);
@@ -237,6 +238,15 @@ static void tell_stopped(struct box *b, const char *why, json_t *evidence)
 			     (json_int_t)(wall_ms() - b->started_ms)));
 }
 
+void box_stopped(struct box *b, json_t *evidence)
+{
+	if (b->announced && !b->stopped)
+		tell_stopped(b, "ended", evidence);
+	else
+		json_decref(evidence);
+	b->stopped = true;
+}
+
 struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *evidence,
 				  void (*done)(void *ctx), void *ctx)
 {
@@ -245,13 +255,15 @@ struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *eviden
 		json_decref(evidence);
 		return NULL;
 	}
-	if (b->announced)
+	/* Of one that is kept for its output it was told when it stopped. */
+	if (b->announced && !b->stopped)
 		tell_stopped(b, why, evidence);
 	else
 		json_decref(evidence);
 	b->state = BOX_DEAD;
 	unlist(b);
-	store_box_remove(b->api->store, b->id);
+	if (!b->transient)
+		store_box_remove(b->api->store, b->id);
 	box_state_done(b);
 	while ((u = LIST_FIRST(&b->users)))
 		u->killed(u);

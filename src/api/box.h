@@ -44,6 +44,8 @@ struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(vo
 				  void *ctx);
 /* done is not called any more; the removal goes on. */
 void box_removal_forget(struct box_removal *m);
+/* Its command has ended and brigd keeps only its output (api.h); evidence is stolen. */
+void box_stopped(struct box *b, json_t *evidence);
 /* As box_kill, and tells when nothing is left. */
 struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *evidence,
 				  void (*done)(void *ctx), void *ctx);

@@ -103,7 +103,9 @@ static void state_learnt(void *ctx, json_t *info)
 	const char *state = json_string_value(json_object_get(info, "state"));
 	struct brig_err err = BRIG_ERR_INIT;
 	b->op = NULL;
-	if (!state || strcmp(state, "stopped") == 0 || strcmp(state, "removing") == 0 ||
+	if (state && strcmp(state, "stopped") == 0 && b->name[0]) {
+		box_stopped(b, box_evidence(info));
+	} else if (!state || strcmp(state, "stopped") == 0 || strcmp(state, "removing") == 0 ||
 	    strcmp(state, "gone") == 0) {
 		box_kill(b, "ended", box_evidence(info));
 		return;
@@ -117,7 +119,7 @@ static void state_learnt(void *ctx, json_t *info)
 	box_ref(b);
 	box_save(b);
 	brig_err_set(&err, BRIG_E_STATE, 0, "sandbox '%s' is %s", b->id,
-		     paused ? "paused" : "running");
+		     b->stopped ? "stopped" : paused ? "paused" : "running");
 	tell_all(b, paused, NULL);
 	tell_all(b, !paused, &err);
 	box_unref(b);

@@ -8,6 +8,9 @@
 /* Deprecated there, and still required by E2B's Python client. */
 #define CLIENT_ID "brig"
 
+/* 9999-12-31T23:59:59Z: E2B's clients want a time. */
+#define NEVER_MS 253402300799000ll
+
 static void set(json_t *o, const char *key, json_t *v)
 {
 	json_object_set_new(o, key, v);
@@ -37,7 +40,7 @@ json_t *describe_listed(const struct box *b)
 {
 	char started[TEXT_TIME_MAX], end[TEXT_TIME_MAX];
 	text_time(b->started_ms, started);
-	text_time(b->end_ms, end);
+	text_time(b->end_ms ? b->end_ms : NEVER_MS, end);
 	/* Whole CPUs there; a fraction is told as the next one. */
 	json_t *o =
 		json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:I,s:I,s:s,s:s}", "templateID", b->template_id,
@@ -76,9 +79,12 @@ json_t *describe_v1(const struct box *b)
 	json_t *o =
 		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:{s:I,s:I,s:I}}", "id", b->id,
 			  "tenant", b->tenant, "tier", b->tier, "template", b->template_id, "image",
-			  b->image, "state", box_state_name(b), "started", started, "ends", end,
+			  b->image, "state", b->stopped ? "stopped" : box_state_name(b), "started", started, "ends", end,
 			  "limits", "cpu_milli", (json_int_t)b->cpu_milli, "memory_bytes",
 			  (json_int_t)b->memory_bytes, "disk_bytes", (json_int_t)b->disk_bytes);
+	set_optional(o, "name", b->name);
+	if (!b->end_ms)
+		set(o, "ends", json_null());
 	set(o, "metadata", b->metadata ? json_incref(b->metadata) : json_object());
 	return o;
 }

@@ -96,17 +96,29 @@ static json_t *text_json(const char *text)
 	return json_string(plain);
 }
 
+/* code and details are stolen. */
+static json_t *error_json(json_t *code, const struct brig_err *err, json_t *details,
+			  const char *request)
+{
+	return json_pack(
+		"{s:o,s:o,s:o,s:o,s:o,s:b,s:s}", "code", code, "message", text_json(err->msg),
+		"cause", err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
+		text_json(api_remedy(err)), "details", details ? details : json_object(),
+		"retryable", brig_code_retryable(err->code), "request_id", request);
+}
+
+json_t *api_err_json(const struct brig_err *err, const char *request)
+{
+	return error_json(json_string(brig_code_name(err->code)), err, NULL, request);
+}
+
 /* code and details are stolen; text: the code's name, where code is none. */
 static void fail(struct http_req *r, unsigned status, json_t *code, const char *text,
 		 const struct brig_err *err, json_t *details)
 {
 	/* Seconds, as a number in the details: who refuses may know when it would not. */
 	json_int_t after = json_integer_value(json_object_get(details, "retry_after"));
-	json_t *body = json_pack(
-		"{s:o,s:o,s:o,s:o,s:o,s:b,s:s}", "code", code, "message", text_json(err->msg),
-		"cause", err->sys ? json_string(strerror(err->sys)) : json_null(), "remediation",
-		text_json(api_remedy(err)), "details", details ? details : json_object(),
-		"retryable", brig_code_retryable(err->code), "request_id", http_id(r));
+	json_t *body = error_json(code, err, details, http_id(r));
 	if (body && text)
 		json_object_set_new(body, "error_code", json_string(text));
 	if (!body) {

@@ -75,7 +75,7 @@ static unsigned running_count(struct call *c)
 	struct box *b;
 	unsigned n = 0;
 	for (b = LIST_FIRST(&c->api->all); b; b = LIST_NEXT(b, all)) {
-		n += call_may_see(c, b->tenant) && strcmp(box_state_name(b), "running") == 0;
+		n += call_may_see(c, b->tenant) && !b->stopped && strcmp(box_state_name(b), "running") == 0;
 	}
 	return n;
 }

@@ -105,9 +105,11 @@ static void inspect_replied(void *ctx, json_t *ok)
 {
 	struct box *b = ctx;
 	const char *state = json_string_value(json_object_get(ok, "state"));
-	if (state && b->state != BOX_DEAD &&
-	    (strcmp(state, "stopped") == 0 || strcmp(state, "gone") == 0 ||
-	     strcmp(state, "removing") == 0))
+	if (state && strcmp(state, "stopped") == 0 && b->name[0])
+		box_stopped(b, box_evidence(ok));
+	else if (state && b->state != BOX_DEAD &&
+		 (strcmp(state, "stopped") == 0 || strcmp(state, "gone") == 0 ||
+		  strcmp(state, "removing") == 0))
 		box_kill(b, "ended", box_evidence(ok));
 	box_unref(b);
 }
@@ -123,6 +125,47 @@ static void look_for(struct box *b)
 		box_unref(b);
 }
 
+/* Those that are stopped have no figures, and may be many: one list tells which are still kept. */
+static void list_replied(void *ctx, json_t *ok)
+{
+	struct metrics *m = ctx;
+	json_t *row, *there = json_object();
+	struct box *b, *next;
+	size_t i;
+	m->op = NULL;
+	json_array_foreach(json_object_get(ok, "sandboxes"), i, row)
+	{
+		const char *id = json_string_value(json_object_get(row, "id"));
+		if (id)
+			json_object_set(there, id, json_true());
+	}
+	for (b = LIST_FIRST(&m->a->all); b; b = next) {
+		next = LIST_NEXT(b, all);
+		if (b->stopped && !json_object_get(there, b->id))
+			box_kill(b, "lost", NULL);
+	}
+	json_decref(there);
+	tick_set(m);
+}
+
+static void list_failed(void *ctx, json_t *error)
+{
+	struct metrics *m = ctx;
+	(void)error;
+	m->op = NULL;
+	tick_set(m);
+}
+
+static void look_for_stopped(struct metrics *m)
+{
+	static const struct link_ops ops = { .reply = list_replied, .failed = list_failed };
+	struct brig_err err = BRIG_ERR_INIT;
+	if (link_start(m->a->link, json_pack("{s:s}", "op", "ls"), false, &ops, m, &m->op, &err) < 0) {
+		m->op = NULL;
+		tick_set(m);
+	}
+}
+
 static void stats_replied(void *ctx, json_t *ok)
 {
 	struct metrics *m = ctx;
@@ -130,6 +173,7 @@ static void stats_replied(void *ctx, json_t *ok)
 	size_t i;
 	json_t *row;
 	struct box *b;
+	bool stopped = false;
 	m->op = NULL;
 	json_array_foreach(json_object_get(ok, "stats"), i, row)
 	{
@@ -140,10 +184,14 @@ static void stats_replied(void *ctx, json_t *ok)
 	}
 	for (b = LIST_FIRST(&m->a->all); b; b = LIST_NEXT(b, all)) {
 		bool sampled = b->ring && b->ring->n && at(b->ring, b->ring->n - 1)->time_ms == now;
-		if (!sampled && now - b->started_ms > INTERVAL_MS)
+		stopped = stopped || b->stopped;
+		if (!sampled && !b->stopped && now - b->started_ms > INTERVAL_MS)
 			look_for(b);
 	}
-	tick_set(m);
+	if (stopped)
+		look_for_stopped(m);
+	else
+		tick_set(m);
 }
 
 static void stats_failed(void *ctx, json_t *error)

@@ -50,7 +50,7 @@ static bool has_metadata(const struct box *b, json_t *wanted)
 static bool passes(const struct box *b, const struct list_filter *f)
 {
 	bool paused = strcmp(box_state_name(b), "paused") == 0;
-	return (!f->tenant || strcmp(f->tenant, b->tenant) == 0) &&
+	return !b->stopped && (!f->tenant || strcmp(f->tenant, b->tenant) == 0) &&
 	       (paused ? f->paused : f->running) &&
 	       (!f->started_after_ms || b->started_ms > f->started_after_ms) &&
 	       (!f->template_id || strcmp(f->template_id, b->template_id) == 0 ||

@@ -8,6 +8,7 @@
 static const char *const names[PERM__N] = {
 	[PERM_UNDECLARED] = "undeclared",
 	[PERM_OPEN] = "none",
+	[PERM_ANY] = "any",
 #define X(name, text) [PERM_##name] = text,
 	PERMISSIONS(X)
 #undef X

@@ -31,12 +31,14 @@
  * FILES is the way into a sandbox: who has it is told the sandbox's tokens, by which commands are
  * started and files are read and written (envd). Without it an answer leaves them out.
  *
- * UNDECLARED is 0, so that a route without a declaration is found (route.c). OPEN needs no key.
+ * UNDECLARED is 0, so that a route without a declaration is found (route.c). OPEN needs no key,
+ * ANY needs a good one: what it may do is looked at behind the route (remote.c).
  * OPERATOR is had by nobody but who may open the operator's socket.
  */
 enum perm {
 	PERM_UNDECLARED,
 	PERM_OPEN,
+	PERM_ANY,
 #define X(name, text) PERM_##name,
 	PERMISSIONS(X)
 #undef X

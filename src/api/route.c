@@ -31,7 +31,7 @@
 const struct route *const route_tables[] = {
 	create_routes,	control_routes, list_routes, template_routes, snapshot_routes,
 	run_routes,	v1_routes,	keys_routes, ready_routes,    events_routes,
-	openapi_routes, tenants_routes, NULL
+	openapi_routes, tenants_routes, remote_routes,   NULL
 };
 
 const struct route *routes_undeclared(void)
@@ -127,7 +127,8 @@ bool call_may_see(const struct call *c, const char *tenant)
 struct box *call_box(struct call *c)
 {
 	struct box *b = box_find(c->api, c->arg[0]);
-	if (!b || !call_may_see(c, b->tenant)) {
+	/* E2B has no sandboxes that have ended. */
+	if (!b || !call_may_see(c, b->tenant) || (b->stopped && c->route->flags & ROUTE_E2B)) {
 		call_fail_text(c, 404, "sandbox '%s' was not found", c->arg[0]);
 		return NULL;
 	}
@@ -308,7 +309,7 @@ static const struct http_handler *to_box(struct api *a, struct http_req *r, cons
 {
 	struct box *b = box_find(a, id);
 	http_note_box(r, id);
-	if (!b || (b->state == BOX_PAUSED && !b->auto_resume))
+	if (!b || b->stopped || (b->state == BOX_PAUSED && !b->auto_resume))
 		return lost(id, 502, "The sandbox was not found", ret_ctx);
 	struct brig_err err = BRIG_ERR_INIT;
 	if (!auditor_watch_plane(b, r, port, &err))

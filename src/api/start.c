@@ -13,6 +13,7 @@
 #include "api/events.h"
 #include "api/key.h"
 #include "api/metrics.h"
+#include "api/remote.h"
 #include "api/run.h"
 #include "api/snapshot.h"
 #include "api/tenant.h"
@@ -49,6 +50,7 @@ static int routes_check(struct brig_err *err)
 int api_init(struct api *a, api_ready ready, struct brig_err *err)
 {
 	LIST_INIT(&a->all);
+	LIST_INIT(&a->remotes);
 	for (unsigned i = 0; i < API_ID_BUCKETS; i++)
 		LIST_INIT(&a->by_id[i]);
 	return routes_check(err) < 0 ||
@@ -66,6 +68,7 @@ void api_done(struct api *a)
 {
 	warm_close(a->warm);
 	a->warm = NULL;
+	remotes_close(a);
 	boxes_done(a);
 	runs_close(a);
 	metrics_close(a);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/server.h"
 #include "cli/spawn.h"
 
@@ -46,6 +47,12 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	char path[PATH_MAX], data[PATH_MAX], lines[24];
 	const char *args[16] = { "brig-audit", "--data", data };
 	size_t n = 3;
+	/* A copy of a log can be looked at anywhere. */
+	int refused = argc > 1 || o->data ? 0
+					  : remote_refuse(cli, "brig audit without a file or folder",
+							  "run it there, or name a copy of the log");
+	if (refused)
+		return refused;
 	if (server_data_dir(o->data, data, sizeof(data), &err) < 0)
 		return cli_usage_err(cli, &err);
 	if (spawn_find("brig-audit", path, &err) < 0)

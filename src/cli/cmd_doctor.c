@@ -14,6 +14,7 @@
 
 #include "cli/conn.h"
 #include "cli/lines.h"
+#include "cli/remote.h"
 #include "cli/spawn.h"
 #include "cli/table.h"
 
@@ -46,6 +47,7 @@ static void check_programs(struct doctor *d)
 		{ "brig-agent", true, "the first process inside" },
 		{ "brig-image", false, "builds and imports images" },
 		{ "brig-api", false, "speaks HTTP" },
+		{ "brig-remote", false, "reaches servers elsewhere (BRIG_URL)" },
 	};
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		struct brig_err err = BRIG_ERR_INIT;
@@ -93,6 +95,45 @@ static void check_server(struct doctor *d)
 		snprintf(text, sizeof(text), "none on %s; run starts a private one", path);
 	bool bad = r < 0 && (error || err.code != BRIG_E_NOT_FOUND);
 	add(d, "server", !bad, false, bad ? err.msg : text, err.remedy);
+	json_decref(ok);
+	json_decref(error);
+}
+
+/* What a server elsewhere offers: nothing of this machine but the program that leads there. */
+static void check_elsewhere(struct doctor *d)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	json_t *ok = NULL, *error = NULL, *v;
+	char path[PATH_MAX], text[512];
+	size_t i;
+	bool there = spawn_find("brig-remote", path, &err) == 0;
+	add(d, "program brig-remote", there, true, there ? "reaches servers elsewhere" : err.msg,
+	    err.remedy);
+	if (!there)
+		return;
+	int r = conn_try(json_pack("{s:s}", "op", "version"), &ok, &error, &err);
+	const char *version = json_string_value(json_object_get(ok, "version"));
+	const char *cgroup = json_string_value(json_object_get(ok, "cgroup"));
+	snprintf(text, sizeof(text), "version %.32s on %.300s, cgroup %.8s%s",
+		 version ? version : "?", remote_url(), cgroup ? cgroup : "?",
+		 json_is_true(json_object_get(ok, "rootless")) ? ", rootless" : "");
+	add(d, "server", r == 0, true, r == 0 ? text : err.msg, err.remedy);
+	if (r == 0 && (!version || strcmp(version, BRIG_VERSION) != 0))
+		add(d, "same version", false, false, "this is brig " BRIG_VERSION,
+		    "install the same version of brig on both machines");
+	json_array_foreach(json_object_get(ok, "enforced"), i, v)
+	{
+		snprintf(text, sizeof(text), "guarantee %.64s",
+			 json_is_string(v) ? json_string_value(v) : "?");
+		add(d, text, true, false, "enforced by the server", "");
+	}
+	json_array_foreach(json_object_get(ok, "missing"), i, v)
+	{
+		snprintf(text, sizeof(text), "guarantee %.64s",
+			 json_is_string(v) ? json_string_value(v) : "?");
+		add(d, text, false, false, "not enforced by the server",
+		    "run brig doctor on the server's machine");
+	}
 	json_decref(ok);
 	json_decref(error);
 }
@@ -184,6 +225,15 @@ static int print_json(struct cli *cli, json_t *rows)
 	return code;
 }
 
+/* Prints the rows and gives back the exit code. */
+static int told(struct cli *cli, struct doctor *d, bool probed)
+{
+	int code = cli->json ? print_json(cli, d->rows) : print_table(cli, d->rows);
+	bool works = probed && tier_works(d->rows, DEFAULT_TIER);
+	json_decref(d->rows);
+	return code ? code : !works;
+}
+
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	static const char *const probe[] = { "brig-jaild", "--probe", NULL };
@@ -194,6 +244,10 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	(void)opts;
 	(void)argc;
 	(void)argv;
+	if (remote_wanted()) {
+		check_elsewhere(&d);
+		return told(cli, &d, true);
+	}
 	check_programs(&d);
 	if (lines_run("brig-jaild", probe, &lines, &status, &err) == 0)
 		json_array_extend(d.rows, lines);
@@ -202,18 +256,16 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	json_decref(lines);
 	check_data(&d);
 	check_server(&d);
-	int code = cli->json ? print_json(cli, d.rows) : print_table(cli, d.rows);
 	/* The probe's own verdict counts, too: it may know more than its rows say. */
-	bool works = tier_works(d.rows, DEFAULT_TIER) && status == 0;
-	json_decref(d.rows);
-	return code ? code : !works;
+	return told(cli, &d, status == 0);
 }
 
 const struct cmd cmd_doctor = {
 	.name = "doctor",
 	.operands = "",
 	.summary = "show what works on this host, and what to do about the rest",
-	.about = "Exits 1 if the default tier cannot run here.",
+	.about = "Exits 1 if the default tier cannot run here. Where BRIG_URL names a server, shows what "
+		 "that one offers instead.",
 	.flags = flags,
 	.run = run,
 };

@@ -15,6 +15,7 @@
 
 #include "cli/cli.h"
 #include "cli/lines.h"
+#include "cli/remote.h"
 #include "cli/spawn.h"
 #include "cli/table.h"
 
@@ -92,6 +93,12 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	bool bad = false;
 	(void)argc;
 	(void)argv;
+	int refused = remote_refuse(cli, "brig gc",
+				    "run it there, or unset BRIG_URL to clean up this machine");
+	if (refused) {
+		json_decref(rows);
+		return refused;
+	}
 	int r = collect(rows, "brig-jaild", jaild, &bad, &err);
 	/* An installation without brig-image has no images of its own. */
 	if (r == 0 && spawn_find("brig-image", path, NULL) == 0)

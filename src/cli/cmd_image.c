@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/spawn.h"
 
 static int run(struct cli *cli, void *opts, int argc, char **argv)
@@ -14,6 +15,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	struct brig_err err = BRIG_ERR_INIT;
 	char path[PATH_MAX];
 	(void)opts;
+	if (remote_wanted() && argc && argv[0][0] != '-')
+		return image_remote(cli, argc, argv);
 	if (spawn_find(name, path, &err) < 0)
 		return cli_fail(cli, &err);
 	char **all = calloc((size_t)argc + 2, sizeof(*all));
@@ -31,7 +34,9 @@ const struct cmd cmd_image = {
 	.name = "image",
 	.operands = "build|import|ls|rm|inspect [ARG...]",
 	.summary = "build, import, list and remove images",
-	.about = "See brig image --help for its own commands and flags.",
+	.about = "See brig image --help for its own commands and flags. Of a server "
+		 "that BRIG_URL names, images are listed and inspected; what changes them is done "
+		 "on its machine.",
 	.max_args = -1,
 	.raw = true,
 	.run = run,

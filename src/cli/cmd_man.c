@@ -29,6 +29,18 @@ static const struct {
 	  "Path of the server's socket. Default: " BRIG_SOCKET_ROOT
 	  " for root, else brig/brigd.sock in XDG_RUNTIME_DIR, or in /tmp/brig-UID if that is "
 	  "not set." },
+	{ "BRIG_URL",
+	  "URL of a server on another machine, https://HOST:PORT or http://HOST:PORT: what a verb "
+	  "does is done there. The same as --url before the verb. Volumes are folders of this "
+	  "machine and do not travel." },
+	{ "BRIG_API_KEY",
+	  "API key for BRIG_URL, as brig key create on the server's machine prints it." },
+	{ "BRIG_API_KEY_FILE", "File that holds the key, if BRIG_API_KEY is not set." },
+	{ "BRIG_CA_FILE",
+	  "Certificates, PEM, of whom the server's certificate for BRIG_URL is trusted, in place of "
+	  "the system's. The same as --cacert before the verb." },
+	{ "http_proxy, https_proxy, all_proxy, no_proxy",
+	  "Proxies on the way to BRIG_URL, as curl(1) has them." },
 	{ "BRIG_DATA",
 	  "Folder of images. Default: /var/lib/brig for root, else brig in XDG_DATA_HOME, or "
 	  "~/.local/share/brig." },
@@ -37,7 +49,7 @@ static const struct {
 	  "Names, separated by commas, of guarantees that may be missing on this host, as with "
 	  "--accept: memory, cpu, pids, swap, accounting, uidrange, idmap, timens, io." },
 	{ "BRIG_LIBEXEC",
-	  "Folder of brigd, brig-jaild, brig-agent and brig-image. Default: where brig is, or "
+	  "Folder of brigd, brig-jaild, brig-agent, brig-image and brig-remote. Default: where brig is, or "
 	  "../libexec/brig from there." },
 };
 

@@ -224,7 +224,7 @@ static void tell_server_words(const struct command *c, struct conn *conn)
 	struct server_words words;
 	fd_close(&conn->fd);
 	server_post_mortem(&conn->server);
-	if (c->o->quiet || !server_last_words(&conn->server, &words))
+	if (c->o->quiet || conn->server.remote || !server_last_words(&conn->server, &words))
 		return;
 	cli_note("its server said: %s", words.line);
 	if (words.remedy[0])

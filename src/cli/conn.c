@@ -20,10 +20,11 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cli/remote.h"
 
 int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err)
 {
-	int fd = server_connect(err);
+	int fd = remote_wanted() ? remote_connect(&c->server, err) : server_connect(err);
 	if (fd < 0 && err->code == BRIG_E_NOT_FOUND && mode != CONN_EXISTING)
 		fd = mode == CONN_PRIVATE ? server_start_private(&c->server, err)
 					  : server_connect_background(err);
@@ -46,6 +47,8 @@ int conn_lost(struct conn *c, struct brig_err *err)
 	bool own = c->server.brigd != 0;
 	struct server_words words;
 	fd_close(&c->fd);
+	if (c->server.remote)
+		return remote_lost(&c->server, err);
 	server_post_mortem(&c->server);
 	bool said = server_last_words(&c->server, &words);
 	brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "the %sserver ended without an answer%s%s",

@@ -100,7 +100,7 @@ void help_print_cmd(const struct cmd *cmd)
 
 void help_print_all(void)
 {
-	printf("Usage: brig COMMAND [FLAG...] [ARG...]\n"
+	printf("Usage: brig [--url URL] [--cacert FILE] COMMAND [FLAG...] [ARG...]\n"
 	       "\n"
 	       "Run code that nobody vouches for, behind the boundary that fits it.\n"
 	       "\n"
@@ -110,6 +110,9 @@ void help_print_all(void)
 			printf("  %-12s %s\n", (*c)->name, (*c)->summary);
 	printf("\n"
 	       "`brig COMMAND --help` and the manual page brig-COMMAND(1) tell more.\n"
+	       "\n"
+	       "With --url, or BRIG_URL, the server is on another machine; BRIG_API_KEY is its "
+	       "key.\n"
 	       "\n"
 	       "Exit codes: the command's own; 2 mistake in the command line; 124 timeout;\n"
 	       "125 brig failed; 126 not executable; 127 not found; 128+n signal n.\n");

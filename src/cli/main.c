@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/server.h"
 #include "daemon/entry.h"
 #include "jail/entry.h"
@@ -75,6 +76,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	seed_json();
 	server_link(&(struct server_mains){ .brigd = brigd_main, .jaild = jaild_main });
+	int code = remote_flags(&cli, &argc, &argv);
+	if (code)
+		return code;
 	const char *verb = argc > 1 ? argv[1] : NULL;
 	if (verb && (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0))
 		verb = "help";

@@ -32,6 +32,7 @@ int server_connect(struct brig_err *err);
 struct server {
 	pid_t brigd, jaild; /* 0 = none */
 	int log;	    /* what they wrote to standard error, in memory; -1 */
+	bool remote;	    /* none of ours: brig-remote, whose last words are in log (remote.h) */
 };
 #define SERVER_NONE       \
 	{                 \

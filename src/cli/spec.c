@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "cli/env.h"
+#include "cli/remote.h"
 
 #define NAME_MAX_LEN 63u
 
@@ -254,6 +255,14 @@ static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *
 	size_t n = 0;
 	int r = 0;
 	*ret_usage = true;
+	if (remote_wanted()) {
+		*ret_usage = false;
+		json_decref(array);
+		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
+			     "--volume is a folder of this machine, and BRIG_URL names a server "
+			     "elsewhere");
+		return brig_fix(err, "brig create, copy the files with brig cp, then brig exec");
+	}
 	if (texts->n > JAIL_VOLUMES_MAX)
 		r = brig_fail(err, BRIG_E_INVALID, 0, "more than %u --volume", JAIL_VOLUMES_MAX);
 	while (r == 0 && n < texts->n) {

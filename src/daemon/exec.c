@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "daemon/freeze.h"
+#include "daemon/info.h"
 #include "daemon/logs.h"
 #include "daemon/payload.h"
 #include "daemon/sandbox_io.h"
@@ -248,6 +249,11 @@ static void exec_answer(struct exec *x)
 	else
 		rep = json_pack("{s:s,s:s,s:I}", "id", sb->id, "exec", x->id, "pid",
 				(json_int_t)x->facts.started.pid);
+	if (x->cmd.describe) {
+		json_t *more = sandbox_created(sb);
+		json_object_update_missing(rep, more);
+		json_decref(more);
+	}
 	if (!x->detach) {
 		conn_ok(c, rep);
 		return;

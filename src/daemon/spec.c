@@ -444,7 +444,8 @@ static int cmd_limit(json_t *req, unsigned index, uint64_t *ret, struct brig_err
 int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 {
 	static const char *const run_keys[] = { "op",	"spec", "cmd",	  "tty", "stdin",
-						"rows", "cols", "detach", "rm",	 NULL };
+						"rows", "cols", "detach", "rm",	 "describe",
+						NULL };
 	static const char *const exec_keys[] = {
 		"op",	 "id",	 "cmd",	 "env",	       "workdir",	   "user",   "tty",
 		"stdin", "rows", "cols", "timeout_ms", "max_output_bytes", "detach", NULL
@@ -457,6 +458,7 @@ int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 	    field_bool(req, "stdin", &c.stdin_open, err) < 0 ||
 	    field_bool(req, "detach", &c.detach, err) < 0 ||
 	    field_bool(req, "rm", &c.rm, err) < 0 ||
+	    field_bool(req, "describe", &c.describe, err) < 0 ||
 	    field_u64(req, "rows", 0, UINT16_MAX, &rows, err) < 0 ||
 	    field_u64(req, "cols", 0, UINT16_MAX, &cols, err) < 0)
 		return -1;

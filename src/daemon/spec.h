@@ -53,6 +53,7 @@ struct cmd {
 	json_t *argv, *env;	    /* borrowed; env may be NULL */
 	const char *workdir, *user; /* NULL = not given */
 	bool tty, stdin_open, detach, rm;
+	bool describe; /* of run: the reply has what create tells, too */
 	uint16_t rows, cols;
 	uint64_t timeout_ms, max_output_bytes; /* 0 = not given, LIMIT_NONE = none */
 };

@@ -63,6 +63,8 @@ static const char *const steps[] = {
 	"ALTER TABLE keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE keys ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE keys ADD COLUMN revoked_ms INTEGER NOT NULL DEFAULT 0;",
+	/* 2 -> 3: sandboxes that a command line made over the network */
+	"ALTER TABLE boxes ADD COLUMN name TEXT NOT NULL DEFAULT '';",
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

@@ -11,7 +11,7 @@
 	"id, tenant, template_id, alias, image, tier, state, metadata, envs, network, limits, "  \
 	"token, "                                                                                \
 	"traffic_token, user, home, allow_internet, pause_on_timeout, auto_resume, started_ms, " \
-	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes"
+	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes, name"
 #define STORE_KEY_COLUMNS                                                                     \
 	"id, name, tenant, role, scopes, hash, created_ms, used_ms, expires_ms, revoked_ms"
 #define STORE_SNAPSHOT_COLUMNS                                                               \
@@ -37,7 +37,7 @@
 	X(KEY_REVOKE, "UPDATE keys SET revoked_ms = ? WHERE id = ?")                               \
 	X(KEY_REMOVE, "DELETE FROM keys WHERE id = ?")                                             \
 	X(BOX_PUT, "INSERT OR REPLACE INTO boxes (" STORE_BOX_COLUMNS ") VALUES "                  \
-		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")     \
+		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")  \
 	X(BOX_REMOVE, "DELETE FROM boxes WHERE id = ?")                                            \
 	X(BOX_ALL, "SELECT " STORE_BOX_COLUMNS " FROM boxes")                                      \
 	X(RESULT_GET, "SELECT request, body FROM results WHERE tenant = ? AND key = ? AND "        \

@@ -91,6 +91,7 @@ struct store_box {
 	const char *id, *tenant, *template_id, *alias, *image, *tier, *state;
 	const char *metadata, *envs, *network, *limits; /* JSON */
 	const char *token, *traffic_token, *user, *home;
+	const char *name; /* of one that a command line made; "" = another */
 	int allow_internet; /* -1 not said */
 	bool pause_on_timeout, auto_resume;
 	int64_t started_ms, end_ms, timeout_ms;

@@ -10,7 +10,7 @@ import brigtest
 
 # Those without an interpreter: a library that is replaced, or found elsewhere, cannot reach them.
 STATIC = ("brig", "brigd", "brig-jaild", "brig-agent", "brig-sudo")
-PROGRAMS = (*STATIC, "brig-image", "brig-api", "brig-audit")
+PROGRAMS = (*STATIC, "brig-image", "brig-api", "brig-audit", "brig-remote")
 
 
 def readelf(path, *flags):

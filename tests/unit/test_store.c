@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <openssl/sha.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -250,7 +251,7 @@ static void an_old_database_is_taken_over(void **state)
 struct seen {
 	unsigned n;
 	struct store_box last;
-	char metadata[64], image[64];
+	char metadata[64], image[64], name[64];
 };
 
 static void box_seen(void *ctx, const struct store_box *b)
@@ -260,6 +261,7 @@ static void box_seen(void *ctx, const struct store_box *b)
 	seen->last = *b;
 	snprintf(seen->metadata, sizeof(seen->metadata), "%s", b->metadata ? b->metadata : "NULL");
 	snprintf(seen->image, sizeof(seen->image), "%s", b->image);
+	snprintf(seen->name, sizeof(seen->name), "%s", b->name);
 }
 
 static void boxes_are_replaced_and_removed(void **state)
@@ -289,6 +291,7 @@ static void boxes_are_replaced_and_removed(void **state)
 			       .disk_bytes = 50 };
 	store_box_put(s, &b);
 	b.end_ms = 21;
+	b.name = "far";
 	store_box_put(s, &b);
 	store_close(s);
 	s = opened(*state);
@@ -296,6 +299,7 @@ static void boxes_are_replaced_and_removed(void **state)
 	assert_int_equal(seen.n, 1);
 	assert_string_equal(seen.metadata, b.metadata);
 	assert_string_equal(seen.image, b.image);
+	assert_string_equal(seen.name, "far");
 	assert_int_equal(seen.last.end_ms, 21);
 	assert_int_equal(seen.last.timeout_ms, 30);
 	assert_int_equal(seen.last.cpu_milli, 40);
@@ -400,6 +404,45 @@ static void no_file_holds_a_key(void **state)
 	/* The control: what is stored in plain text is found that way. */
 	assert_non_null(memmem(text, (size_t)n, "name of a", 9));
 	assert_null(memmem(text, (size_t)n, "e2b_plainkey", 12));
+	store_close(s);
+}
+
+/* Records of before there were command lines elsewhere. */
+static void an_older_schema_is_brought_up(void **state)
+{
+	struct folder *f = *state;
+	struct seen seen = { .n = 0 };
+	const struct store_box b = { .id = "id1",
+				     .tenant = "t",
+				     .template_id = "base",
+				     .alias = "",
+				     .image = "sha256:1",
+				     .tier = "container",
+				     .state = "running",
+				     .token = "",
+				     .traffic_token = "",
+				     .user = "user",
+				     .home = "/home/user" };
+	char path[128];
+	sqlite3 *db = NULL;
+	struct store *s = opened(f);
+	store_box_put(s, &b);
+	store_close(s);
+	/* The store has replaced SQLite's system calls; the next one to open does it again. */
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+	assert_int_equal(vfs->xSetSystemCall(vfs, NULL, NULL), SQLITE_OK);
+	snprintf(path, sizeof(path), "%s/api.db", f->path);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db,
+				      "ALTER TABLE boxes DROP COLUMN name; PRAGMA user_version = 1",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	sqlite3_close(db);
+	s = opened(f);
+	store_boxes(s, box_seen, &seen);
+	assert_int_equal(seen.n, 1);
+	assert_string_equal(seen.image, "sha256:1");
+	assert_string_equal(seen.name, "");
 	store_close(s);
 }
 
@@ -532,6 +575,7 @@ int main(void)
 		T(results_expire),
 		T(snapshots_and_tags_are_of_a_tenant),
 		T(no_file_holds_a_key),
+		T(an_older_schema_is_brought_up),
 		T(a_newer_schema_is_refused),
 		T(damage_is_told_with_a_remedy),
 		T(a_second_brig_api_is_told),

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * -------------------
+ * A key reaches the sandboxes of its tenant that have a record here, whoever made them: a command
+ * line or a program of E2B's. brigd knows no tenants, so each name that a client gives is looked up
+ * among those first, and only a whole id is handed on. To a client the others do not exist; but
+ * names are brigd's and one server's, so a name that another tenant took is told as taken.
+ *
+ * A sandbox of a detached run, or of create, has no end time: it stays until it is removed, as it
+ * does where the client is local. One of a run in the foreground is visible while it lives.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/box.h"
+#include "api/events.h"
+#include "api/remote.h"
+#include "api/text.h"
+
+#define TOKEN_BYTES 20
+#define PREFIX_MIN 4u
+
+bool remote_may_see(const struct remote_who *who, const struct box *b)
+{
+	return who->operator|| strcmp(who->tenant, b->tenant) == 0;
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+	return s ? s : "";
+}
+
+static struct box *row_box(struct api *a, const struct remote_who *who, const json_t *row)
+{
+	struct box *b = box_find(a, text(row, "id"));
+	return b && remote_may_see(who, b) ? b : NULL;
+}
+
+void remote_filter(struct api *a, const struct remote_who *who, json_t *rows)
+{
+	for (size_t i = json_array_size(rows); i-- > 0;) {
+		if (!row_box(a, who, json_array_get(rows, i)))
+			json_array_remove(rows, i);
+	}
+}
+
+struct box *remote_resolve(struct api *a, const struct remote_who *who, json_t *rows,
+			   const char *ref, struct brig_err *err)
+{
+	struct box *b, *named = NULL, *begun = NULL;
+	size_t i, n = strlen(ref);
+	bool several = false;
+	json_t *row;
+	json_array_foreach(rows, i, row)
+	{
+		if (!(b = row_box(a, who, row)))
+			continue;
+		if (strcmp(text(row, "name"), ref) == 0)
+			named = b;
+		if (n >= PREFIX_MIN && n < BRIG_ID_LEN && strncmp(b->id, ref, n) == 0) {
+			several = begun != NULL;
+			begun = b;
+		}
+	}
+	if (named || (begun && !several))
+		return named ? named : begun;
+	if (several) {
+		brig_err_set(err, BRIG_E_INVALID, 0, "'%.64s' is the beginning of several ids",
+			     ref);
+		brig_err_remedy(err, "give more characters of the id");
+	} else {
+		brig_err_set(err, BRIG_E_NOT_FOUND, 0, "no sandbox '%.64s'", ref);
+		brig_err_remedy(err, "see `brig ls` for what exists");
+	}
+	return NULL;
+}
+
+static int too_many(struct brig_err *err)
+{
+	brig_err_set(err, BRIG_E_BUSY, 0, "there are %u sandboxes already", API_BOXES_MAX);
+	return brig_fix(err, "remove some: see `brig ls`");
+}
+
+int remote_box_prepare(struct api *a, json_t *req, struct brig_err *err)
+{
+	json_t *spec = json_object_get(req, "spec"), *labels = json_object_get(spec, "labels");
+	bool run = strcmp(text(req, "op"), "run") == 0;
+	if (a->nboxes >= API_BOXES_MAX)
+		return too_many(err);
+	if (labels && !json_is_object(labels))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'labels' must be an object");
+	labels = labels ? json_copy(labels) : json_object();
+	/* By it a later brig-api knows whose it is. */
+	if (json_object_set_new(labels, API_LABEL, json_string("cli")) < 0 ||
+	    json_object_set_new(spec, "labels", labels) < 0 ||
+	    (run && json_object_set_new(req, "describe", json_true()) < 0))
+		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
+	return 0;
+}
+
+static void copy(char *dst, size_t cap, const char *src)
+{
+	snprintf(dst, cap, "%s", src);
+}
+
+static uint64_t limit(const json_t *made, const char *key)
+{
+	json_int_t v = json_integer_value(
+		json_object_get(json_object_get(made, "limits"), key));
+	return v > 0 ? (uint64_t)v : 0;
+}
+
+static void record_fill(struct box *b, const struct remote_who *who, const json_t *spec,
+			const json_t *ok)
+{
+	const char *image = text(ok, "image"), *digest = text(ok, "digest");
+	copy(b->tenant, sizeof(b->tenant), who->tenant);
+	copy(b->template_id, sizeof(b->template_id), image);
+	copy(b->image, sizeof(b->image), digest[0] ? digest : image);
+	copy(b->tier, sizeof(b->tier), text(ok, "tier"));
+	copy(b->user, sizeof(b->user), text(ok, "user"));
+	copy(b->home, sizeof(b->home), text(ok, "home"));
+	copy(b->name, sizeof(b->name), text(ok, "name"));
+	b->metadata = json_copy(json_object_get(spec, "labels"));
+	json_object_del(b->metadata, API_LABEL);
+	b->envs = json_object();
+	b->limits = json_incref(json_object_get(spec, "limits"));
+	b->cpu_milli = (uint32_t)limit(ok, "cpu_milli");
+	b->memory_bytes = limit(ok, "memory_bytes");
+	b->disk_bytes = limit(ok, "disk_bytes");
+	b->started_ms = b->last_used_ms = wall_ms();
+}
+
+static void announce(struct box *b, const char *request)
+{
+	b->announced = true;
+	events_add(b->api, EVENT_CREATED, b->tenant, b->id, request,
+		   json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:n,s:b}", "template", b->template_id,
+			     "image", b->image, "tier", b->tier, "cpu_milli",
+			     (json_int_t)b->cpu_milli, "memory_bytes", (json_int_t)b->memory_bytes,
+			     "disk_bytes", (json_int_t)b->disk_bytes, "timeout_ms", "from_snapshot",
+			     0));
+	events_add(b->api, EVENT_READY, b->tenant, b->id, request, json_pack("{s:b}", "warm", 0));
+}
+
+struct box *remote_box_made(struct api *a, const struct remote_who *who,
+			    const struct remote_ask *ask, bool transient, json_t *ok,
+			    struct brig_err *err)
+{
+	static const char *const described[] = { "digest", "user", "home", "limits" };
+	const char *id = text(ok, "id");
+	struct box *b = id[0] ? box_add(a, id) : NULL;
+	if (!b || text_token("", TOKEN_BYTES, b->token, sizeof(b->token)) < 0) {
+		if (b)
+			box_kill(b, "host_resources_exhausted", NULL);
+		else if (id[0])
+			(void)box_remove_id(a, id, NULL, NULL);
+		(void)too_many(err);
+		return NULL;
+	}
+	b->transient = transient;
+	record_fill(b, who, json_object_get(ask->req, "spec"), ok);
+	box_save(b);
+	announce(b, who->request);
+	for (unsigned i = 0; ask->verb == REMOTE_RUN && i < 4; i++)
+		json_object_del(ok, described[i]);
+	return b;
+}
