@@ -6,6 +6,7 @@
 
 #include "cli/apicall.h"
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/table.h"
 
 struct tenant_opts {
@@ -133,6 +134,9 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct tenant_opts *o = opts;
 	const char *verb = argv[0];
+	int refused = remote_refuse(cli, "brig tenant", "run it there");
+	if (refused)
+		return refused;
 	if (o->force && strcmp(verb, "rm") != 0)
 		return cli_usage(cli, "--force belongs to tenant rm");
 	if (strcmp(verb, "ls") == 0)
