@@ -581,7 +581,8 @@ class Memory(RemoteCase):
         while data := p.stdout.read(MIB):
             got.update(data)
             n += len(data)
-            if n >= 250 * MIB and p.poll() is None and n % (4 * MIB) < MIB:
+            # While it still flows: a process that has ended has no figures.
+            if 128 * MIB <= n <= 224 * MIB and n % (16 * MIB) < MIB:
                 after = self.high_water()
         thread.join()
         self.assertEqual((p.wait(30 * brigtest.SLOW), n), (0, 256 * MIB), p.stderr.read())
