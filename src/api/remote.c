@@ -637,7 +637,7 @@ static void take_all(struct remote *s)
 /* -1: nothing more is to be read now. */
 static int read_some(struct remote *s)
 {
-	uint8_t *at, junk[4096];
+	uint8_t *at = NULL, junk[4096];
 	size_t have = buf_len(&s->rx), want = FRAME_BYTES - have;
 	bool discard = s->phase == CLOSING;
 	want = want < READ_PIECE ? want : READ_PIECE;
