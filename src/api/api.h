@@ -47,6 +47,7 @@ struct events; /* what happened to sandboxes (events.h) */
 struct auditor; /* audit.h */
 struct tenant;
 struct remote;
+struct secrets; /* secrets.h */
 struct runs;	/* requests with an Idempotency-Key under way (idem.c) */
 
 /* Four addresses and the operator's socket. */
@@ -127,6 +128,7 @@ struct api {
 	struct metrics *metrics;
 	struct runs *runs;
 	unsigned nwarming; /* kernels that import ahead (interp.c) */
+	struct secrets *secrets;
 	struct auditor *audit; /* NULL: nothing is recorded (tests) */
 	LIST_HEAD(remote_list, remote) remotes; /* command lines over the network (remote.c) */
 	unsigned nremotes;
@@ -134,6 +136,7 @@ struct api {
 	unsigned norphans; /* sandboxes of pools that ended while brigd made them (warm.c) */
 	char domain[256]; /* of <port>-<id>.<domain>, with :port if not 443; "" = single URL */
 	char base_url[300];
+	int secret_fd[2]; /* secrets.h */
 	struct audit_log_opts audit_opts;
 	bool audit_goes_on; /* when its log cannot be written */
 	int data_fd; /* folder of brig-api's own files */

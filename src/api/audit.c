@@ -283,6 +283,9 @@ static const struct name names[] = {
 	{ "POST", "/v1/tenants", "tenant.create" },
 	{ "PATCH", "/v1/tenants/{}", "tenant.set" },
 	{ "DELETE", "/v1/tenants/{}", "tenant.remove" },
+	{ "PUT", "/v1/secrets/{}", "secret.set" },
+	{ "DELETE", "/v1/secrets/{}", "secret.rm" },
+	{ "POST", "/v1/secret-key", "secret.rekey" },
 	{ NULL, NULL, NULL },
 };
 
@@ -397,7 +400,7 @@ void auditor_watch(struct api *a, struct http_req *r, const char *path, const ch
 	snprintf(e->pattern, sizeof(e->pattern), "%s %s", method, path);
 	e->changes = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
 	e->sync = begins(path, "/v1/keys") || begins(path, "/v1/tenants") ||
-		  begins(path, "/v1/secrets");
+		  begins(path, "/v1/secret");
 }
 
 void auditor_who(struct http_req *r, const char *tenant, const char *key, bool operator)

@@ -12,6 +12,7 @@
 #include "api/call.h"
 #include "api/describe.h"
 #include "api/network.h"
+#include "api/secrets.h"
 #include "api/spawn.h"
 #include "api/template.h"
 #include "daemon/fields.h"
@@ -30,6 +31,7 @@ static void create_gone(struct call *c)
 	struct create *cr = c->priv;
 	if (cr->spawn)
 		box_spawn_cancel(cr->spawn);
+	secrets_wipe_spec(cr->spec);
 	json_decref(cr->spec);
 	free(cr);
 }
@@ -164,6 +166,8 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 	int r = spec_parse_body(c->body, metadata, t, cr->spec, err);
 	if (r == 0)
 		r = env_list(cr->spec, all, cr->template_id, err);
+	if (r == 0)
+		r = secrets_attach(c, json_object_get(c->body, "secrets"), cr->spec, err);
 	if (r == 0) {
 		/* An image that was named beside the template is taken instead of it. */
 		own = json_string_value(json_object_get(cr->spec, "image"));

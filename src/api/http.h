@@ -125,6 +125,8 @@ const char *http_body(const struct http_req *r, size_t *ret_n);
 /* The collected body as one JSON value: nesting bounded, duplicate keys and trailing bytes refused.
  * An empty body is an empty object. On failure err says what is wrong. New reference. */
 int http_body_json(const struct http_req *r, json_t **ret, struct brig_err *err);
+/* Overwrites the collected body, which is not asked for any more. */
+void http_body_wipe(struct http_req *r);
 void *http_ctx(const struct http_req *r);
 void http_set_ctx(struct http_req *r, void *ctx);
 /* The client's X-Request-Id if it sent one of 1 to 64 characters of A-Z a-z 0-9 . _ -, else 16

@@ -72,6 +72,12 @@ const char *http_body(const struct http_req *r, size_t *ret_n)
 	return (const char *)r->body.mem + r->body.head;
 }
 
+void http_body_wipe(struct http_req *r)
+{
+	if (r->body.mem)
+		explicit_bzero(r->body.mem, r->body.cap);
+}
+
 static int depth_check(const char *text, size_t n, struct brig_err *err)
 {
 	int depth = 0;

@@ -6,6 +6,7 @@
  *            [--domain D] [--base-url URL] [--ready-fd N] [--log-level error|warn|info|debug]
  *            [--log-format text|json] [--grace-ms N] [--warm TEMPLATE=N ...]
  *            [--audit-rotate BYTES] [--audit-keep N] [--audit-on-full refuse|continue]
+ *            [--secret-key-fd N ...]
  *
  * It is started by `brig serve`, which opens everything that is named here; there is no
  * configuration file. An --http-fd that is a unix socket is the operator's: its requests need no
@@ -37,6 +38,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/secrets.h"
 #include "api/events.h"
 #include "api/reqlog.h"
 #include "api/warm.h"
@@ -62,6 +64,8 @@ struct options {
 	bool format_given;
 	struct audit_log_opts audit;
 	bool audit_goes_on;
+	int secret_fd[SECRET_KEYS_MAX];
+	unsigned nsecret;
 };
 
 /* What is alive beside struct api. */
@@ -83,7 +87,8 @@ static int usage(const char *why, const char *what)
 		"                [--tls-cert-fd N --tls-key-fd N] [--domain D] [--base-url URL]\n"
 		"                [--ready-fd N] [--log-level LEVEL] [--log-format FORMAT]\n"
 		"                [--grace-ms N] [--warm TEMPLATE=N ...] [--audit-rotate BYTES]\n"
-		"                [--audit-keep N] [--audit-on-full refuse|continue]\n",
+		"                [--audit-keep N] [--audit-on-full refuse|continue]\n"
+		"                [--secret-key-fd N ...]\n",
 		why, what);
 	return 2;
 }
@@ -137,6 +142,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "log-format", required_argument, NULL, 'f' },
 		{ "grace-ms", required_argument, NULL, 'g' },
 		{ "warm", required_argument, NULL, 'w' },
+		{ "secret-key-fd", required_argument, NULL, 's' },
 		{ "audit-rotate", required_argument, NULL, 'R' },
 		{ "audit-keep", required_argument, NULL, 'K' },
 		{ "audit-on-full", required_argument, NULL, 'F' },
@@ -148,11 +154,12 @@ static int options_parse(int argc, char **argv, struct options *o)
 			       .cert_fd = -1,
 			       .key_fd = -1,
 			       .ready_fd = -1,
+			       .secret_fd = { -1, -1 },
 			       .domain = "",
 			       .base_url = "",
 			       .level = LOG_INFO };
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (strchr("odhckr", opt) && (fd = descriptor(optarg)) < 0)
+		if (strchr("odhckrs", opt) && (fd = descriptor(optarg)) < 0)
 			return usage("not a descriptor above 2: ", optarg);
 		switch (opt) {
 		case 'o':
@@ -185,6 +192,11 @@ static int options_parse(int argc, char **argv, struct options *o)
 			if (o->nwarm == WARM_POOLS_MAX)
 				return usage("too many --warm", "");
 			o->warm[o->nwarm++] = optarg;
+			break;
+		case 's':
+			if (o->nsecret == SECRET_KEYS_MAX)
+				return usage("too many --secret-key-fd", "");
+			o->secret_fd[o->nsecret++] = fd;
 			break;
 		case 'R':
 		case 'K':
@@ -378,14 +390,18 @@ static int start(struct process *p, struct brig_err *err)
 {
 	struct options *o = &p->o;
 	struct api *a = &p->api;
-	int keep[5 + API_HTTP_MAX] = { o->door_fd, o->data_fd, o->cert_fd, o->key_fd, o->ready_fd };
+	int keep[5 + SECRET_KEYS_MAX + API_HTTP_MAX] = { o->door_fd,	  o->data_fd,
+							 o->cert_fd,	  o->key_fd,
+							 o->ready_fd,	  o->secret_fd[0],
+							 o->secret_fd[1] };
 	size_t seed = 0;
-	memcpy(keep + 5, o->http_fd, o->nhttp * sizeof(*keep));
-	if (confine_fds(keep, 5 + o->nhttp, err) < 0 || confine_limits(err) < 0)
+	memcpy(keep + 5 + SECRET_KEYS_MAX, o->http_fd, o->nhttp * sizeof(*keep));
+	if (confine_fds(keep, 5 + SECRET_KEYS_MAX + o->nhttp, err) < 0 || confine_limits(err) < 0)
 		return -1;
 	a->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	a->log_requests = o->format_given;
 	a->data_fd = o->data_fd;
+	memcpy(a->secret_fd, o->secret_fd, sizeof(a->secret_fd));
 	a->audit_opts = o->audit;
 	a->audit_goes_on = o->audit_goes_on;
 	strcpy(a->domain, o->domain);
@@ -407,6 +423,8 @@ static int start(struct process *p, struct brig_err *err)
 	    confine_user(BRIG_API_UID, err) < 0 || api_init(a, boxes_known, err) < 0 ||
 	    confine_syscalls(api_filter, sizeof(api_filter) / sizeof(api_filter[0]), err) < 0)
 		return -1;
+	for (unsigned i = 0; i < SECRET_KEYS_MAX; i++)
+		fd_close(&o->secret_fd[i]);
 	return 0;
 }
 

@@ -25,7 +25,8 @@
 	X(METRICS, "metrics")                \
 	X(QUOTA, "quota:read")               \
 	X(SERVER, "server:read")             \
-	X(KEYS, "keys")
+	X(KEYS, "keys")                      \
+	X(SECRETS, "secrets")
 
 /*
  * FILES is the way into a sandbox: who has it is told the sandbox's tokens, by which commands are

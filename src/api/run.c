@@ -24,6 +24,7 @@
 #include "api/metrics.h"
 #include "api/runexec.h"
 #include "api/runtext.h"
+#include "api/secrets.h"
 #include "api/text.h"
 #include "base/buf.h"
 #include "store/store.h"
@@ -436,6 +437,10 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	struct run_ask ask;
 	if (runask_parse(c->body, &ask, err) < 0)
 		return -1;
+	if (secrets_attach(c, ask.secrets, ask.spec, err) < 0) {
+		runask_done(&ask);
+		return -1;
+	}
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j) {
 		runask_done(&ask);

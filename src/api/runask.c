@@ -26,6 +26,7 @@ void runask_done(struct run_ask *ask)
 	json_decref(ask->spec);
 	json_decref(ask->cmd);
 	json_decref(ask->outputs);
+	json_decref(ask->secrets);
 	*ask = (struct run_ask){ .user = "" };
 }
 
@@ -214,7 +215,7 @@ static int spec_parse_run(json_t *body, json_t *spec, struct brig_err *err)
 
 const char *const runask_fields[] = { "tier",	 "image", "cmd",      "language",     "code",
 				      "files",	 "stdin", "env",      "limits",	      "network",
-				      "workdir", "user",  "hostname", "output_files", NULL };
+				      "workdir", "user",  "hostname", "output_files", "secrets", NULL };
 
 static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 {
@@ -225,6 +226,7 @@ static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 		return -1;
 	if (input && bytes_parse(input, "'stdin'", &ask->input, &ask->input_n, err) < 0)
 		return -1;
+	ask->secrets = json_incref(json_object_get(body, "secrets"));
 	ask->has_input = ask->input_n > 0;
 	const char *user = json_string_value(json_object_get(ask->spec, "user"));
 	ask->user = user ? user : "";

@@ -34,6 +34,7 @@ struct run_ask {
 	struct run_file *file;
 	size_t nfiles;
 	json_t *outputs; /* array of paths, or NULL */
+	json_t *secrets; /* as it was given: secrets.h; or NULL */
 };
 
 /* What a body may have; everything else is refused. */

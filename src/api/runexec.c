@@ -18,6 +18,7 @@
 
 #include "api/box.h"
 #include "api/fsio.h"
+#include "api/secrets.h"
 #include "api/text.h"
 
 #define INPUT_PIECE 131072u
@@ -49,6 +50,7 @@ static void release(struct runexec *r)
 	fsio_close(r->fs);
 	if (r->id[0])
 		(void)box_remove_id(r->a, r->id, NULL, NULL);
+	secrets_wipe_spec(r->ask.spec);
 	runask_done(&r->ask);
 	json_decref(r->info);
 	json_decref(r->status);

@@ -15,6 +15,7 @@
 #include "api/metrics.h"
 #include "api/remote.h"
 #include "api/run.h"
+#include "api/secrets.h"
 #include "api/snapshot.h"
 #include "api/tenant.h"
 #include "api/warm.h"
@@ -59,6 +60,7 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 			       tenants_open(a, err) < 0 || snapshots_check(a, err) < 0 ||
 			       events_open(a, err) < 0 || metrics_open(a, err) < 0 ||
 			       runs_open(a, err) < 0 || first_key(a, err) < 0 ||
+			       secrets_open(a, a->secret_fd, err) < 0 ||
 			       boxes_adopt(a, ready, err) < 0
 		       ? -1
 		       : 0;
@@ -74,6 +76,7 @@ void api_done(struct api *a)
 	metrics_close(a);
 	events_close(a);
 	tenants_close(a);
+	secrets_close(a);
 	store_close(a->store);
 	a->store = NULL;
 	auditor_close(a);

@@ -376,7 +376,7 @@ static void no_volumes_list(struct call *c)
 
 static void no_secrets(struct call *c)
 {
-	call_fail_text(c, 501, "secrets are not part of this version of brig");
+	call_fail_text(c, 501, "secrets are kept by brig's own API: /v1/secrets");
 }
 
 static void teams(struct call *c)

@@ -143,6 +143,7 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret, s
 	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	AUTO_FREE char *request = NULL;
 	bool made = !body || text;
+	size_t ntext = text ? strlen(text) : 0;
 	json_decref(body);
 	int n = made ? asprintf(&request,
 				"%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -156,5 +157,9 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret, s
 	if (r == 0)
 		r = understand(&answer, ret, err);
 	buf_done(&answer);
+	/* It may have had a secret. */
+	explicit_bzero(request, (size_t)n);
+	if (text)
+		explicit_bzero(text, ntext);
 	return r;
 }

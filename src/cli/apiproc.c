@@ -42,6 +42,7 @@
 #include "base/fd.h"
 #include "brig/ids.h"
 #include "cli/cli.h"
+#include "cli/secretkey.h"
 #include "cli/spawn.h"
 
 #define FOLDER "api"
@@ -225,7 +226,7 @@ int apiproc_check_files(const struct apiproc_opts *o, struct brig_err *err)
 }
 
 struct arguments {
-	const char *argv[48 + 2 * API_WARM_MAX];
+	const char *argv[56 + 2 * API_WARM_MAX];
 	char rotate[24], keep[24];
 	size_t n;
 	char numbers[SPAWN_FDS_MAX][4], grace[16];
@@ -245,6 +246,25 @@ static void arg_fd(struct arguments *a, const char *name, int fd)
 	a->s.fds[i] = fd;
 	snprintf(a->numbers[i], sizeof(a->numbers[i]), "%u", i);
 	arg(a, name, a->numbers[i]);
+}
+
+/* The key of secrets, and the one that a `brig secret rekey` may have left: opened for each brig-api,
+ * for there may be others since the last. */
+static int secret_open(struct apiproc *p, struct brig_err *err)
+{
+	struct brig_err none = BRIG_ERR_INIT;
+	char path[PATH_MAX];
+	fd_close(&p->secret[0]);
+	fd_close(&p->secret[1]);
+	if (secretkey_path(p->o->secret_key, p->data, path, err) < 0 ||
+	    (p->secret[0] = secretkey_open(path, err)) < 0)
+		return -1;
+	p->secret[1] = secretkey_open_new(path, &none);
+	if (p->secret[1] < 0 && none.code != BRIG_E_OK) {
+		*err = none;
+		return -1;
+	}
+	return 0;
 }
 
 static int start(struct apiproc *p, struct brig_err *err)
@@ -300,6 +320,11 @@ static int start(struct apiproc *p, struct brig_err *err)
 	}
 	if (o->audit_on_full)
 		arg(&a, "--audit-on-full", o->audit_on_full);
+	if (secret_open(p, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < 2; i++)
+		if (p->secret[i] >= 0)
+			arg_fd(&a, "--secret-key-fd", p->secret[i]);
 	a.s.argv = a.argv;
 	if (spawn_find("brig-api", path, err) < 0 || spawn_start(&a.s, &p->pid, err) < 0)
 		return -1;
@@ -492,6 +517,8 @@ void apiproc_leave(struct apiproc *p)
 void apiproc_done(struct apiproc *p)
 {
 	apiproc_quiet(p);
+	fd_close(&p->secret[0]);
+	fd_close(&p->secret[1]);
 	fd_close(&p->folder);
 	fd_close(&p->door);
 	fd_close(&p->pidfd);

@@ -33,6 +33,7 @@ struct apiproc_opts {
 	unsigned nwarm;
 	uint64_t audit_rotate, audit_keep; /* bytes, files; 0 = brig-api's default */
 	const char *audit_on_full;	   /* NULL = its default */
+	const char *secret_key;		   /* file; NULL = secret.key in the data folder */
 };
 /* Refuses what would let strangers in: an address beyond loopback without TLS. */
 int apiproc_check(const struct apiproc_opts *o, struct brig_err *err);
@@ -47,6 +48,7 @@ struct apiproc {
 	int listener[API_ADDRS_MAX + 1]; /* the last one is the operator's */
 	unsigned nlistener;
 	int folder; /* <data>/api */
+	int secret[2]; /* files with the key of secrets (secretkey.h), -1 = none */
 	int door;   /* brig-api's end, for the next one, too */
 	char url[API_ADDR_TEXT_MAX + 16], domain[280];
 	pid_t pid; /* 0 = none */
@@ -60,7 +62,8 @@ struct apiproc {
 };
 #define APIPROC_NONE                                               \
 	{                                                          \
-		.folder = -1, .door = -1, .pidfd = -1, .ready = -1 \
+		.folder = -1, .secret = { -1, -1 }, .door = -1,    \
+		.pidfd = -1, .ready = -1                           \
 	}
 
 /* Opens sockets and folder; socket: the server's own, beside which the operator's one is put. */

@@ -32,6 +32,7 @@ struct serve_opts {
 	const char *config, *socket, *data, *grace;
 	struct strlist pools, http, warm, accept;
 	const char *domain, *tls_cert, *tls_key, *log_level, *log_format, *audit_on_full;
+	const char *secret_key;
 	uint64_t audit_rotate, audit_keep;
 	uint64_t idle_exit_ms;
 	enum tri no_http;
@@ -64,6 +65,14 @@ static const struct flag flags[] = {
 	  .arg = "DIR",
 	  .complete = COMPLETE_DIR,
 	  .help = "where images are kept; default: BRIG_DATA, or by user (see ENVIRONMENT)" },
+	{ .name = "secret-key",
+	  .key = "secret_key",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, secret_key),
+	  .arg = "FILE",
+	  .complete = COMPLETE_FILE,
+	  .help = "the key that secrets are encrypted with, made if it is not there; default: "
+		  "secret.key in the data folder" },
 	{ .name = "pool",
 	  .key = "pool[].image",
 	  .kind = FLAG_LIST,
@@ -269,6 +278,7 @@ static int api_options(const struct serve_opts *o, const struct activation *a, u
 				      .audit_keep = o->audit_keep,
 				      .audit_on_full = o->audit_on_full,
 				      .log_level = o->log_level,
+				      .secret_key = o->secret_key,
 				      .warm = o->warm.v,
 				      .nwarm = (unsigned)o->warm.n,
 				      .domain = o->domain,

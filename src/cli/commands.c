@@ -21,6 +21,7 @@
 	X(serve)      \
 	X(key)        \
 	X(tenant)     \
+	X(secret)     \
 	X(audit)      \
 	X(pool)       \
 	X(doctor)     \

@@ -536,6 +536,7 @@ static int exec_send(struct exec *x, struct brig_err *err)
 	struct payload_exec req = {
 		.image = &sb->image->store.config,
 		.spec_env = sb->spec.env,
+		.secret_env = sb->spec.secret_env,
 		.cmd_env = x->cmd.env,
 		.argv = x->cmd.argv,
 		.user = x->cmd.user ? x->cmd.user : sb->owner.user,

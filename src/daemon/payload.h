@@ -13,7 +13,8 @@
 struct payload_exec {
 	struct brig_exec h; /* argc and envc are filled in */
 	const struct image_config *image;
-	json_t *spec_env, *cmd_env; /* arrays of NAME=value, or NULL; a later source wins */
+	/* Arrays of NAME=value, or NULL; a later source wins. */
+	json_t *spec_env, *secret_env, *cmd_env;
 	json_t *argv;
 	const char *user, *cwd;
 };

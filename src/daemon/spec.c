@@ -138,6 +138,18 @@ static bool path_below(const char *path, const char *dir)
 	return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
 }
 
+void secrets_wipe(json_t *list)
+{
+	size_t i;
+	json_t *v;
+	json_array_foreach(list, i, v)
+	{
+		if (json_is_string(v))
+			explicit_bzero((char *)(uintptr_t)json_string_value(v),
+				       json_string_length(v));
+	}
+}
+
 static int env_check(json_t *env, struct brig_err *err)
 {
 	size_t i;
@@ -367,13 +379,16 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 {
 	static const char *const keys[] = { "tier",   "image",	 "name",    "hostname",
 					    "labels", "env",	 "workdir", "user",
-					    "limits", "volumes", "accept",  NULL };
+					    "limits", "volumes", "accept",  "secret_env",
+					    NULL };
 	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tier_check(obj, err) < 0 ||
 	    field_str(obj, "image", 128, &s->image, err) < 0 ||
 	    field_str(obj, "name", 128, &s->name, err) < 0 ||
 	    field_str(obj, "hostname", 128, &s->hostname, err) < 0 ||
 	    field_object(obj, "labels", &s->labels, err) < 0 ||
 	    field_strings(obj, "env", SPEC_STRINGS_MAX, SPEC_ENV_BYTES_MAX, &s->env, err) < 0 ||
+	    field_strings(obj, "secret_env", SPEC_STRINGS_MAX, SPEC_ENV_BYTES_MAX, &s->secret_env,
+			  err) < 0 ||
 	    field_str(obj, "workdir", PATH_TEXT_MAX, &s->workdir, err) < 0 ||
 	    field_str(obj, "user", 256, &s->user, err) < 0)
 		return -1;
@@ -389,6 +404,7 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 		return brig_fail(err, BRIG_E_INVALID, 0, "hostname '%.64s' is malformed",
 				 s->hostname);
 	if (labels_check(s->labels, err) < 0 || env_check(s->env, err) < 0 ||
+	    env_check(s->secret_env, err) < 0 ||
 	    workdir_check(s->workdir, err) < 0 || user_check(s->user, err) < 0 ||
 	    limits_parse(obj, s, err) < 0 || volumes_parse(obj, nfds, s, err) < 0 ||
 	    accept_parse(obj, s, err) < 0)
@@ -410,6 +426,9 @@ int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *er
 
 void spec_done(struct spec *spec)
 {
+	/* Another holder of the same request needs them still. */
+	if (spec->root && spec->root->refcount == 1)
+		secrets_wipe(spec->secret_env);
 	json_decref(spec->root);
 	*spec = (struct spec){ .root = NULL };
 }

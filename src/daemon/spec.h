@@ -40,6 +40,7 @@ struct spec {
 	json_t *root; /* owned reference; NULL = the empty spec */
 	const char *image, *name, *hostname, *workdir, *user; /* NULL = not given */
 	json_t *labels, *env;				      /* borrowed; NULL = none */
+	json_t *secret_env; /* as env, and never told to anybody; borrowed */
 	struct brig_limits limits;			      /* defaults filled in */
 	uint32_t given;					      /* 1 << limit_index: by the client */
 	uint32_t accept;				      /* JAIL_ENF_* */
@@ -63,6 +64,8 @@ struct cmd {
 int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *err);
 void spec_done(struct spec *spec);
 /* Replaces the environment by that of req ("env"); what runs keeps its own. */
+/* Overwrites the strings of an array, which nobody may read any more. NULL is allowed. */
+void secrets_wipe(json_t *list);
 int spec_setenv(struct spec *spec, json_t *req, struct brig_err *err);
 
 /* req is the whole request object; is_run tells which keys belong to it. */

@@ -65,6 +65,10 @@ static const char *const steps[] = {
 	"ALTER TABLE keys ADD COLUMN revoked_ms INTEGER NOT NULL DEFAULT 0;",
 	/* 2 -> 3: sandboxes that a command line made over the network */
 	"ALTER TABLE boxes ADD COLUMN name TEXT NOT NULL DEFAULT '';",
+	/* Secrets, encrypted (secret/seal.h). */
+	"CREATE TABLE secrets (tenant TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
+	" nonce BLOB NOT NULL, value BLOB NOT NULL, created_ms INTEGER NOT NULL,"
+	" updated_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name)) STRICT;",
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

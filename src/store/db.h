@@ -28,6 +28,7 @@
 	X(TENANT_ALL, "SELECT name, disabled, policy, created_ms FROM tenants ORDER BY name")      \
 	X(TENANT_KEYS, "DELETE FROM keys WHERE tenant = ?")                                        \
 	X(TENANT_TAGS, "DELETE FROM tags WHERE tenant = ?")                                        \
+	X(TENANT_SECRETS, "DELETE FROM secrets WHERE tenant = ?")                                  \
 	X(TENANT_RESULTS, "DELETE FROM results WHERE tenant = ?")                                  \
 	X(KEY_ADD, "INSERT INTO keys (" STORE_KEY_COLUMNS ") VALUES "                              \
 		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                               \
@@ -52,6 +53,15 @@
 	X(SNAPSHOT_COUNT, "SELECT count(*) FROM snapshots")                                        \
 	X(SNAPSHOT_ALL, "SELECT " STORE_SNAPSHOT_COLUMNS " FROM snapshots "                        \
 			"ORDER BY created_ms DESC, id")                                            \
+	X(SECRET_PUT, "INSERT OR REPLACE INTO secrets (tenant, name, key, nonce, value, "          \
+		      "created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?)")                      \
+	X(SECRET_GET, "SELECT tenant, name, key, created_ms, updated_ms, nonce, value "            \
+		      "FROM secrets WHERE tenant = ? AND name = ?")                                \
+	X(SECRET_REMOVE, "DELETE FROM secrets WHERE tenant = ? AND name = ?")                      \
+	X(SECRET_ALL, "SELECT tenant, name, key, created_ms, updated_ms FROM secrets "             \
+		      "ORDER BY tenant, name")                                                     \
+	X(SECRET_COUNT, "SELECT count(*) FROM secrets")                                            \
+	X(ROLLBACK, "ROLLBACK")                                                                    \
 	X(TAG_PUT, "INSERT OR REPLACE INTO tags (tenant, name, tag, image, created_ms) "           \
 		   "VALUES (?, ?, ?, ?, ?)")                                                       \
 	X(TAG_COUNT, "SELECT count(*) FROM tags")                                                  \

@@ -132,6 +132,28 @@ bool store_snapshot_remove(struct store *s, const char *tenant, const char *id);
 void store_snapshots(struct store *s, bool (*fn)(void *ctx, const struct store_snapshot *snap),
 		     void *ctx);
 
+/* ---- secrets ---- */
+struct store_secret {
+	char tenant[40], name[72];
+	char key[17]; /* id of the key that it is encrypted with */
+	uint8_t nonce[12];
+	uint8_t *value; /* encrypted; of store_secret_get: the caller's to free */
+	size_t n;
+	int64_t created_ms, updated_ms;
+};
+#define STORE_SECRETS_MAX 4096u
+int store_secret_put(struct store *s, const struct store_secret *r, struct brig_err *err);
+bool store_secret_get(struct store *s, const char *tenant, const char *name,
+		      struct store_secret *ret);
+bool store_secret_remove(struct store *s, const char *tenant, const char *name);
+/* All of them, without nonce and value. The store must not be changed from within. */
+void store_secrets(struct store *s, void (*fn)(void *ctx, const struct store_secret *r), void *ctx);
+
+/* Several changes at once, or none. */
+void store_begin(struct store *s);
+void store_commit(struct store *s);
+void store_rollback(struct store *s);
+
 /* ---- tags: NAME:TAG of a tenant leads to an image's digest ---- */
 struct store_tag {
 	char name[64], tag[64], image[80];

@@ -434,7 +434,8 @@ static void an_older_schema_is_brought_up(void **state)
 	snprintf(path, sizeof(path), "%s/api.db", f->path);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db,
-				      "ALTER TABLE boxes DROP COLUMN name; PRAGMA user_version = 2",
+				      "ALTER TABLE boxes DROP COLUMN name; DROP TABLE secrets;"
+				      "PRAGMA user_version = 2",
 				      NULL, NULL, NULL),
 			 SQLITE_OK);
 	sqlite3_close(db);
