@@ -54,8 +54,8 @@ void audit_file_name(uint64_t seq, char ret[AUDIT_FILE_NAME_MAX])
 
 uint64_t audit_file_number(const char *name)
 {
-	if (strspn(name, "0123456789") != AUDIT_FILE_DIGITS ||
-	    strcmp(name + AUDIT_FILE_DIGITS, ".jsonl") != 0)
+	size_t digits = strspn(name, "0123456789");
+	if (digits != AUDIT_FILE_DIGITS || strcmp(name + digits, ".jsonl") != 0)
 		return 0;
 	errno = 0;
 	unsigned long long n = strtoull(name, NULL, 10);

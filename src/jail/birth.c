@@ -121,6 +121,8 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 	for (unsigned i = 0; i < p->nvolumes; i++)
 		all[n++] = fds[1 + i];
 	int e = fd_send(s->ahead ? j->stage : s->ctl, &m, size, all, n);
+	if (e == -EPIPE || e == -ECONNRESET)
+		return brig_fail(err, BRIG_E_INTERNAL, 0, "the process that sets the sandbox up has ended");
 	return e < 0 ? brig_fail(err, BRIG_E_INTERNAL, -e, "hand the request to the sandbox") : 0;
 }
 

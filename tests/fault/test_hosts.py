@@ -126,15 +126,28 @@ class Host(Fault):
                 shutil.copy(self.brig.build / name, programs / name)
         return programs
 
+    # A private server is forked from brig, and executes brig-agent alone; with BRIG_LIBEXEC each of them.
+    EXECUTED = (("brigd", True), ("brig-jaild", True), ("brig-agent", True), ("brig-agent", False))
+
+    @staticmethod
+    def run_of(programs, named):
+        env = {"BRIG_LIBEXEC": programs} if named else {}
+        return Brig(build=programs).run("--", "true", timeout=30, env=env)
+
     def test_missing_programs_are_named(self):
-        for name in ("brigd", "brig-jaild", "brig-agent"):
+        for name, named in self.EXECUTED:
             with self.subTest(name):
                 programs = self.copy()
                 (programs / name).unlink()
-                self.failed(Brig(build=programs).run("--", "true", timeout=30), name, "remedy:")
+                self.failed(self.run_of(programs, named), name, "remedy:")
+
+    def test_a_private_server_needs_no_brigd(self):
+        programs = self.copy()
+        (programs / "brigd").unlink()
+        self.assertOk(self.run_of(programs, False))
 
     def test_programs_that_are_none_are_named(self):
-        for name in ("brigd", "brig-jaild", "brig-agent"):
+        for name, named in self.EXECUTED:
             for what in ("mode", "text", "empty", "directory"):
                 with self.subTest(f"{name} {what}"):
                     programs = self.copy()
@@ -149,8 +162,7 @@ class Host(Fault):
                         (programs / name).touch(0o755)
                     elif what == "directory":
                         (programs / name).mkdir()
-                    done = Brig(build=programs).run("--", "true", timeout=30)
-                    self.assertRefused(done, 125)
+                    self.assertRefused(self.run_of(programs, named), 125)
         self.recovered()
 
     def test_a_missing_brig_image_is_named(self):

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
 		"-----END PUBLIC KEY-----\n";
 	struct brig_err err = BRIG_ERR_INIT;
-	const char *p = (const char *)data;
+	const char *p = size ? (const char *)data : "";
 	uint64_t lines = 0;
 	if (!key)
 		must(audit_key_public(pem, sizeof(pem) - 1, &key, &err) == 0);

@@ -16,7 +16,7 @@ from pymod import short_stem
 
 TESTS = SOURCE / "tests"
 # The longest that one test, and one kind of tests, may take. Factors for slow builds apply.
-TEST_S, QUIET_S, SUITE_S = 180, 480, 1500  # quiet: an image may have to be built first
+TEST_S, QUIET_S, SUITE_S = 300, 480, 1500  # quiet: an image may have to be built first
 
 
 @dataclass

@@ -153,10 +153,13 @@ static json_t *lookup(const char *pointer)
 	char part[128];
 	json_t *o = doc;
 	assert_memory_equal(pointer, "#/", 2);
-	for (pointer += 2; o && *pointer;
-	     pointer += strcspn(pointer, "/"), pointer += *pointer == '/') {
-		snprintf(part, sizeof(part), "%.*s", (int)strcspn(pointer, "/"), pointer);
+	for (pointer += 2; o && *pointer;) {
+		size_t n = strcspn(pointer, "/");
+		assert_true(n < sizeof(part));
+		memcpy(part, pointer, n);
+		part[n] = '\0';
 		o = json_object_get(o, part);
+		pointer += n + (pointer[n] == '/');
 	}
 	return o;
 }
