@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,7 @@ static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
 	return 0;
 }
 
+#define LAST_WORDS_MS 3
 static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 {
 	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
@@ -291,6 +293,10 @@ static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
 	answer_stats(j, r->m.h.seq, b, 0);
 	b->destroy_seq = r->m.h.seq;
+	/* Whoever waits for these figures ends with them: let it go first, for the death of a tree of processes
+	 * and of its namespaces takes a CPU for a while. The end of the link ends the wait. */
+	if (j->o->once)
+		(void)poll(&(struct pollfd){ .fd = j->o->broker, .events = POLLIN }, 1, LAST_WORDS_MS);
 	struct brig_err gone = BRIG_ERR_INIT;
 	brig_fail(&gone, BRIG_E_STATE, 0, "sandbox '%s' was destroyed before it was ready", b->id);
 	box_refuse(j, b, &gone);

@@ -50,17 +50,16 @@
 #define P_PIDFD 3
 #endif
 
-/* Moves the caller to another CPU, if it may run on one, and lets it go everywhere again. A private server
- * starts four processes at once, and the scheduler leaves a forked one queued behind its busy parent even
- * when another CPU falls idle: 1 ms of 6 here. */
-static void move_aside(void)
+/* Moves the caller away from the CPU of its parent, if it is there and may run on another one, and lets it
+ * go everywhere again. A private server starts four processes at once, and the scheduler leaves a forked
+ * one queued behind its busy parent even when another CPU falls idle: 1 ms of 6 here. */
+static void move_aside(int busy)
 {
 	cpu_set_t all, others;
-	int cpu = sched_getcpu();
-	if (cpu < 0 || sched_getaffinity(0, sizeof(all), &all) < 0)
+	if (busy < 0 || sched_getcpu() != busy || sched_getaffinity(0, sizeof(all), &all) < 0)
 		return;
 	others = all;
-	CPU_CLR((unsigned)cpu, &others);
+	CPU_CLR((unsigned)busy, &others);
 	if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof(others), &others) == 0)
 		sched_setaffinity(0, sizeof(all), &all);
 }
@@ -70,6 +69,7 @@ static int start_stage(struct serve *j)
 	int sv[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
 		return -errno;
+	int cpu = sched_getcpu();
 	pid_t pid = fork();
 	if (pid < 0)
 		return -errno;
@@ -79,7 +79,7 @@ static int start_stage(struct serve *j)
 				 NULL };
 		char *envp[] = { FAILPOINT_ENV, NULL };
 		if (j->o->once)
-			move_aside();
+			move_aside(cpu);
 		int s = fcntl(sv[1], F_DUPFD, 16);
 		if (s < 0 || dup2(s, 3) < 0 || fd_close_from(4) < 0)
 			_exit(126);
