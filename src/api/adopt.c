@@ -18,13 +18,16 @@
 
 #include "api/box.h"
 #include "api/events.h"
+#include "api/quota.h"
+#include "api/tenant.h"
 #include "store/store.h"
 
 struct adoption {
 	struct api *a;
 	api_ready ready;
-	json_t *live;  /* id -> state, of sandboxes with our label */
-	json_t *ended; /* ids of records without a sandbox */
+	json_t *live;	/* id -> state, of sandboxes with our label */
+	json_t *ended;	/* ids of records without a sandbox */
+	json_t *labels; /* id -> labels, of all that have ours */
 };
 
 static json_t *json_of(const char *text)
@@ -55,6 +58,7 @@ static void record_adopt(void *ctx, const struct store_box *r)
 	copy(b->template_id, sizeof(b->template_id), r->template_id);
 	copy(b->alias, sizeof(b->alias), r->alias);
 	copy(b->image, sizeof(b->image), r->image);
+	copy(b->image_name, sizeof(b->image_name), r->image_name);
 	copy(b->tier, sizeof(b->tier), r->tier);
 	copy(b->token, sizeof(b->token), r->token);
 	copy(b->traffic_token, sizeof(b->traffic_token), r->traffic_token);
@@ -75,6 +79,12 @@ static void record_adopt(void *ctx, const struct store_box *r)
 	b->cpu_milli = r->cpu_milli;
 	b->memory_bytes = r->memory_bytes;
 	b->disk_bytes = r->disk_bytes;
+	struct tenant *t = tenant_find(ad->a, b->tenant);
+	const struct amounts has = { .sandboxes = 1,
+				     .cpu_milli = b->cpu_milli,
+				     .memory_bytes = b->memory_bytes,
+				     .disk_bytes = b->disk_bytes };
+	b->charge = t ? quota_adopt(t, &has) : NULL;
 	b->announced = true;
 	b->state = strcmp(state, "paused") == 0 ? BOX_PAUSED : BOX_RUNNING;
 	json_object_del(ad->live, r->id);
@@ -85,7 +95,19 @@ static void adoption_end(struct adoption *ad, const struct brig_err *err)
 	ad->ready(ad->a, err);
 	json_decref(ad->live);
 	json_decref(ad->ended);
+	json_decref(ad->labels);
 	free(ad);
+}
+
+/* What its tenant has until it is gone; NULL where nobody is known. */
+static struct charge *orphan_charge(struct adoption *ad, const char *id)
+{
+	json_t *labels = json_object_get(ad->labels, id);
+	const char *name = json_string_value(json_object_get(labels, API_TENANT_LABEL));
+	const char *text = json_string_value(json_object_get(labels, API_CHARGE_LABEL));
+	struct tenant *t = name ? tenant_find(ad->a, name) : NULL;
+	struct amounts has;
+	return t && text && amounts_parse(text, &has) == 0 ? quota_adopt(t, &has) : NULL;
 }
 
 static void ls_replied(void *ctx, json_t *ok)
@@ -105,6 +127,7 @@ static void ls_replied(void *ctx, json_t *ok)
 		    strcmp(state, "exited") == 0 || strcmp(state, "paused") == 0 ||
 		    strcmp(state, "stopped") == 0)
 			json_object_set_new(ad->live, id, json_string(state));
+		json_object_set(ad->labels, id, json_object_get(sb, "labels"));
 	}
 	store_boxes(ad->a->store, record_adopt, ad);
 	json_array_foreach(ad->ended, i, sb)
@@ -113,7 +136,7 @@ static void ls_replied(void *ctx, json_t *ok)
 	}
 	json_object_foreach(ad->live, id, sb)
 	{
-		(void)box_remove_id(ad->a, id, NULL, NULL);
+		box_remove_charged(ad->a, id, orphan_charge(ad, id));
 	}
 	/* Sets the timers; an end that has passed comes at once. */
 	struct box *b, *next;
@@ -143,9 +166,11 @@ int boxes_adopt(struct api *a, api_ready ready, struct brig_err *err)
 	ad->ready = ready;
 	ad->live = json_object();
 	ad->ended = json_array();
+	ad->labels = json_object();
 	if (link_start(a->link, json_pack("{s:s}", "op", "ls"), false, &ops, ad, &op, err) < 0) {
 		json_decref(ad->live);
 		json_decref(ad->ended);
+		json_decref(ad->labels);
 		free(ad);
 		return brig_ctx(err, "ask brigd for its sandboxes");
 	}

@@ -80,6 +80,7 @@ struct box {
 	enum box_state state;
 	char template_id[192], alias[192];
 	char image[160]; /* digest of what it was made from, or "host" */
+	char image_name[160];	/* of the image, when it was made */
 	char tier[16];
 	char token[48];		/* envdAccessToken; "" = none */
 	char traffic_token[48]; /* "" = ports are public */
@@ -99,6 +100,7 @@ struct box {
 	char name[72];
 	bool stopped;	/* not kept in the store: it is learnt again */
 	bool transient; /* ends with the connection of its client: never in the store */
+	struct charge *charge; /* quota.h; NULL: none */
 	struct ev_timer end_timer;
 	LIST_HEAD(box_waker_list, box_waker) wakers; /* who waits for a change of state (box_state.c) */
 	struct link_op *op;	       /* the pause or resume under way */

@@ -19,6 +19,7 @@
 
 #include "api/events.h"
 #include "api/metrics.h"
+#include "api/quota.h"
 #include "api/text.h"
 #include "base/clock.h"
 #include "store/store.h"
@@ -32,6 +33,7 @@ struct box_removal {
 	struct ev_timer retry;
 	void (*done)(void *ctx);
 	void *ctx;
+	struct charge *charge; /* of the sandbox */
 	/* Whose it was, and the request that asked for its end; "" = not to be told as an event. */
 	char tenant[sizeof(((struct box *)0)->tenant)], asked[HTTP_ID_MAX];
 };
@@ -67,6 +69,7 @@ struct box *box_ref(struct box *b)
 
 static void box_free(struct box *b)
 {
+	charge_return(b->charge);
 	json_decref(b->metadata);
 	json_decref(b->envs);
 	json_decref(b->network);
@@ -153,6 +156,7 @@ void box_save(struct box *b)
 				     .template_id = b->template_id,
 				     .alias = b->alias,
 				     .image = b->image,
+				     .image_name = b->image_name,
 				     .tier = b->tier,
 				     .state = box_state_name(b),
 				     .metadata = metadata,
@@ -270,6 +274,11 @@ struct box_removal *box_kill_wait(struct box *b, const char *why, json_t *eviden
 	envd_box_done(b);
 	interp_box_done(b);
 	struct box_removal *m = box_remove_id(b->api, b->id, done, ctx);
+	if (m)
+		m->charge = b->charge;
+	else
+		charge_return(b->charge);
+	b->charge = NULL;
 	if (m && b->announced) {
 		snprintf(m->tenant, sizeof(m->tenant), "%s", b->tenant);
 		snprintf(m->asked, sizeof(m->asked), "%s", b->asked);
@@ -316,6 +325,7 @@ static void removal_end(struct box_removal *m)
 {
 	if (m->tenant[0])
 		events_add(m->a, EVENT_REMOVED, m->tenant, m->id, m->asked, NULL);
+	charge_return(m->charge);
 	if (m->done)
 		m->done(m->ctx);
 	ev_timer_stop(&m->a->ev, &m->retry);
@@ -375,6 +385,15 @@ struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(vo
 		return NULL;
 	}
 	return m;
+}
+
+void box_remove_charged(struct api *a, const char *id, struct charge *charge)
+{
+	struct box_removal *m = box_remove_id(a, id, NULL, NULL);
+	if (m)
+		m->charge = charge;
+	else
+		charge_return(charge);
 }
 
 void box_removal_forget(struct box_removal *m)

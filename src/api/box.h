@@ -13,6 +13,9 @@
 
 /* Marks our sandboxes in brigd: what has it and no record is removed at the next start. */
 #define API_LABEL "brig.api"
+/* Whose it is: what a next brig-api finds without a record is paid for until it is removed. */
+#define API_TENANT_LABEL "brig.tenant"
+#define API_CHARGE_LABEL "brig.charge" /* amounts_text() */
 /* Wall time of a sandbox: 30 days, as --timeout. */
 #define BOX_TIMEOUT_MAX_S 2592000
 
@@ -42,6 +45,9 @@ void box_state_done(struct box *b);
 struct box_removal;
 struct box_removal *box_remove_id(struct api *a, const char *id, void (*done)(void *ctx),
 				  void *ctx);
+/* The same, for a sandbox that was paid for: charge (taken over; may be NULL) is returned when it is
+ * gone. */
+void box_remove_charged(struct api *a, const char *id, struct charge *charge);
 /* done is not called any more; the removal goes on. */
 void box_removal_forget(struct box_removal *m);
 /* Its command has ended and brigd keeps only its output (api.h); evidence is stolen. */

@@ -41,6 +41,7 @@ struct call {
 	char key_id[24]; /* "" = none was needed */
 	int64_t key_expires_ms;
 	json_t *body;	    /* with ROUTE_BODY */
+	json_t *details;    /* of why it is refused, for call_fail() (admit.h) */
 	struct box *box;    /* call_box() */
 	struct link_op *op; /* cancelled when the client goes */
 	/* Called once, last: releases priv. */

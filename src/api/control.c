@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/admit.h"
 #include "api/call.h"
 #include "api/describe.h"
 #include "api/metrics.h"
@@ -20,8 +21,10 @@
 static int timeout_of(struct call *c, uint64_t min, uint64_t fallback, uint64_t *ret)
 {
 	struct brig_err err = BRIG_ERR_INIT;
+	bool given = json_object_get(c->body, "timeout") != NULL;
 	*ret = fallback;
-	if (field_u64(c->body, "timeout", min, BOX_TIMEOUT_MAX_S, ret, &err) == 0)
+	if (field_u64(c->body, "timeout", min, BOX_TIMEOUT_MAX_S, ret, &err) == 0 &&
+	    (*ret == UINT64_MAX || call_admit_timeout(c, given, ret, &err) == 0))
 		return 0;
 	call_fail(c, &err);
 	return -1;
@@ -85,7 +88,9 @@ static void refreshes(struct call *c)
 	struct box *b = call_box(c);
 	if (!b)
 		return;
-	if (field_u64(c->body, "duration", 0, REFRESH_MAX_S, &s, &err) < 0) {
+	bool given = json_object_get(c->body, "duration") != NULL;
+	if (field_u64(c->body, "duration", 0, REFRESH_MAX_S, &s, &err) < 0 ||
+	    call_admit_timeout(c, given, &s, &err) < 0) {
 		call_fail(c, &err);
 		return;
 	}
@@ -229,7 +234,8 @@ static void network(struct call *c)
 	if (!b)
 		return;
 	if (network_check(c->body, &err) < 0 ||
-	    field_bool(c->body, "allow_internet_access", &ignored, &err) < 0) {
+	    field_bool(c->body, "allow_internet_access", &ignored, &err) < 0 ||
+	    call_admit_network(c, network_asked(c->body, json_is_true(internet)), &err) < 0) {
 		call_fail(c, &err);
 		return;
 	}

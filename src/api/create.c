@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/admit.h"
 #include "api/ask.h"
 #include "api/audit.h"
 #include "api/call.h"
@@ -15,6 +16,7 @@
 #include "api/secrets.h"
 #include "api/spawn.h"
 #include "api/template.h"
+#include "api/tenant.h"
 #include "daemon/fields.h"
 
 #define TIMEOUT_V1_S 15
@@ -149,6 +151,26 @@ static json_t *merged(json_t *under, json_t *over)
 	return o;
 }
 
+/* The image that is asked for, and what a policy may allow it by. Where the policy has not the
+ * template's own image but what is taken in its place, that is taken at once. */
+static void image_choose(struct call *c, const struct template *t, const char *own,
+			 struct box_plan *plan, const char **digest)
+{
+	const struct tenant *whose = call_tenant(c);
+	plan->image = own ? own : t->image;
+	plan->image_name = own ? own : t->image_name;
+	plan->fallback = own ? NULL : t->fallback;
+	*digest = own ? NULL : t->image;
+	if (!whose || !plan->fallback)
+		return;
+	if (!policy_has_image(&whose->policy, plan->image, NULL) &&
+	    policy_has_image(&whose->policy, plan->fallback, NULL))
+		plan->image = plan->image_name = plan->fallback;
+	if (plan->image == plan->fallback ||
+	    !policy_has_image(&whose->policy, plan->fallback, NULL))
+		plan->fallback = NULL;
+}
+
 static int create_start(struct call *c, struct template *t, const struct lifecycle *l,
 			struct brig_err *err)
 {
@@ -171,25 +193,33 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 	if (r == 0) {
 		/* An image that was named beside the template is taken instead of it. */
 		own = json_string_value(json_object_get(cr->spec, "image"));
-		const struct box_plan plan = { .tenant = c->tenant,
-					       .request_id = http_id(c->r),
-					       .template_id = cr->template_id,
-					       .alias = t->alias,
-					       .image = own ? own : t->image,
-					       .fallback = own ? NULL : t->fallback,
-					       .spec = cr->spec,
-					       .metadata = metadata,
-					       .envs = all,
-					       .network = network,
-					       .allow_internet =
-						       internet ? json_is_true(internet) : -1,
-					       .private_traffic = !network_public(network),
-					       .pause_on_timeout = l->auto_pause,
-					       .auto_resume = l->auto_resume,
-					       .timeout_ms = (int64_t)l->timeout_s * 1000,
-					       .import_fd = own ? -1 : t->snapshot_fd,
-					       .import_bytes = t->snapshot_bytes };
-		r = box_spawn(c->api, &plan, created, c, &cr->spawn, err);
+		int allow_internet = internet ? json_is_true(internet) : -1;
+		struct box_plan plan = { .tenant = c->tenant,
+					 .request_id = http_id(c->r),
+					 .template_id = cr->template_id,
+					 .alias = t->alias,
+					 .spec = cr->spec,
+					 .metadata = metadata,
+					 .envs = all,
+					 .network = network,
+					 .allow_internet = allow_internet,
+					 .private_traffic = !network_public(network),
+					 .pause_on_timeout = l->auto_pause,
+					 .auto_resume = l->auto_resume,
+					 .timeout_ms = (int64_t)l->timeout_s * 1000,
+					 .import_fd = own ? -1 : t->snapshot_fd,
+					 .import_bytes = t->snapshot_bytes };
+		struct admission ask = { .spec = cr->spec,
+					 .network = network_asked(network, allow_internet),
+					 .n = 1 };
+		image_choose(c, t, own, &plan, &ask.digest);
+		ask.image = plan.image_name;
+		r = call_admit(c, &ask, &plan.charge, err);
+		/* Which of the two it became, brigd tells. */
+		if (plan.fallback)
+			plan.image_name = NULL;
+		if (r == 0)
+			r = box_spawn(c->api, &plan, created, c, &cr->spawn, err);
 	}
 	json_decref(all);
 	return r;
@@ -209,6 +239,11 @@ static void create_run(struct call *c, int64_t default_s)
 	}
 	if (!id || !id[0]) {
 		call_fail_text(c, 400, "'templateID' is missing");
+		return;
+	}
+	bool given = json_object_get(c->body, "timeout") != NULL;
+	if (call_admit_timeout(c, given, &l.timeout_s, &err) < 0) {
+		call_fail(c, &err);
 		return;
 	}
 	if (refuse_missing(c) < 0)

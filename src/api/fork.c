@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/admit.h"
 #include "api/ask.h"
 #include "api/call.h"
 #include "api/describe.h"
@@ -24,7 +25,8 @@
 struct fork {
 	struct call *c;
 	struct spawn *spawn;
-	struct box *made; /* referenced */
+	struct charge *charge; /* until it is being made */
+	struct box *made;      /* referenced */
 	struct brig_err err;
 };
 
@@ -33,6 +35,7 @@ struct forks {
 	unsigned n, waiting;
 	bool told;
 	uint64_t timeout_s;
+	json_t *spec; /* as it was admitted */
 	struct fork *fork;
 };
 
@@ -42,12 +45,14 @@ static void forks_gone(struct call *c)
 	if (f->export)
 		snapshot_export_cancel(f->export);
 	for (unsigned i = 0; f->fork && i < f->n; i++) {
+		charge_return(f->fork[i].charge);
 		if (f->fork[i].spawn)
 			box_spawn_cancel(f->fork[i].spawn);
 		if (f->fork[i].made && !f->told)
 			box_kill(f->fork[i].made, "client_gone", NULL);
 		box_unref(f->fork[i].made);
 	}
+	json_decref(f->spec);
 	free(f->fork);
 	free(f);
 }
@@ -87,7 +92,7 @@ static void forked(void *ctx, struct box *b, const struct brig_err *err)
 	one_done(ctx, b, err);
 }
 
-/* The specification of one copy; it is changed on the way, so each has its own. */
+/* The specification of all copies. */
 static json_t *spec_of(const struct box *b, struct brig_err *err)
 {
 	json_t *env = NULL;
@@ -104,12 +109,13 @@ static void one_start(struct fork *one, int fd, uint64_t bytes)
 	struct box *b = one->c->box;
 	struct forks *f = one->c->priv;
 	struct brig_err err = BRIG_ERR_INIT;
-	json_t *spec = spec_of(b, &err);
+	json_t *spec = json_deep_copy(f->spec);
 	const struct box_plan plan = { .tenant = b->tenant,
 				       .request_id = http_id(one->c->r),
 				       .template_id = b->template_id,
 				       .alias = b->alias,
 				       .image = b->image,
+				       .image_name = b->image_name,
 				       .spec = spec,
 				       .metadata = b->metadata,
 				       .envs = b->envs,
@@ -120,8 +126,15 @@ static void one_start(struct fork *one, int fd, uint64_t bytes)
 				       .auto_resume = b->auto_resume,
 				       .timeout_ms = (int64_t)f->timeout_s * 1000,
 				       .import_fd = fd,
-				       .import_bytes = bytes };
-	int r = spec ? box_spawn(one->c->api, &plan, forked, one, &one->spawn, &err) : -1;
+				       .import_bytes = bytes,
+				       .charge = one->charge };
+	int r = -1;
+	if (spec) {
+		one->charge = NULL; /* it is the plan's now */
+		r = box_spawn(one->c->api, &plan, forked, one, &one->spawn, &err);
+	} else {
+		brig_err_set(&err, BRIG_E_EXHAUSTED, 0, "out of memory");
+	}
 	json_decref(spec);
 	if (r < 0)
 		one_done(one, NULL, &err);
@@ -146,6 +159,25 @@ static void fork_exported(void *ctx, const struct export *e, const struct brig_e
 		answer(c);
 }
 
+static int forks_admit(struct call *c, struct forks *f, struct brig_err *err)
+{
+	struct charge *charges[FORKS_MAX];
+	const struct box *b = c->box;
+	f->spec = spec_of(b, err);
+	if (!f->spec)
+		return -1;
+	const struct admission ask = { .spec = f->spec,
+				       .image = b->image_name,
+				       .digest = b->image,
+				       .network = network_asked(b->network, b->allow_internet),
+				       .n = f->n };
+	if (call_admit(c, &ask, charges, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < f->n; i++)
+		f->fork[i].charge = charges[i];
+	return 0;
+}
+
 void fork_run(struct call *c)
 {
 	struct brig_err err = BRIG_ERR_INIT;
@@ -153,8 +185,10 @@ void fork_run(struct call *c)
 	struct box *b = call_box(c);
 	if (!b)
 		return;
+	bool given = json_object_get(c->body, "timeout") != NULL;
 	if (field_u64(c->body, "count", 1, FORKS_MAX, &count, &err) < 0 ||
-	    field_u64(c->body, "timeout", 1, BOX_TIMEOUT_MAX_S, &timeout_s, &err) < 0) {
+	    field_u64(c->body, "timeout", 1, BOX_TIMEOUT_MAX_S, &timeout_s, &err) < 0 ||
+	    call_admit_timeout(c, given, &timeout_s, &err) < 0) {
 		call_fail(c, &err);
 		return;
 	}
@@ -175,6 +209,7 @@ void fork_run(struct call *c)
 	f->timeout_s = timeout_s;
 	c->priv = f;
 	c->gone = forks_gone;
-	if (snapshot_export(b, fork_exported, c, &f->export, &err) < 0)
+	/* Before anything is exported: all of them, or none. */
+	if (forks_admit(c, f, &err) < 0 || snapshot_export(b, fork_exported, c, &f->export, &err) < 0)
 		call_fail(c, &err);
 }

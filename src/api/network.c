@@ -106,3 +106,11 @@ bool network_public(const json_t *network)
 {
 	return !json_is_false(json_object_get(network, "allowPublicTraffic"));
 }
+
+enum policy_net network_asked(const json_t *network, int internet)
+{
+	if (internet == 1)
+		return POLICY_NET_PUBLIC;
+	return json_array_size(json_object_get(network, "allowOut")) ? POLICY_NET_DENY
+								     : POLICY_NET_NONE;
+}

@@ -10,10 +10,13 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "api/policy.h"
 #include "base/err.h"
 
 int network_check(json_t *network, struct brig_err *err);
 /* allowPublicTraffic, true unless it says otherwise. */
 bool network_public(const json_t *network);
+/* The most that it asks for; internet: allow_internet_access, -1 not said. */
+enum policy_net network_asked(const json_t *network, int internet);
 
 #endif

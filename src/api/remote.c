@@ -71,6 +71,7 @@ struct remote {
 
 	struct remote_ask ask;
 	struct link_op *op;
+	struct charge *charge; /* of what is being made */
 	bool replied, held, shut;
 	struct box *box;  /* it is about, or made; referenced */
 	bool foreground;  /* the box ends with us */
@@ -146,6 +147,7 @@ static void remote_free(void *ctx)
 	buf_done(&s->tx);
 	remote_ask_done(&s->ask);
 	box_unref(s->box);
+	charge_return(s->charge);
 	free(s);
 }
 
@@ -325,6 +327,19 @@ static void refuse(struct remote *s, const struct brig_err *err)
 	put_error(s, api_err_json(err, s->request));
 }
 
+/* As refuse(), with the policy or the quota in the details. */
+static void refuse_why(struct remote *s, struct refusal *why)
+{
+	json_t *error = api_err_json(&why->err, s->request);
+	log_line(&s->a->log, LOG_WARN, NULL,
+		 "remote %s refused: %s (request %s, tenant %s, from %s)", verb(s), why->err.msg,
+		 s->request, s->tenant, s->peer);
+	if (error && why->details)
+		json_object_set(error, "details", why->details);
+	json_decref(why->details);
+	put_error(s, error);
+}
+
 /* ---- from brigd ---- */
 
 static int reply_narrow(struct remote *s, json_t *ok, struct brig_err *err)
@@ -349,7 +364,9 @@ static int reply_narrow(struct remote *s, json_t *ok, struct brig_err *err)
 	case REMOTE_RUN:
 	case REMOTE_CREATE: {
 		bool stays = s->ask.verb == REMOTE_CREATE || s->ask.detach;
-		struct box *b = remote_box_made(s->a, &asks, &s->ask, !stays, ok, err);
+		struct charge *charge = s->charge;
+		s->charge = NULL;
+		struct box *b = remote_box_made(s->a, &asks, &s->ask, charge, !stays, ok, err);
 		if (!b)
 			return -1;
 		s->box = box_ref(b);
@@ -378,7 +395,10 @@ static void orphan_end(struct remote *s, json_t *ok)
 {
 	const char *id = json_string_value(json_object_get(ok, "id"));
 	if (id)
-		(void)box_remove_id(s->a, id, NULL, NULL);
+		box_remove_charged(s->a, id, s->charge);
+	else
+		charge_return(s->charge);
+	s->charge = NULL;
 	over(s);
 }
 
@@ -477,11 +497,15 @@ static const struct link_ops ops = { .reply = replied,
 static void ask_brigd(struct remote *s)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	int r = remote_makes(&s->ask) ? remote_box_prepare(s->a, s->ask.req, &err) : 0;
-	if (r == 0)
-		r = link_start(s->a->link, json_incref(s->ask.req),
-			       s->ask.frames != REMOTE_FRAMES_NONE, &ops, s, &s->op, &err);
-	if (r < 0) {
+	struct refusal why = REFUSAL_INIT;
+	struct remote_who asks = who(s);
+	if (remote_makes(&s->ask) &&
+	    remote_box_prepare(s->a, &asks, s->ask.req, &s->charge, &why) < 0) {
+		refuse_why(s, &why);
+		return;
+	}
+	if (link_start(s->a->link, json_incref(s->ask.req), s->ask.frames != REMOTE_FRAMES_NONE,
+		       &ops, s, &s->op, &err) < 0) {
 		s->op = NULL;
 		refuse(s, &err);
 	}

@@ -7,6 +7,7 @@
 #define BRIG_API_REMOTE_H
 
 #include "api/api.h"
+#include "api/quota.h"
 #include "api/remote_ask.h"
 
 #define REMOTE_PROTOCOL "brig/1"
@@ -40,13 +41,15 @@ void remote_filter(struct api *a, const struct remote_who *who, json_t *rows);
  * seen; rows: all of brigd's. NULL with err. */
 struct box *remote_resolve(struct api *a, const struct remote_who *who, json_t *rows,
 			   const char *ref, struct brig_err *err);
-/* Prepares a request that makes a sandbox, so that its reply is enough for a record. */
-int remote_box_prepare(struct api *a, json_t *req, struct brig_err *err);
+/* Prepares a request that makes a sandbox, so that its reply is enough for a record, and holds it
+ * against its tenant's policy and quotas (admit.h). */
+int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
+		       struct charge **ret, struct refusal *why);
 /* The record of a sandbox that brigd made: ok is its reply, which is reduced to what the client
  * expects of this verb. transient: it ends with its client's connection. NULL with err: the sandbox
- * is removed. */
+ * is removed. The charge is taken over. */
 struct box *remote_box_made(struct api *a, const struct remote_who *who,
-			    const struct remote_ask *ask, bool transient, json_t *ok,
-			    struct brig_err *err);
+			    const struct remote_ask *ask, struct charge *charge, bool transient,
+			    json_t *ok, struct brig_err *err);
 
 #endif

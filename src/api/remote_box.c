@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/admit.h"
 #include "api/box.h"
 #include "api/events.h"
 #include "api/remote.h"
+#include "api/tenant.h"
 #include "api/text.h"
 
 #define TOKEN_BYTES 20
@@ -83,21 +85,36 @@ static int too_many(struct brig_err *err)
 	return brig_fix(err, "remove some: see `brig ls`");
 }
 
-int remote_box_prepare(struct api *a, json_t *req, struct brig_err *err)
+/* Ours replace what the client calls so: they say whose a sandbox is, and what it stands for. */
+static int label(json_t *req, const struct remote_who *who, const struct charge *charge,
+		 struct brig_err *err)
 {
 	json_t *spec = json_object_get(req, "spec"), *labels = json_object_get(spec, "labels");
 	bool run = strcmp(text(req, "op"), "run") == 0;
-	if (a->nboxes >= API_BOXES_MAX)
-		return too_many(err);
-	if (labels && !json_is_object(labels))
-		return brig_fail(err, BRIG_E_INVALID, 0, "'labels' must be an object");
+	json_t *own = charge_labels(charge, "cli", who->tenant);
 	labels = labels ? json_copy(labels) : json_object();
-	/* By it a later brig-api knows whose it is. */
-	if (json_object_set_new(labels, API_LABEL, json_string("cli")) < 0 ||
-	    json_object_set_new(spec, "labels", labels) < 0 ||
+	int r = own && labels && json_object_update(labels, own) == 0 ? 0 : -1;
+	json_decref(own);
+	if (r < 0 || json_object_set(spec, "labels", labels) < 0 ||
 	    (run && json_object_set_new(req, "describe", json_true()) < 0))
-		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
-	return 0;
+		r = brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
+	json_decref(labels);
+	return r;
+}
+
+int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
+		       struct charge **ret, struct refusal *why)
+{
+	json_t *spec = json_object_get(req, "spec"), *labels = json_object_get(spec, "labels");
+	const struct admission ask = { .spec = spec,
+				       .image = json_string_value(json_object_get(spec, "image")),
+				       .timed = strcmp(text(req, "op"), "run") == 0,
+				       .n = 1 };
+	if (a->nboxes >= API_BOXES_MAX)
+		return too_many(&why->err);
+	if (labels && !json_is_object(labels))
+		return brig_fail(&why->err, BRIG_E_INVALID, 0, "'labels' must be an object");
+	return admit(a, who->tenant, &ask, ret, why) < 0 ? -1 : label(req, who, *ret, &why->err);
 }
 
 static void copy(char *dst, size_t cap, const char *src)
@@ -118,6 +135,7 @@ static void record_fill(struct box *b, const struct remote_who *who, const json_
 	const char *image = text(ok, "image"), *digest = text(ok, "digest");
 	copy(b->tenant, sizeof(b->tenant), who->tenant);
 	copy(b->template_id, sizeof(b->template_id), image);
+	copy(b->image_name, sizeof(b->image_name), image);
 	copy(b->image, sizeof(b->image), digest[0] ? digest : image);
 	copy(b->tier, sizeof(b->tier), text(ok, "tier"));
 	copy(b->user, sizeof(b->user), text(ok, "user"));
@@ -125,6 +143,8 @@ static void record_fill(struct box *b, const struct remote_who *who, const json_
 	copy(b->name, sizeof(b->name), text(ok, "name"));
 	b->metadata = json_copy(json_object_get(spec, "labels"));
 	json_object_del(b->metadata, API_LABEL);
+	json_object_del(b->metadata, API_TENANT_LABEL);
+	json_object_del(b->metadata, API_CHARGE_LABEL);
 	b->envs = json_object();
 	b->limits = json_incref(json_object_get(spec, "limits"));
 	b->cpu_milli = (uint32_t)limit(ok, "cpu_milli");
@@ -146,22 +166,31 @@ static void announce(struct box *b, const char *request)
 }
 
 struct box *remote_box_made(struct api *a, const struct remote_who *who,
-			    const struct remote_ask *ask, bool transient, json_t *ok,
-			    struct brig_err *err)
+			    const struct remote_ask *ask, struct charge *charge, bool transient,
+			    json_t *ok, struct brig_err *err)
 {
 	static const char *const described[] = { "digest", "user", "home", "limits" };
 	const char *id = text(ok, "id");
-	struct box *b = id[0] ? box_add(a, id) : NULL;
+	/* Its tenant may have been removed since it was asked for. */
+	struct box *b = id[0] && tenant_find(a, who->tenant) ? box_add(a, id) : NULL;
 	if (!b || text_token("", TOKEN_BYTES, b->token, sizeof(b->token)) < 0) {
 		if (b)
 			box_kill(b, "host_resources_exhausted", NULL);
 		else if (id[0])
-			(void)box_remove_id(a, id, NULL, NULL);
+			box_remove_charged(a, id, charge);
+		if (b || !id[0])
+			charge_return(charge);
 		(void)too_many(err);
 		return NULL;
 	}
 	b->transient = transient;
 	record_fill(b, who, json_object_get(ask->req, "spec"), ok);
+	const struct amounts got = { .sandboxes = 1,
+				     .cpu_milli = b->cpu_milli,
+				     .memory_bytes = b->memory_bytes,
+				     .disk_bytes = b->disk_bytes };
+	charge_settle(charge, &got);
+	b->charge = charge;
 	box_save(b);
 	announce(b, who->request);
 	for (unsigned i = 0; ask->verb == REMOTE_RUN && i < 4; i++)

@@ -98,6 +98,7 @@ static void call_gone(struct http_req *r)
 	if (c->gone)
 		c->gone(c);
 	json_decref(c->body);
+	json_decref(c->details);
 	box_unref(c->box);
 	free(c);
 }
@@ -149,10 +150,9 @@ void call_fail_details(struct call *c, unsigned status, const struct brig_err *e
 
 void call_fail(struct call *c, const struct brig_err *err)
 {
-	if (c->route->flags & ROUTE_E2B)
-		api_fail_e2b(c->r, 0, err);
-	else
-		api_fail(c->r, err);
+	json_t *details = c->details;
+	c->details = NULL;
+	call_fail_details(c, 0, err, details);
 }
 
 void call_fail_text(struct call *c, unsigned status, const char *fmt, ...)

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "api/audit.h"
+#include "api/admit.h"
 #include "api/call.h"
 #include "api/events.h"
 #include "api/metrics.h"
@@ -441,8 +442,21 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 		runask_done(&ask);
 		return -1;
 	}
+	const struct admission admission = {
+		.spec = ask.spec,
+		.image = json_string_value(json_object_get(ask.spec, "image")),
+		.timed = true,
+		.n = 1
+	};
+	if (call_admit(c, &admission, &ask.charge, err) < 0) {
+		secrets_wipe_spec(ask.spec);
+		runask_done(&ask);
+		return -1;
+	}
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j) {
+		charge_return(ask.charge);
+		secrets_wipe_spec(ask.spec);
 		runask_done(&ask);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 	}
@@ -455,7 +469,7 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	j->out[0] = j->out[1] = (struct buf)BUF_INIT(RUN_KEPT_MAX);
 	LIST_INIT(&j->waiters);
 	LIST_INSERT_HEAD(&c->api->runs->jobs, j, link);
-	if (runexec_start(c->api, &ask, &exec_ops, j, &j->exec, err) < 0) {
+	if (runexec_start(c->api, &ask, c->tenant, &exec_ops, j, &j->exec, err) < 0) {
 		job_free(j);
 		return -1;
 	}

@@ -16,6 +16,8 @@
 #define RUN_OUTPUT_FILE_MAX (16u * 1024u * 1024u)
 #define RUN_OUTPUT_FILES_MAX (32u * 1024u * 1024u)
 
+struct charge;
+
 struct run_file {
 	char *path;
 	uint8_t *data;
@@ -35,6 +37,7 @@ struct run_ask {
 	size_t nfiles;
 	json_t *outputs; /* array of paths, or NULL */
 	json_t *secrets; /* as it was given: secrets.h; or NULL */
+	struct charge *charge; /* quota.h; NULL: none */
 };
 
 /* What a body may have; everything else is refused. */

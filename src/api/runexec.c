@@ -18,6 +18,7 @@
 
 #include "api/box.h"
 #include "api/fsio.h"
+#include "api/quota.h"
 #include "api/secrets.h"
 #include "api/text.h"
 
@@ -26,6 +27,7 @@
 struct runexec {
 	struct api *a;
 	struct run_ask ask;
+	char tenant[40];
 	const struct runexec_ops *ops;
 	void *ctx;
 	struct link_op *op;
@@ -43,13 +45,26 @@ struct runexec {
 	bool input_done;
 };
 
+/* The sandbox of a `run` ends by itself, a moment later; where that counts, brigd is asked when. */
+static void pay(struct runexec *r)
+{
+	const char *id = json_string_value(json_object_get(r->info, "id"));
+	struct charge *charge = r->ask.charge;
+	r->ask.charge = NULL;
+	if (r->id[0])
+		box_remove_charged(r->a, r->id, charge);
+	else if (id && charge_matters(charge))
+		box_remove_charged(r->a, id, charge);
+	else
+		charge_return(charge);
+}
+
 static void release(struct runexec *r)
 {
 	if (r->op)
 		link_cancel(r->op);
 	fsio_close(r->fs);
-	if (r->id[0])
-		(void)box_remove_id(r->a, r->id, NULL, NULL);
+	pay(r);
 	secrets_wipe_spec(r->ask.spec);
 	runask_done(&r->ask);
 	json_decref(r->info);
@@ -61,7 +76,8 @@ static void release(struct runexec *r)
 
 void runexec_cancel(struct runexec *r)
 {
-	/* brigd's answer may be on its way: who does not wait for it never learns what to remove. */
+	/* brigd's answer may be on its way: who does not wait for it never learns what to remove.
+	 */
 	if (r->creating)
 		r->cancelled = true;
 	else
@@ -169,6 +185,11 @@ static void run_replied(void *ctx, json_t *ok)
 	/* exec answers with less than create did. */
 	if (!r->info)
 		r->info = json_incref(ok);
+	r->creating = false;
+	if (r->cancelled) {
+		release(r);
+		return;
+	}
 	if (r->ops->started)
 		r->ops->started(r->ctx, r->info);
 }
@@ -272,6 +293,8 @@ static int command_start(struct runexec *r, struct brig_err *err)
 		json_object_set_new(req, "stdin", json_true());
 	if (link_start(r->a->link, req, true, &run_ops, r, &r->op, err) < 0)
 		return -1;
+	/* Where it counts how long a sandbox is there, its id must be known to ask for that. */
+	r->creating = !r->id[0] && charge_matters(r->ask.charge);
 	link_hold(r->op, r->held);
 	return 0;
 }
@@ -344,7 +367,7 @@ static int begin(struct runexec *r, struct brig_err *err)
 {
 	if (r->ask.nfiles == 0 && !r->ask.outputs)
 		return command_start(r, err);
-	json_object_set_new(r->ask.spec, "labels", json_pack("{s:s}", API_LABEL, "run"));
+	json_object_set_new(r->ask.spec, "labels", charge_labels(r->ask.charge, "run", r->tenant));
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", r->ask.spec);
 	if (link_start(r->a->link, req, false, &create_ops, r, &r->op, err) < 0)
 		return -1;
@@ -376,17 +399,20 @@ static void image_replied(void *ctx, json_t *ok)
 
 static const struct link_ops image_ops = { .reply = image_replied, .failed = op_failed };
 
-int runexec_start(struct api *a, struct run_ask *ask, const struct runexec_ops *ops, void *ctx,
-		  struct runexec **ret, struct brig_err *err)
+int runexec_start(struct api *a, struct run_ask *ask, const char *tenant,
+		  const struct runexec_ops *ops, void *ctx, struct runexec **ret,
+		  struct brig_err *err)
 {
 	struct runexec *r = calloc(1, sizeof(*r));
 	int done;
 	if (!r) {
+		charge_return(ask->charge);
 		runask_done(ask);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 	}
 	r->a = a;
 	r->ask = *ask;
+	snprintf(r->tenant, sizeof(r->tenant), "%s", tenant);
 	*ask = (struct run_ask){ .user = "" };
 	r->ops = ops;
 	r->ctx = ctx;

@@ -22,9 +22,10 @@ struct runexec_ops {
 	void (*done)(void *ctx, json_t *status, json_t *files, const struct brig_err *err);
 };
 
-/* Takes over *ask, also when it fails. */
-int runexec_start(struct api *a, struct run_ask *ask, const struct runexec_ops *ops, void *ctx,
-		  struct runexec **ret, struct brig_err *err);
+/* Takes over *ask with its charge, also when it fails; tenant: whose it is. */
+int runexec_start(struct api *a, struct run_ask *ask, const char *tenant,
+		  const struct runexec_ops *ops, void *ctx, struct runexec **ret,
+		  struct brig_err *err);
 /* While held no output is taken: the command waits for it. */
 void runexec_hold(struct runexec *r, bool hold);
 /* Ends it and removes everything; done is not called. */

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "api/admit.h"
 #include "api/call.h"
 #include "api/events.h"
 #include "api/fsio.h"
@@ -219,8 +220,10 @@ unsigned snapshots_of(struct api *a, const char *tenant, bool remove)
 	json_array_foreach(k.ids, i, v)
 	{
 		const char *id = json_string_value(v);
-		if (remove && store_snapshot_remove(a->store, tenant, id))
+		if (remove && store_snapshot_remove(a->store, tenant, id)) {
 			file_unlink(a, id);
+			quota_snapshot_gone(a, tenant);
+		}
 	}
 	json_decref(k.ids);
 	return n;
@@ -230,6 +233,7 @@ unsigned snapshots_of(struct api *a, const char *tenant, bool remove)
 
 struct snap_call {
 	struct export *export;
+	struct charge *charge;
 	char name[NAME_MAX_LEN + 1];
 };
 
@@ -238,6 +242,7 @@ static void snap_gone(struct call *c)
 	struct snap_call *s = c->priv;
 	if (s->export)
 		snapshot_export_cancel(s->export);
+	charge_return(s->charge);
 	free(s);
 }
 
@@ -267,6 +272,7 @@ static int snapshot_keep(struct call *c, struct export *e, char id[SNAPSHOT_ID_M
 					     .box = b->id,
 					     .template_id = b->template_id,
 					     .image = b->image,
+					     .image_name = b->image_name,
 					     .tier = b->tier,
 					     .user = b->user,
 					     .home = b->home,
@@ -277,8 +283,12 @@ static int snapshot_keep(struct call *c, struct export *e, char id[SNAPSHOT_ID_M
 	r = store_snapshot_add(c->api->store, &snap, err);
 	free(envs);
 	free(limits);
-	if (r < 0)
+	if (r < 0) {
 		file_unlink(c->api, id);
+	} else {
+		charge_keep(s->charge);
+		s->charge = NULL;
+	}
 	return r;
 }
 
@@ -332,7 +342,8 @@ static void snapshot_create(struct call *c)
 	snprintf(s->name, sizeof(s->name), "%s", name);
 	c->priv = s;
 	c->gone = snap_gone;
-	if (snapshot_export(b, snap_exported, c, &s->export, &err) < 0)
+	if (call_admit_snapshot(c, &s->charge, &err) < 0 ||
+	    snapshot_export(b, snap_exported, c, &s->export, &err) < 0)
 		call_fail(c, &err);
 }
 
@@ -401,6 +412,7 @@ static void snapshot_delete(struct call *c)
 		return;
 	}
 	file_unlink(c->api, id);
+	quota_snapshot_gone(c->api, c->tenant);
 	http_reply_empty(c->r, 204);
 }
 

@@ -9,6 +9,8 @@
 #include "api/box.h"
 #include "api/events.h"
 #include "api/fsio.h"
+#include "api/quota.h"
+#include "api/tenant.h"
 #include "api/text.h"
 #include "api/warm.h"
 #include "base/clock.h"
@@ -37,12 +39,14 @@ static void spawn_free(struct spawn *s)
 {
 	const struct box_plan *p = &s->plan;
 	char *const strings[] = {
-		(char *)(uintptr_t)p->tenant,	(char *)(uintptr_t)p->template_id,
-		(char *)(uintptr_t)p->alias,	(char *)(uintptr_t)p->image,
-		(char *)(uintptr_t)p->fallback, (char *)(uintptr_t)p->request_id
+		(char *)(uintptr_t)p->tenant,	 (char *)(uintptr_t)p->template_id,
+		(char *)(uintptr_t)p->alias,	 (char *)(uintptr_t)p->image,
+		(char *)(uintptr_t)p->fallback,	 (char *)(uintptr_t)p->request_id,
+		(char *)(uintptr_t)p->image_name
 	};
 	for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 		free(strings[i]);
+	charge_return(p->charge);
 	json_decref(p->spec);
 	json_decref(p->metadata);
 	json_decref(p->envs);
@@ -58,6 +62,13 @@ static void spawn_free(struct spawn *s)
 static const char *made_id(const struct spawn *s)
 {
 	return json_string_value(json_object_get(s->made, "id"));
+}
+
+/* What brigd made is removed again, and paid for until then. */
+static void remove_made(struct spawn *s)
+{
+	box_remove_charged(s->a, made_id(s), s->plan.charge);
+	s->plan.charge = NULL;
 }
 
 static void fail(struct spawn *s, const struct brig_err *err)
@@ -86,6 +97,7 @@ static void record_fill(struct box *b, struct spawn *s)
 	copy_text(b->template_id, sizeof(b->template_id), p->template_id);
 	copy_text(b->alias, sizeof(b->alias), p->alias);
 	copy_text(b->image, sizeof(b->image), digest ? digest : image);
+	copy_text(b->image_name, sizeof(b->image_name), p->image_name ? p->image_name : image);
 	copy_text(b->tier, sizeof(b->tier), json_string_value(json_object_get(s->made, "tier")));
 	copy_text(b->user, sizeof(b->user), json_string_value(json_object_get(s->made, "user")));
 	copy_text(b->home, sizeof(b->home), json_string_value(json_object_get(s->made, "home")));
@@ -102,6 +114,13 @@ static void record_fill(struct box *b, struct spawn *s)
 	b->started_ms = b->last_used_ms = wall_ms();
 	b->timeout_ms = p->timeout_ms;
 	b->end_ms = b->started_ms + p->timeout_ms;
+	const struct amounts got = { .sandboxes = 1,
+				     .cpu_milli = b->cpu_milli,
+				     .memory_bytes = b->memory_bytes,
+				     .disk_bytes = b->disk_bytes };
+	charge_settle(p->charge, &got);
+	b->charge = p->charge;
+	p->charge = NULL;
 }
 
 static void announce(struct box *b, const struct spawn *s)
@@ -122,16 +141,22 @@ static void announce(struct box *b, const struct spawn *s)
 static void complete(struct spawn *s)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	struct box *b = box_add(s->a, made_id(s));
+	/* Its tenant may have been removed since it was asked for. */
+	bool whose = tenant_find(s->a, s->plan.tenant) != NULL;
+	struct box *b = whose ? box_add(s->a, made_id(s)) : NULL;
 	if (!b || text_token("", TOKEN_BYTES, b->token, sizeof(b->token)) < 0 ||
 	    (s->plan.private_traffic &&
 	     text_token("", TOKEN_BYTES, b->traffic_token, sizeof(b->traffic_token)) < 0)) {
 		if (b)
 			box_kill(b, "host_resources_exhausted", NULL);
 		else
-			(void)box_remove_id(s->a, made_id(s), NULL, NULL);
-		brig_err_set(&err, BRIG_E_EXHAUSTED, 0, "there are %u sandboxes already",
-			     API_BOXES_MAX);
+			remove_made(s);
+		if (whose)
+			brig_err_set(&err, BRIG_E_EXHAUSTED, 0, "there are %u sandboxes already",
+				     API_BOXES_MAX);
+		else
+			brig_err_set(&err, BRIG_E_DENIED, 0, "tenant '%s' was removed",
+				     s->plan.tenant);
 		fail(s, &err);
 		return;
 	}
@@ -155,7 +180,7 @@ static void imported(void *ctx, const struct brig_err *err)
 	}
 	struct brig_err told = *err;
 	(void)brig_ctx(&told, "put the files of the snapshot in place");
-	(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+	remove_made(s);
 	fail(s, &told);
 }
 
@@ -167,7 +192,7 @@ static void create_replied(void *ctx, json_t *ok)
 	s->made = json_incref(ok);
 	if (!s->done) {
 		if (made_id(s))
-			(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+			remove_made(s);
 		spawn_free(s);
 		return;
 	}
@@ -181,7 +206,7 @@ static void create_replied(void *ctx, json_t *ok)
 		return;
 	}
 	if (fsio_open(s->a, made_id(s), "root", &s->fs, &err) < 0) {
-		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+		remove_made(s);
 		fail(s, &err);
 		return;
 	}
@@ -252,7 +277,7 @@ static void env_replied(void *ctx, json_t *ok)
 
 static void warm_drop(struct spawn *s)
 {
-	(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+	(void)box_remove_id(s->a, made_id(s), NULL, NULL); /* the charge is that of the next */
 	json_decref(s->made);
 	s->made = NULL;
 	kernel_free(s->warm);
@@ -300,8 +325,10 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 	      struct spawn **ret, struct brig_err *err)
 {
 	struct spawn *s = calloc(1, sizeof(*s));
-	if (!s)
+	if (!s) {
+		charge_return(plan->charge);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
+	}
 	s->a = a;
 	s->done = done;
 	s->ctx = ctx;
@@ -312,6 +339,7 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 	s->plan.image = copy(plan->image);
 	s->plan.fallback = copy(plan->fallback);
 	s->plan.request_id = copy(plan->request_id);
+	s->plan.image_name = copy(plan->image_name);
 	s->plan.spec = json_incref(plan->spec);
 	s->plan.metadata = json_incref(plan->metadata);
 	s->plan.envs = json_incref(plan->envs);
@@ -323,7 +351,8 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 		spawn_free(s);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory or descriptors");
 	}
-	json_object_set_new(s->plan.spec, "labels", json_pack("{s:s}", API_LABEL, "sandbox"));
+	json_object_set_new(s->plan.spec, "labels",
+			    charge_labels(plan->charge, "sandbox", plan->tenant));
 	if (!spawn_warm(s) && ask(s, s->plan.image, err) < 0) {
 		spawn_free(s);
 		return -1;
@@ -343,6 +372,6 @@ void box_spawn_cancel(struct spawn *s)
 	if (s->op)
 		link_cancel(s->op);
 	if (s->made)
-		(void)box_remove_id(s->a, made_id(s), NULL, NULL);
+		remove_made(s);
 	spawn_free(s);
 }

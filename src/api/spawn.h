@@ -13,6 +13,7 @@ struct box_plan {
 	const char *tenant, *template_id, *alias;
 	const char *request_id;		   /* of who asked for it, for the events; may be NULL */
 	const char *image, *fallback;	   /* fallback: if there is no such image; may be NULL */
+	const char *image_name;		   /* for the record; NULL: what brigd answers */
 	json_t *spec;			   /* SPEC of client_proto.h, without image; changed */
 	json_t *metadata, *envs, *network; /* may be NULL */
 	int allow_internet;
@@ -21,6 +22,7 @@ struct box_plan {
 	int64_t timeout_ms;
 	int import_fd; /* writable layer of a sandbox of the same image; -1 = none. Duplicated. */
 	uint64_t import_bytes;
+	struct charge *charge; /* for it (quota.h); taken over, also by a failure; may be NULL */
 };
 
 struct spawn;

@@ -57,7 +57,7 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 	return routes_check(err) < 0 ||
 			       auditor_open(a, &a->audit_opts, a->audit_goes_on, err) < 0 ||
 			       store_open(a->data_fd, &a->store, err) < 0 ||
-			       tenants_open(a, err) < 0 || snapshots_check(a, err) < 0 ||
+			       snapshots_check(a, err) < 0 || tenants_open(a, err) < 0 ||
 			       events_open(a, err) < 0 || metrics_open(a, err) < 0 ||
 			       runs_open(a, err) < 0 || first_key(a, err) < 0 ||
 			       secrets_open(a, a->secret_fd, err) < 0 ||

@@ -79,6 +79,7 @@ static bool find_one(void *ctx, const struct store_snapshot *snap)
 	f->found = true;
 	snprintf(t->snapshot, sizeof(t->snapshot), "%s", snap->id);
 	snprintf(t->image, sizeof(t->image), "%s", snap->image);
+	snprintf(t->image_name, sizeof(t->image_name), "%s", snap->image_name);
 	t->snapshot_bytes = snap->bytes;
 	t->envs = json_of(snap->envs);
 	t->limits = json_of(snap->limits);
@@ -114,8 +115,10 @@ int template_find(struct api *a, const char *tenant, const char *id, struct temp
 		if (!store_tag_get(a->store, tenant, name, tag, &tagged))
 			return not_found(id, err);
 		snprintf(t.image, sizeof(t.image), "%s", tagged.image);
+		snprintf(t.image_name, sizeof(t.image_name), "%s", name);
 	} else {
 		snprintf(t.image, sizeof(t.image), "%s", name);
+		snprintf(t.image_name, sizeof(t.image_name), "%s", name);
 		if (strcmp(name, "code-interpreter-v1") == 0)
 			t.fallback = "base";
 	}

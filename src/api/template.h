@@ -11,6 +11,7 @@
 struct template
 {
 	char image[160];      /* name or digest, for brigd */
+	char image_name[160]; /* by which a policy may allow it; "" = not known */
 	const char *fallback; /* image to take if there is none of that name; NULL = none */
 	char alias[192];      /* the name without its tag */
 	char snapshot[32];    /* id of the snapshot; "" = none */

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "api/admit.h"
 #include "api/audit.h"
 #include "api/call.h"
 #include "api/key.h"
@@ -28,9 +29,10 @@ static json_t *tenant_json(const struct api *a, const struct tenant *t)
 	char created[TEXT_TIME_MAX];
 	text_time(t->created_ms, created);
 	/* Those of older databases have no time. */
-	return json_pack("{s:s,s:b,s:o,s:i}", "name", t->name, "disabled", (int)t->disabled,
+	return json_pack("{s:s,s:b,s:o,s:i,s:o,s:o}", "name", t->name, "disabled", (int)t->disabled,
 			 "created", t->created_ms ? json_string(created) : json_null(), "keys",
-			 (int)keys_of(a, t->name));
+			 (int)keys_of(a, t->name), "use", quota_use_json(t), "policy",
+			 policy_json(&t->policy, true));
 }
 
 /* The one that arg[0] names; NULL: 404 was answered. */
@@ -41,6 +43,16 @@ static struct tenant *tenant_named(struct call *c)
 		return t;
 	call_fail_text(c, 404, "there is no tenant '%.64s'", c->arg[0]);
 	return NULL;
+}
+
+/* Of one's own, whatever it is called. */
+static void quota_get(struct call *c)
+{
+	const struct tenant *t = call_tenant(c);
+	if (t)
+		http_reply_json(c->r, 200, tenant_json(c->api, t));
+	else
+		call_fail_text(c, 404, "there is no tenant '%s'", c->tenant);
 }
 
 static void tenant_create(struct call *c)
@@ -89,20 +101,25 @@ static void tenant_get(struct call *c)
 
 static void tenant_change(struct call *c)
 {
-	static const char *const known[] = { "disabled", NULL };
+	static const char *const known[] = { "disabled", "policy", NULL };
+	json_t *policy = NULL;
 	struct brig_err err = BRIG_ERR_INIT;
 	struct tenant *t = tenant_named(c);
 	if (!t)
 		return;
 	bool disabled = t->disabled;
 	if (fields_known(c->body, "the body", known, &err) < 0 ||
-	    field_bool(c->body, "disabled", &disabled, &err) < 0) {
+	    field_bool(c->body, "disabled", &disabled, &err) < 0 ||
+	    field_object(c->body, "policy", &policy, &err) < 0 ||
+	    (policy && policy_change(&t->policy, policy, &err) < 0)) {
 		call_fail(c, &err);
 		return;
 	}
 	t->disabled = disabled;
-	tenant_save(c->api, t);
-	http_reply_json(c->r, 200, tenant_json(c->api, t));
+	if (tenant_save(c->api, t, &err) < 0)
+		call_fail(c, &err);
+	else
+		http_reply_json(c->r, 200, tenant_json(c->api, t));
 }
 
 /* ---- removal ---- */
@@ -158,6 +175,7 @@ const struct route tenants_routes[] = {
 	{ "POST", "/v1/tenants", ROUTE_BODY, PERM_OPERATOR, tenant_create },
 	{ "GET", "/v1/tenants", 0, PERM_OPERATOR, tenant_list },
 	{ "GET", "/v1/tenants/{}", 0, PERM_QUOTA, tenant_get },
+	{ "GET", "/v1/quota", 0, PERM_QUOTA, quota_get },
 	{ "PATCH", "/v1/tenants/{}", ROUTE_BODY, PERM_OPERATOR, tenant_change },
 	{ "DELETE", "/v1/tenants/{}", 0, PERM_OPERATOR, tenant_delete },
 	{ .method = NULL },

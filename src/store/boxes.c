@@ -21,7 +21,8 @@ void store_box_put(struct store *s, const struct store_box *b)
 		db_text(st, at++, text[i]);
 	for (unsigned i = 0; i < sizeof(number) / sizeof(number[0]); i++)
 		db_int(st, at++, number[i]);
-	db_text(st, at, b->name ? b->name : "");
+	db_text(st, at++, b->name ? b->name : "");
+	db_text(st, at, b->image_name ? b->image_name : "");
 	db_change(s, st);
 }
 
@@ -67,6 +68,7 @@ void store_boxes(struct store *s, void (*fn)(void *ctx, const struct store_box *
 			.memory_bytes = (uint64_t)sqlite3_column_int64(st, 22),
 			.disk_bytes = (uint64_t)sqlite3_column_int64(st, 23),
 			.name = db_column(st, 24),
+			.image_name = db_column(st, 25),
 		};
 		fn(ctx, &b);
 	}

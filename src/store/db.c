@@ -69,6 +69,9 @@ static const char *const steps[] = {
 	"CREATE TABLE secrets (tenant TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
 	" nonce BLOB NOT NULL, value BLOB NOT NULL, created_ms INTEGER NOT NULL,"
 	" updated_ms INTEGER NOT NULL, PRIMARY KEY (tenant, name)) STRICT;",
+	/* By which name a policy may allow an image; '' = not known. */
+	("ALTER TABLE boxes ADD COLUMN image_name TEXT NOT NULL DEFAULT '';"
+	 "ALTER TABLE snapshots ADD COLUMN image_name TEXT NOT NULL DEFAULT '';"),
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

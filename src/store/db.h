@@ -11,12 +11,12 @@
 	"id, tenant, template_id, alias, image, tier, state, metadata, envs, network, limits, "  \
 	"token, "                                                                                \
 	"traffic_token, user, home, allow_internet, pause_on_timeout, auto_resume, started_ms, " \
-	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes, name"
+	"end_ms, timeout_ms, cpu_milli, memory_bytes, disk_bytes, name, image_name"
 #define STORE_KEY_COLUMNS                                                                     \
 	"id, name, tenant, role, scopes, hash, created_ms, used_ms, expires_ms, revoked_ms"
 #define STORE_SNAPSHOT_COLUMNS                                                               \
 	"id, tenant, name, box, template_id, image, tier, user, home, envs, limits, bytes, " \
-	"created_ms"
+	"created_ms, image_name"
 
 /* X(name, text) */
 #define STORE_STATEMENTS(X)                                                                        \
@@ -38,7 +38,8 @@
 	X(KEY_REVOKE, "UPDATE keys SET revoked_ms = ? WHERE id = ?")                               \
 	X(KEY_REMOVE, "DELETE FROM keys WHERE id = ?")                                             \
 	X(BOX_PUT, "INSERT OR REPLACE INTO boxes (" STORE_BOX_COLUMNS ") VALUES "                  \
-		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")  \
+		   "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "  \
+		   "?)")                                                                           \
 	X(BOX_REMOVE, "DELETE FROM boxes WHERE id = ?")                                            \
 	X(BOX_ALL, "SELECT " STORE_BOX_COLUMNS " FROM boxes")                                      \
 	X(RESULT_GET, "SELECT request, body FROM results WHERE tenant = ? AND key = ? AND "        \
@@ -48,7 +49,7 @@
 	X(RESULT_EXPIRE, "DELETE FROM results WHERE expires_ms <= ?")                              \
 	X(RESULT_SUM, "SELECT count(*), coalesce(sum(length(body)), 0) FROM results")              \
 	X(SNAPSHOT_ADD, "INSERT INTO snapshots (" STORE_SNAPSHOT_COLUMNS ") VALUES "               \
-			"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                 \
+			"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                              \
 	X(SNAPSHOT_REMOVE, "DELETE FROM snapshots WHERE id = ? AND tenant = ?")                    \
 	X(SNAPSHOT_COUNT, "SELECT count(*) FROM snapshots")                                        \
 	X(SNAPSHOT_ALL, "SELECT " STORE_SNAPSHOT_COLUMNS " FROM snapshots "                        \

@@ -26,6 +26,7 @@ int store_snapshot_add(struct store *s, const struct store_snapshot *snap, struc
 		db_text(st, at++, text[i]);
 	for (unsigned i = 0; i < sizeof(number) / sizeof(number[0]); i++)
 		db_int(st, at++, number[i]);
+	db_text(st, at, snap->image_name ? snap->image_name : "");
 	return db_change(s, st) < 0
 		       ? brig_fail(err, BRIG_E_EXISTS, 0, "snapshot '%s' exists", snap->id)
 		       : 0;
@@ -58,6 +59,7 @@ void store_snapshots(struct store *s, bool (*fn)(void *ctx, const struct store_s
 			.limits = json_text(st, 10),
 			.bytes = (uint64_t)sqlite3_column_int64(st, 11),
 			.created_ms = sqlite3_column_int64(st, 12),
+			.image_name = db_column(st, 13),
 		};
 		if (!fn(ctx, &snap)) {
 			db_end(st);

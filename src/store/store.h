@@ -88,7 +88,7 @@ int store_key_rotate(struct store *s, const char *old, const struct store_key *m
 /* ---- sandboxes ---- */
 /* Strings are borrowed; JSON texts may be NULL. */
 struct store_box {
-	const char *id, *tenant, *template_id, *alias, *image, *tier, *state;
+	const char *id, *tenant, *template_id, *alias, *image, *image_name, *tier, *state;
 	const char *metadata, *envs, *network, *limits; /* JSON */
 	const char *token, *traffic_token, *user, *home;
 	const char *name; /* of one that a command line made; "" = another */
@@ -120,7 +120,7 @@ void store_result_put(struct store *s, const char *tenant, const char *key,
 
 /* ---- snapshots ---- */
 struct store_snapshot {
-	const char *id, *tenant, *name, *box, *template_id, *image, *tier, *user, *home;
+	const char *id, *tenant, *name, *box, *template_id, *image, *tier, *user, *home, *image_name;
 	const char *envs, *limits; /* JSON */
 	uint64_t bytes;
 	int64_t created_ms;

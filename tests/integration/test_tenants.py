@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tenants, keys and roles: what a key may do, how it ends, and that nobody learns of another's room."""
 
+import http.client
 import json
+import os
 import re
+import signal
+import threading
+import time
 
+import brigtest
+import hoststate
 from brigtest import SOURCE, wait_until
 from test_api import Api
 
 ROW = re.compile(r'\{ "([A-Z]+)", "(/[^"]*)", ([A-Z0-9_| ]+), (PERM_\w+), \w+ \}')
 READ = {"sandboxes:read", "snapshots:read", "templates:read", "metrics", "quota:read", "server:read"}
-DEVELOPER = READ | {"run", "sandboxes:write", "files", "snapshots:write", "templates:write"}
+DEVELOPER = READ | {"run", "sandboxes:write", "files", "snapshots:write", "templates:write",
+                    "secrets"}
 ROLES = {"admin": DEVELOPER | {"keys"}, "developer": DEVELOPER, "read-only": READ, "run-only": {"run"}}
 # A body that reaches the id of each route and changes nothing where there is none.
 BODIES = {"/timeout": {"timeout": 5}, "/v1/keys": {"name": "not a word"}}
@@ -126,7 +134,9 @@ class Routes(Tenants):
                 want = self.raw(method, path.replace("{}", missing[kind]), other, body)
                 got = got[0], got[1], got[2].replace(own, missing[kind])
                 self.assertEqual(got, want, (method, path, kind))
-                self.assertIn(got[0], (403, 404, 501), (method, path, kind))
+                # What is put is one's own, whatever it is called.
+                self.assertIn(got[0], (400,) if method == "PUT" and path.startswith("/v1/secrets")
+                              else (403, 404, 501), (method, path, kind))
                 seen.add(got[0])
         self.assertIn(404, seen)
         # Where the id is not part of the path.
@@ -306,3 +316,273 @@ class Rooms(Tenants):
         self.assertEqual(self.ask("GET", "/v1/tenants/default", key=key)[0], 404)
         self.assertEqual(self.ask("GET", "/v1/tenants", key=key)[0], 403)
         self.assertEqual(self.ask("PATCH", "/v1/tenants/acme", {"disabled": True}, key=key)[0], 403)
+
+
+class Policy(Tenants):
+    def set(self, name, *args):
+        done = self.brig.call("tenant", "set", name, *args)
+        self.assertOk(done)
+        return self.brig.json("tenant", "inspect", name)
+
+    def use(self, name):
+        return self.brig.json("tenant", "inspect", name)["use"]
+
+    def made(self, key, body, expect=201):
+        status, headers, answer = self.ask("POST", "/v2/sandboxes", {"templateID": "host", **body},
+                                           key=key)
+        self.assertEqual(status, expect, answer)
+        return answer if expect == 201 else (headers, answer)
+
+    def denied(self, key, body, field, path="/v2/sandboxes", method="POST"):
+        status, _, answer = self.ask(method, path, body, key=key)
+        self.assertEqual(status, 403, answer)
+        self.assertEqual(answer.get("error_code", answer["code"]), "permission_denied")
+        self.assertEqual((answer["details"]["policy"], answer["details"]["tenant"]), (field, "acme"))
+        self.assertIn(field, answer["message"])
+        self.assertTrue(answer["remediation"])
+        return answer
+
+    def test_what_is_beyond_is_refused_by_the_field(self):
+        key = self.tenant("acme")
+        self.set("acme", "--max-memory", "256m", "--max-cpus", "0.5", "--max-disk", "64m",
+                 "--max-pids", "100", "--max-timeout", "60s")
+        for limits, field in (({"memory": "257m"}, "max_memory_bytes"), ({"cpus": 0.6}, "max_cpu_milli"),
+                              ({"disk": "65m"}, "max_disk_bytes"), ({"pids": 101}, "max_pids"),
+                              ({"timeout": "61s"}, "max_timeout_ms"),
+                              ({"timeout": None}, "max_timeout_ms")):
+            self.denied(key, {"image": "host", "cmd": ["true"], "limits": limits}, field, "/v1/run")
+            answer = self.denied(key, {"templateID": "host", "timeout": 30, "limits": limits}, field)
+            self.assertEqual(answer["code"], 403)
+        # What is not asked for fits.
+        box = self.made(key, {})["sandboxID"]
+        self.assertEqual(self.ask("GET", f"/v1/sandboxes/{box}", key=key)[2]["limits"],
+                         {"cpu_milli": 500, "memory_bytes": 256 << 20, "disk_bytes": 64 << 20})
+        ran = self.ask("POST", "/v1/run", {"image": "host", "cmd": ["cat", "/proc/meminfo"]}, key=key)
+        self.assertEqual(ran[0], 200, ran)
+        # The time until the end, asked for at once and later.
+        self.denied(key, {"templateID": "host", "timeout": 61}, "max_timeout_ms")
+        for path in ("/sandboxes/{}/timeout", "/v2/sandboxes/{}/connect", "/sandboxes/{}/fork"):
+            self.denied(key, {"timeout": 61}, "max_timeout_ms", path.replace("{}", box))
+        self.denied(key, {"duration": 61}, "max_timeout_ms", f"/sandboxes/{box}/refreshes")
+        self.assertEqual(self.ask("POST", f"/sandboxes/{box}/timeout", {"timeout": 60}, key=key)[0], 204)
+        # Unset, one by one.
+        self.set("acme", "--max-memory", "", "--max-timeout", "")
+        status, _, answer = self.ask("POST", "/v1/run", {
+            "image": "host", "cmd": ["true"], "limits": {"memory": "300m", "timeout": "70s"}}, key=key)
+        self.assertEqual(status, 200, answer)
+
+    def test_tier_image_and_network(self):
+        key = self.tenant("acme")
+        self.set("acme", "--tier-floor", "microvm")
+        self.denied(key, {"image": "host", "cmd": ["true"], "tier": "container"}, "tier_floor",
+                    "/v1/run")
+        self.denied(key, {"templateID": "host", "metadata": {"brig.tier": "gvisor"}}, "tier_floor")
+        # Without a wish it gets the floor, which this host has or has not.
+        status, _, answer = self.ask("POST", "/v1/run", {"image": "host", "cmd": ["true"]}, key=key)
+        self.assertTrue(status == 422 or answer["tier"] == "microvm", answer)
+        self.set("acme", "--tier-floor", "", "--images", "one,two")
+        self.denied(key, {"image": "host", "cmd": ["true"]}, "images", "/v1/run")
+        self.denied(key, {"cmd": ["true"]}, "images", "/v1/run")
+        self.denied(key, {"templateID": "host"}, "images")
+        self.denied(key, {"templateID": "one", "image": "host"}, "images")
+        self.denied(key, {"templateID": "code-interpreter-v1"}, "images")
+        self.made(key, {"templateID": "one"}, 404)
+        self.set("acme", "--images", "host")
+        box = self.made(key, {})["sandboxID"]
+        status, _, snapshot = self.ask("POST", f"/sandboxes/{box}/snapshots", {}, key=key)
+        self.assertEqual(status, 201, snapshot)
+        self.made(key, {"templateID": snapshot["snapshotID"]})
+        # What was made while it was allowed leads round nothing.
+        self.set("acme", "--images", "one")
+        self.denied(key, {"templateID": snapshot["snapshotID"]}, "images")
+        self.denied(key, {}, "images", f"/sandboxes/{box}/fork")
+        self.set("acme", "--images", "", "--network", "none")
+        self.denied(key, {"templateID": "host", "allow_internet_access": True}, "network")
+        self.denied(key, {"templateID": "host", "network": {"allowOut": ["1.1.1.1"]}}, "network")
+        self.denied(key, {"allow_internet_access": True}, "network", f"/sandboxes/{box}/network", "PUT")
+        self.made(key, {"allow_internet_access": False})
+        self.set("acme", "--network", "deny")
+        self.denied(key, {"templateID": "host", "allow_internet_access": True}, "network")
+        self.made(key, {"network": {"allowOut": ["1.1.1.1"]}})
+
+    def test_a_policy_is_kept_and_told(self):
+        key = self.tenant("acme")
+        done = self.brig.call("tenant", "set", "acme", "--cpu-weight", "200", "--quota-vcpus", "2.5",
+                              "--images", "a,b")
+        self.assertOk(done)
+        self.assertIn("not applied", done.errors)
+        for answer in (self.ask("GET", "/v1/quota", key=key)[2],
+                       self.ask("GET", "/v1/tenants/acme", key=key)[2],
+                       self.brig.json("tenant", "inspect", "acme")):
+            policy = answer["policy"]
+            self.assertEqual((policy["cpu_weight"], policy["quota_cpu_milli"], policy["images"],
+                              policy["max_pids"], policy["network"]),
+                             (200, 2500, ["a", "b"], None, "public"))
+        self.assertEqual(self.ask("GET", "/v1/quota", key=self.new_key("acme", "--role", "run-only"))[0],
+                         403)
+        for args, code in ((("--max-memory", "1k"), 125), (("--max-cpus", "x"), 2), ((), 2),
+                           (("--tier-floor", "vm"), 125), (("--network", "all"), 125),
+                           (("--images", "a,,b"), 125), (("--cpu-weight", "0"), 125)):
+            self.assertCode(self.brig.call("tenant", "set", "acme", *args), code)
+        self.assertEqual(self.brig.json("tenant", "inspect", "acme")["policy"], policy)
+        self.assertCode(self.brig.call("tenant", "ls", "--max-pids", "5"), 2)
+
+    def test_quotas_are_told_with_limit_and_use(self):
+        key = self.tenant("acme")
+        self.set("acme", "--quota-sandboxes", "2", "--quota-memory", "1g", "--quota-vcpus", "3",
+                 "--quota-disk", "400m", "--quota-snapshots", "1")
+
+        def over(body, quota, use, path="/v2/sandboxes"):
+            status, headers, answer = self.ask("POST", path, body, key=key)
+            self.assertEqual(status, 429, answer)
+            self.assertEqual(answer.get("error_code", answer["code"]), "busy")
+            details = answer["details"]
+            self.assertEqual((details["quota"], details["use"]), (quota, use))
+            self.assertEqual(details["limit"],
+                             self.brig.json("tenant", "inspect", "acme")["policy"][quota])
+            self.assertEqual(headers["Retry-After"], str(details["retry_after"]))
+            self.assertGreaterEqual(details["retry_after"], 1)
+            self.assertIn(quota, answer["message"])
+            self.assertTrue(answer["remediation"])
+
+        host = {"templateID": "host"}
+        box = self.made(key, {})["sandboxID"]
+        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0,
+                                            "memory_bytes": 512 << 20, "disk_bytes": 256 << 20})
+        over(host, "quota_disk_bytes", 256 << 20)
+        over({**host, "limits": {"disk": "1m", "memory": "513m"}}, "quota_memory_bytes", 512 << 20)
+        over({**host, "limits": {"disk": "1m", "cpus": 2.1}}, "quota_cpu_milli", 1000)
+        over({"image": "host", "cmd": ["true"]}, "quota_disk_bytes", 256 << 20, "/v1/run")
+        over({"count": 2}, "quota_sandboxes", 1, f"/sandboxes/{box}/fork")
+        self.made(key, {"limits": {"disk": "1m"}})
+        over(host, "quota_sandboxes", 2)
+        over({"image": "host", "cmd": ["true"]}, "quota_sandboxes", 2, "/v1/run")
+        self.assertEqual(self.ask("DELETE", f"/sandboxes/{box}", key=key)[0], 204)
+        self.assertEqual(self.use("acme")["sandboxes"], 1)
+        # A run counts while it lasts, with files and without.
+        for files in ({}, {"f": "x"}):
+            status, _, answer = self.ask("POST", "/v1/run", {
+                "image": "host", "cmd": ["true"], "files": files}, key=key)
+            self.assertEqual(status, 200, answer)
+            wait_until("it is given back", lambda: self.use("acme")["sandboxes"] == 1)
+        # One that fails gives back at once.
+        self.made(key, {"templateID": "no-such"}, 404)
+        self.assertEqual(self.use("acme")["sandboxes"], 1)
+        box = self.made(key, {})["sandboxID"]
+        status, _, kept = self.ask("POST", f"/sandboxes/{box}/snapshots", {}, key=key)
+        self.assertEqual(status, 201, kept)
+        over({}, "quota_snapshots", 1, f"/sandboxes/{box}/snapshots")
+        self.assertEqual(self.ask("DELETE", f"/templates/{kept['snapshotID']}", key=key)[0], 204)
+        self.assertEqual(self.ask("POST", f"/sandboxes/{box}/snapshots", {}, key=key)[0], 201)
+        self.assertRegex(self.brig.call("tenant", "ls").text,
+                         r"(?m)^acme +enabled +1 +2 of 2 +2 of 3 .* 1 of 1")
+
+    def test_creates_per_second(self):
+        key = self.tenant("acme")
+        self.set("acme", "--quota-creates-per-second", "2")
+        time.sleep(1)
+        got = [self.ask("POST", "/v1/run", {"image": "host", "cmd": []}, key=key) for _ in range(5)]
+        refused = [answer for status, _, answer in got if status == 429]
+        self.assertGreaterEqual(len(refused), 1, got)
+        self.assertEqual(refused[0]["details"]["quota"], "quota_creates_per_second")
+        self.assertEqual(refused[0]["details"]["retry_after"], 1)
+        time.sleep(1)
+        self.assertNotEqual(self.ask("POST", "/v1/run", {"image": "host", "cmd": []}, key=key)[0], 429)
+
+
+class Crowd(Tenants):
+    """A thousand at once, and what a restart makes of it."""
+
+    N, QUOTA = 1000, 20
+
+    def crowd(self, key):
+        """The status of each of N creates that are all under way at once."""
+        start, got = threading.Barrier(self.N), []
+
+        def one():
+            c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120 * brigtest.SLOW)
+            try:
+                c.connect()
+                start.wait()
+                c.request("POST", "/v2/sandboxes", json.dumps({
+                    "templateID": "host", "timeout": 600,
+                    "limits": {"memory": "32m", "cpus": 0.1}}), {"X-API-Key": key})
+                r = c.getresponse()
+                got.append((r.status, json.loads(r.read())))
+            finally:
+                c.close()
+
+        threads = [threading.Thread(target=one) for _ in range(self.N)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        return got
+
+    def setUp(self):
+        super().setUp()
+        old = threading.stack_size(256 * 1024)
+        self.addCleanup(threading.stack_size, old)
+
+    def use(self):
+        return self.brig.json("tenant", "inspect", "acme")["use"]
+
+    def of_acme(self):
+        return [b for b in self.brig.json("ls") if b["labels"].get("brig.tenant") == "acme"]
+
+    def settled(self):
+        """The use and what brigd has, once both are the same."""
+        wait_until("the count is that of brigd",
+                   lambda: self.use()["sandboxes"] == len(self.of_acme()), 20)
+        return self.use()["sandboxes"]
+
+    def api_pid(self):
+        return next((p for p in hoststate.pids()
+                     if hoststate.is_ours(p) and hoststate.comm_of(p) == "brig-api"), None)
+
+    def test_exactly_the_quota_and_the_same_after_a_kill(self):
+        brigtest.need_root()
+        key = self.tenant("acme")
+        self.assertOk(self.brig.call("tenant", "set", "acme", "--quota-sandboxes", str(self.QUOTA)))
+        got = self.crowd(key)
+        self.assertEqual(len(got), self.N)
+        made = [a["sandboxID"] for status, a in got if status == 201]
+        others = {status for status, a in got if status != 201}
+        self.assertEqual((len(made), others), (self.QUOTA, {429}))
+        self.assertEqual(self.settled(), self.QUOTA)
+        self.kill_api()
+        self.assertEqual(self.settled(), self.QUOTA)
+        before = self.use()
+        self.assertEqual(self.ask("POST", "/v2/sandboxes", {"templateID": "host"}, key=key)[0], 429)
+        for box in made[:5]:
+            self.assertEqual(self.ask("DELETE", f"/sandboxes/{box}", key=key)[0], 204)
+        self.assertEqual(self.use(), {
+            "sandboxes": 15, "cpu_milli": 1500, "memory_bytes": 15 * 32 << 20,
+            "disk_bytes": before["disk_bytes"] // 20 * 15, "snapshots": 0})
+        # Killed while creates are under way: what nobody was told of is counted until it is gone.
+        threads = [threading.Thread(target=self.quietly, args=(key,)) for _ in range(40)]
+        for t in threads:
+            t.start()
+        self.kill_api()
+        for t in threads:
+            t.join()
+        self.assertLessEqual(self.settled(), self.QUOTA)
+        wait_until("the rest is known", lambda: len(self.ask(
+            "GET", "/v1/sandboxes", key=key)[2]["sandboxes"]) == len(self.of_acme()), 20)
+
+    def quietly(self, key):
+        try:
+            self.ask("POST", "/v2/sandboxes", {"templateID": "host"}, key=key)
+        except OSError:
+            pass
+
+    def kill_api(self):
+        pid = self.api_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until("another serves", lambda: self.api_pid() not in (None, pid) and self.healthy(), 20)
+
+    def healthy(self):
+        try:
+            return self.ask("GET", "/healthz", key=None)[0] == 200
+        except OSError:
+            return False
