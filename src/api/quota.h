@@ -13,24 +13,12 @@
 #ifndef BRIG_API_QUOTA_H
 #define BRIG_API_QUOTA_H
 
+#include "api/amounts.h"
 #include "api/api.h"
 #include "api/policy.h"
 
-struct amounts {
-	uint64_t sandboxes, cpu_milli, memory_bytes, disk_bytes, snapshots;
-};
-
 struct charge;
 struct tenant;
-
-/* Of one sandbox with these limits (SPEC of client_proto.h); brigd's defaults for what is not
- * there. */
-void amounts_of(const json_t *limits, struct amounts *ret);
-
-/* "1000 536870912 268435456": of one sandbox; and back, 0 or -1. */
-#define AMOUNTS_TEXT_MAX 72
-void amounts_text(const struct amounts *a, char ret[AMOUNTS_TEXT_MAX]);
-int amounts_parse(const char *text, struct amounts *ret);
 
 /* n times `each`, all or none: n charges into out. New sandboxes count against creates per second.
  */
