@@ -11,7 +11,7 @@ import time
 
 import brigtest
 import hoststate
-from brigtest import SOURCE, wait_until
+from brigtest import SOURCE, Brig, wait_until
 from test_api import Api
 
 ROW = re.compile(r'\{ "([A-Z]+)", "(/[^"]*)", ([A-Z0-9_| ]+), (PERM_\w+), \w+ \}')
@@ -477,6 +477,29 @@ class Policy(Tenants):
         self.assertRegex(self.brig.call("tenant", "ls").text,
                          r"(?m)^acme +enabled +1 +2 of 2 +2 of 3 .* 1 of 1")
 
+    def test_a_command_line_elsewhere_is_held_to_them(self):
+        far = Brig(data=self.folder / "none", BRIG_URL=f"http://127.0.0.1:{self.port}",
+                   BRIG_API_KEY=self.tenant("acme"))
+        self.set("acme", "--max-memory", "256m", "--quota-sandboxes", "1", "--images", "host")
+        self.assertRefused(far.call("run", "--image", "host", "--memory", "257m", "--", "true"), 125,
+                           "max_memory_bytes")
+        self.assertRefused(far.call("run", "--image", "other", "--", "true"), 125, "images")
+        # No label of the client's says whose it is, or what it stands for.
+        made = far.call("create", "--image", "host", "--label", "brig.tenant=default",
+                        "--label", "brig.charge=1 1 1")
+        self.assertOk(made)
+        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0,
+                                            "memory_bytes": 256 << 20, "disk_bytes": 128 << 20})
+        [box] = self.brig.json("ls")
+        self.assertEqual(box["labels"]["brig.tenant"], "acme")
+        self.assertRefused(far.call("run", "--image", "host", "--", "true"), 125, "quota_sandboxes")
+        self.assertRefused(far.call("create", "--image", "host"), 125, "quota_sandboxes")
+        self.assertOk(far.call("rm", "-f", made.text.strip()))
+        wait_until("it is given back", lambda: self.use("acme")["sandboxes"] == 0)
+        for _ in range(3):
+            self.assertOk(far.call("run", "--image", "host", "--", "true"))
+            wait_until("it is given back", lambda: self.use("acme")["sandboxes"] == 0)
+
     def test_creates_per_second(self):
         key = self.tenant("acme")
         self.set("acme", "--quota-creates-per-second", "2")
@@ -569,6 +592,21 @@ class Crowd(Tenants):
         self.assertLessEqual(self.settled(), self.QUOTA)
         wait_until("the rest is known", lambda: len(self.ask(
             "GET", "/v1/sandboxes", key=key)[2]["sandboxes"]) == len(self.of_acme()), 20)
+
+    def test_what_a_killed_brigd_had_is_given_back(self):
+        brigtest.need_root()
+        key = self.tenant("acme")
+        self.assertOk(self.brig.call("tenant", "set", "acme", "--quota-sandboxes", "2"))
+        create = lambda: self.ask("POST", "/v2/sandboxes", {"templateID": "host"}, key=key)[0]  # noqa: E731
+        self.assertEqual([create() for _ in range(3)], [201, 201, 429])
+        [pid] = hoststate.brig_pids("brigd")
+        api = self.api_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until("others serve", lambda: hoststate.brig_pids("brigd") not in ([], [pid])
+                   and self.api_pid() not in (None, api) and self.healthy(), 20)
+        self.settled()
+        wait_until("there is room again", lambda: create() == 201, 10)
+        self.assertEqual(self.settled(), self.use()["sandboxes"])
 
     def quietly(self, key):
         try:
