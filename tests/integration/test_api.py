@@ -184,10 +184,11 @@ class Control(Api):
         self.e2b("GET", "/nothing", expect=404)
         self.e2b("PATCH", "/v2/sandboxes", expect=405)
         self.own("GET", "/nothing", expect=404)
-        for method, path in (("POST", "/v3/templates"), ("POST", "/volumes"), ("GET", "/secrets"),
+        for method, path in (("POST", "/v3/templates"), ("POST", "/volumes"),
                              ("GET", "/templates/x/builds/y/status")):
             answer = self.e2b(method, path, {} if method == "POST" else None, expect=501)
             self.assertIn("not part of this version", answer["message"])
+        self.assertIn("/v1/secrets", self.e2b("GET", "/secrets", expect=501)["message"])
 
     # ---- create, get, delete ----
 
