@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "brig/door_proto.h"
 
 #define SYNC_NS SEC_NS
 #define HEAD_NS (5 * SEC_NS)
@@ -191,6 +192,36 @@ static void due(void *ctx)
 		arm(u);
 }
 
+/* ---- what brigd tells ---- */
+
+static bool note_may(void *ctx)
+{
+	struct auditor *u = ctx;
+	int r = audit_log_reserve(u->log, u->under_way + 2);
+	if (r == 0)
+		r = lost_write(u);
+	if (r < 0)
+		tell(u, r);
+	return r == 0 || u->go_on;
+}
+
+static void note_put(void *ctx, const void *p, size_t n)
+{
+	struct auditor *u = ctx;
+	struct door_note m;
+	if (!door_note_read(p, n, &m)) {
+		log_line(&u->a->log, LOG_WARN, NULL, "brigd sent a malformed note, ignoring");
+		return;
+	}
+	const struct audit_event e = { .what = m.what,
+				       .id = m.id,
+				       .outcome = m.outcome,
+				       .operator= true,
+				       .uid = m.uid,
+				       .peer = "brigd" };
+	(void)put(u, &e);
+}
+
 /* ---- life ---- */
 
 int auditor_open(struct api *a, const struct audit_log_opts *o, bool go_on_when_full,
@@ -221,6 +252,10 @@ int auditor_open(struct api *a, const struct audit_log_opts *o, bool go_on_when_
 					      .left = 200,
 					      .since = u->headed };
 	a->audit = u;
+	if (a->link) {
+		const struct link_notes notes = { .may = note_may, .note = note_put, .ctx = u };
+		link_notes(a->link, &notes);
+	}
 	if (torn) {
 		const struct audit_event e = {
 			.what = "audit.torn", .outcome = "ok", .count = torn, .uid = -1
@@ -244,6 +279,8 @@ void auditor_close(struct api *a)
 	};
 	if (!u)
 		return;
+	if (a->link)
+		link_notes(a->link, &(const struct link_notes){ .may = NULL });
 	floods_write(u);
 	auditor_add(a, &e);
 	ev_timer_stop(&a->ev, &u->timer);

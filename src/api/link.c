@@ -32,10 +32,12 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #define SCRATCH_SIZE (256u * 1024u)
 #define READS_PER_ROUND 4
+#define NOTES_AT_ONCE 64u
 /* REP or END in all its parts. */
 #define TEXT_MAX (16u * 1024u * 1024u)
 
@@ -64,6 +66,8 @@ TAILQ_HEAD(link_op_queue, link_op);
 struct link {
 	struct ev *ev;
 	int door;
+	struct link_notes notes;
+	struct ev_timer again; /* notes are asked for again; armed: they are left alone */
 	struct ev_io io;
 	bool lost;
 	struct link_op_list all;
@@ -358,28 +362,68 @@ static void door_lost(struct link *l)
 	struct link_op *op;
 	l->lost = true;
 	ev_io_del(l->ev, &l->io);
+	ev_timer_stop(l->ev, &l->again);
 	/* Those inside have sockets of their own, which end by themselves. */
 	while ((op = TAILQ_FIRST(&l->waiting)))
 		op_fail(op, BRIG_E_UNAVAILABLE, "brigd has ended");
+}
+
+static void door_watch(struct link *l)
+{
+	uint32_t events = EPOLLRDHUP;
+	if (!ev_timer_armed(&l->again))
+		events |= EPOLLIN;
+	if (!TAILQ_EMPTY(&l->waiting))
+		events |= EPOLLOUT;
+	ev_io_set(l->ev, l->io, events);
+}
+
+static void notes_again(void *ctx)
+{
+	door_watch(ctx);
+}
+
+void link_notes(struct link *l, const struct link_notes *notes)
+{
+	l->notes = *notes;
+	if (!ev_timer_armed(&l->again))
+		l->again = (struct ev_timer){ .fn = notes_again, .ctx = l };
+}
+
+/* One datagram. 1; 0: there is none, or it is left for later; -1: the door is closed. ended: brigd
+ * is: what cannot be taken now never will be. */
+static int note_take(struct link *l, bool ended)
+{
+	char note[128];
+	if (l->notes.may && !l->notes.may(l->notes.ctx)) {
+		if (ended)
+			return -1;
+		(void)ev_timer_set(l->ev, &l->again, clock_now() + LINK_NOTES_MS * MS_NS);
+		return 0;
+	}
+	ssize_t n = recv(l->door, note, sizeof(note), MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		return -1;
+	if (n > 0 && l->notes.note)
+		l->notes.note(l->notes.ctx, note, (size_t)n);
+	return n > 0;
 }
 
 static void door_event(void *ctx, uint32_t events)
 {
 	struct link *l = ctx;
 	struct link_op *op;
-	char junk[64];
-	/* brigd sends nothing here; its end is all that there can be to read. */
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-		ssize_t n = recv(l->door, junk, sizeof(junk), MSG_DONTWAIT);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-			door_lost(l);
-			return;
-		}
+	int more = (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ? 1 : 0;
+	for (unsigned i = 0; i < NOTES_AT_ONCE && more == 1; i++)
+		more = note_take(l, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+	if (more < 0) {
+		door_lost(l);
+		return;
 	}
 	while ((op = TAILQ_FIRST(&l->waiting))) {
 		int r = door_pass(l, op->door_end);
 		if (r == 0)
-			return;
+			break;
 		if (r < 0) {
 			door_lost(l);
 			return;
@@ -387,7 +431,7 @@ static void door_event(void *ctx, uint32_t events)
 		TAILQ_REMOVE(&l->waiting, op, waiting);
 		fd_close(&op->door_end);
 	}
-	ev_io_set(l->ev, l->io, EPOLLIN | EPOLLRDHUP);
+	door_watch(l);
 }
 
 static int op_request(struct link_op *op, const json_t *req, struct brig_err *err)
@@ -430,7 +474,7 @@ static int op_open(struct link_op *op, const json_t *req, struct brig_err *err)
 	if (r == 0) {
 		op->door_end = fd_steal(&theirs);
 		TAILQ_INSERT_TAIL(&l->waiting, op, waiting);
-		ev_io_set(l->ev, l->io, EPOLLIN | EPOLLRDHUP | EPOLLOUT);
+		door_watch(l);
 	}
 	return 0;
 }
@@ -507,6 +551,7 @@ void link_close(struct link *l)
 	while ((op = LIST_FIRST(&l->all)))
 		op_over(op);
 	ev_io_del(l->ev, &l->io);
+	ev_timer_stop(l->ev, &l->again);
 	fd_close(&l->door);
 	free(l);
 }

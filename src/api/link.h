@@ -48,6 +48,15 @@ struct link_ops {
 
 int link_open(struct ev *ev, int door_fd, struct link **ret, struct brig_err *err);
 void link_close(struct link *l);
+/* What brigd says of operations at its own socket (door_proto.h): of each, may() is asked first; if
+ * not, it stays where it is, and is asked again within LINK_NOTES_MS. n: one datagram, any bytes. */
+#define LINK_NOTES_MS 500u
+struct link_notes {
+	bool (*may)(void *ctx);
+	void (*note)(void *ctx, const void *p, size_t n);
+	void *ctx;
+};
+void link_notes(struct link *l, const struct link_notes *notes);
 /* brigd has closed the door: it has ended. */
 bool link_lost(const struct link *l);
 

@@ -71,6 +71,9 @@ struct conn {
 	bool wants_room; /* drained() is to be called when the socket has room */
 	struct framer in;
 	struct buf tx;
+	bool at_socket; /* came to the listening socket, and not through the door */
+	uid_t uid;	/* then: of its process */
+	char about[24]; /* id of the sandbox that its request is about, once known */
 	int fds[JAIL_VOLUMES_MAX];
 	unsigned nfds;
 	struct ev_timer deadline;

@@ -19,6 +19,7 @@
 #include "daemon/jail.h"
 #include "daemon/log.h"
 #include "daemon/relay.h"
+#include "daemon/note.h"
 
 struct sandbox;
 struct pool;
@@ -56,6 +57,7 @@ struct brigd {
 	struct ev_timer pool_timer;
 	int listen_fd, door_fd; /* -1 */
 	struct ev_io listen_io, door_io;
+	struct notes notes; /* to brig-api */
 	uid_t start_uid;
 	bool private_mode, quiet, draining, quit;
 	int exit_code;

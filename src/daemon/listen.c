@@ -88,7 +88,14 @@ static void listen_event(void *ctx, uint32_t events)
 			refuse(d, fd, BRIG_E_BUSY, "too many connections");
 			continue;
 		}
+		struct ucred peer = { .uid = (uid_t)-1 };
+		socklen_t n = sizeof(peer);
+		(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
 		struct conn *c = conn_new(d, fd);
+		if (c) {
+			c->at_socket = true;
+			c->uid = peer.uid;
+		}
 		ev_timer_stop(&d->ev, &d->idle_timer);
 		if (c && d->host_known)
 			conn_poll(c); /* the request has often come with the connection */
@@ -109,7 +116,8 @@ static bool is_client(int fd)
 static void door_event(void *ctx, uint32_t events)
 {
 	struct brigd *d = ctx;
-	(void)events;
+	if (events & EPOLLOUT)
+		notes_flush(d);
 	for (int i = 0; i < ACCEPTS && d->door_fd >= 0; i++) {
 		int fds[1];
 		unsigned nfds = 1;

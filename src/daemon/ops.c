@@ -29,6 +29,7 @@
 #include "daemon/fsrelay.h"
 #include "daemon/info.h"
 #include "daemon/logs.h"
+#include "daemon/note.h"
 #include "daemon/pool.h"
 #include "daemon/sandbox.h"
 #include "daemon/spec.h"
@@ -48,7 +49,10 @@ static int find(struct conn *c, json_t *req, struct sandbox **ret, struct brig_e
 		return -1;
 	if (!id || !id[0])
 		return brig_fail(err, BRIG_E_INVALID, 0, "'id' is missing");
-	return sandbox_find(c->d, id, ret, err);
+	if (sandbox_find(c->d, id, ret, err) < 0)
+		return -1;
+	snprintf(c->about, sizeof(c->about), "%s", (*ret)->id);
+	return 0;
 }
 
 /* ---- run, create ---- */
@@ -84,8 +88,10 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	json_decref(adm.warnings);
 	image_unref(img);
 	spec_done(&spec);
-	if (r == 0)
+	if (r == 0) {
+		snprintf(c->about, sizeof(c->about), "%s", sb->id);
 		*ret = sb;
+	}
 	return r;
 }
 
@@ -406,25 +412,26 @@ static const struct op {
 	const char *name;
 	bool new_work; /* refused while brigd is ending */
 	bool takes_fds;
+	bool noted; /* told to the audit log (note.h) */
 	int (*fn)(struct conn *c, json_t *req, struct brig_err *err);
 } ops[] = {
-	{ "version", false, false, op_version },
-	{ "run", true, true, op_run },
-	{ "create", true, true, op_create },
-	{ "exec", true, false, op_exec },
-	{ "setenv", false, false, op_setenv },
-	{ "ls", false, false, op_ls },
-	{ "inspect", false, false, op_inspect },
-	{ "logs", false, false, op_logs },
-	{ "kill", false, false, op_kill },
-	{ "rm", false, false, op_rm },
-	{ "pause", true, false, op_pause },
-	{ "resume", true, false, op_resume },
-	{ "stats", false, false, op_stats },
-	{ "fs", true, false, op_fs },
-	{ "connect", true, false, op_connect },
-	{ "pool", false, false, op_pool },
-	{ "images", false, false, op_images },
+	{ "version", false, false, false, op_version },
+	{ "run", true, true, true, op_run },
+	{ "create", true, true, true, op_create },
+	{ "exec", true, false, true, op_exec },
+	{ "setenv", false, false, true, op_setenv },
+	{ "ls", false, false, false, op_ls },
+	{ "inspect", false, false, false, op_inspect },
+	{ "logs", false, false, false, op_logs },
+	{ "kill", false, false, true, op_kill },
+	{ "rm", false, false, true, op_rm },
+	{ "pause", true, false, true, op_pause },
+	{ "resume", true, false, true, op_resume },
+	{ "stats", false, false, false, op_stats },
+	{ "fs", true, false, true, op_fs },
+	{ "connect", true, false, true, op_connect },
+	{ "pool", false, false, false, op_pool },
+	{ "images", false, false, false, op_images },
 };
 
 static const struct op *op_find(const char *name)
@@ -449,8 +456,13 @@ static int dispatch(struct conn *c, json_t *req, struct brig_err *err)
 		return brig_fail(err, BRIG_E_UNAVAILABLE, 0, "the server is ending");
 	if (!op->takes_fds && c->nfds)
 		return brig_fail(err, BRIG_E_INVALID, 0, "'%s' takes no descriptors", name);
+	if (op->noted && !note_admits(c, err))
+		return -1;
 	(void)FAILPOINT("request");
-	return op->fn(c, req, err);
+	int r = op->fn(c, req, err);
+	if (op->noted)
+		note_add(c, name, r == 0 ? "ok" : "refused");
+	return r;
 }
 
 void ops_request(struct conn *c, const void *text, size_t n)

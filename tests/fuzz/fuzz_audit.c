@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log that somebody else wrote, in two pieces and as two files.
+ * A log that somebody else wrote, in two pieces and as two files; and a note of brigd.
  *
  * Oracle: how a log is cut into pieces does not change the verdict; what is good is one chain: the
  * numbers follow each other, and each line taken for good is one that the writer could go on behind.
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "audit/scan.h"
+#include "brig/door_proto.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,6 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct brig_err err = BRIG_ERR_INIT;
 	const char *p = size ? (const char *)data : "";
 	uint64_t lines = 0;
+	struct door_note m;
+	if (door_note_read(data, size, &m))
+		must(size == sizeof(m) && m.what[0] && strlen(m.what) < sizeof(m.what) &&
+		     strlen(m.id) < sizeof(m.id) && strlen(m.outcome) < sizeof(m.outcome));
 	if (!key)
 		must(audit_key_public(pem, sizeof(pem) - 1, &key, &err) == 0);
 	memset(&whole, 0, sizeof(whole));

@@ -81,6 +81,34 @@ class Audit(test_api.Api):
             self.assertEqual((r["operator"], r["uid"], r["peer"]), (True, os.geteuid(), "unix"))
         self.assertNotIn(made["key"], "".join(map(json.dumps, self.records())))
 
+    def test_what_is_done_at_the_servers_own_socket_is_in_it(self):
+        before = len(self.records())
+        done = self.brig.call("run", "--image", "host", "--", "echo", CANARY)
+        self.assertEqual((done.code, done.text), (0, CANARY + "\n"))
+        box = self.brig.call("create", "--image", "host").text.strip()
+        self.brig.call("exec", box, "--", "true")
+        self.brig.call("rm", "--force", box)
+        self.brig.call("rm", "nobody-there")
+        self.brig.call("ls")
+
+        def noted():
+            mine = [r for r in self.records()[before:] if r.get("peer") == "brigd"]
+            return mine if len(mine) >= 5 else None
+        mine = wait_until("they are recorded", noted)
+        self.assertEqual([(r["what"], r["outcome"]) for r in mine],
+                         [("run", "ok"), ("create", "ok"), ("exec", "ok"), ("rm", "ok"),
+                          ("rm", "refused")])
+        self.assertEqual([r.get("id") for r in mine[1:]], [box, box, box, None])
+        self.assertTrue(mine[0]["id"])
+        for r in mine:
+            self.assertEqual((r["uid"], r["operator"]), (os.geteuid(), True))
+        self.assertNotIn(CANARY, "".join(json.dumps(r) for r in mine))
+        # What the HTTP side asks of brigd is its own record, once.
+        before = len(self.records())
+        self.run_(cmd=["true"])
+        self.assertEqual([r["what"] for r in self.records()[before:] if r["what"] != "head"],
+                         ["run"])
+
     def test_failed_logins_are_recorded_and_a_flood_is_counted(self):
         before = len([r for r in self.records() if r["what"] == "auth"])
         size = sum(f.stat().st_size for f in (self.data / "api" / "audit").iterdir())
@@ -265,6 +293,16 @@ class Full(test_api.Api):
                                    ("POST", "/v2/sandboxes", {"templateID": "host"}),
                                    ("DELETE", "/sandboxes/x", None)):
             self.assertEqual(self.ask(method, path, body)[0], 503, path)
+        # At the server's own socket, too, once what is between the processes is full.
+        for _ in range(2000):
+            done = self.brig.call("rm", "nobody-there")
+            self.assertNotEqual(done.code, 0)
+            if b"audit log" in done.err:
+                break
+        else:
+            self.fail("brigd goes on")
+        self.assertIn(b"free space", done.err)
+        self.assertEqual(self.brig.call("ls").code, 0)
         self.assertEqual(self.ids(), [])
         # Who only looks is served.
         self.assertEqual(self.ask("GET", "/v1/sandboxes")[0], 200)

@@ -20,6 +20,7 @@
 #include "audit/log.h"
 #include "audit/scan.h"
 #include "base/fd.h"
+#include "brig/door_proto.h"
 
 struct fixture {
 	char path[64];
@@ -485,6 +486,27 @@ static void the_key_is_made_once_and_kept_closed(void **state)
 	assert_true(err.remedy[0]);
 }
 
+static void a_note_of_brigd_is_checked(void **state)
+{
+	struct door_note m = { .what = "run", .id = "abc", .outcome = "ok", .uid = 7 }, got;
+	(void)state;
+	assert_true(door_note_read(&m, sizeof(m), &got));
+	assert_memory_equal(&m, &got, sizeof(m));
+	assert_false(door_note_read(&m, sizeof(m) - 1, &got));
+	assert_false(door_note_read(&m, 0, &got));
+	m.zero = 1;
+	assert_false(door_note_read(&m, sizeof(m), &got));
+	m.zero = 0;
+	memset(m.id, 'x', sizeof(m.id)); /* not ended */
+	assert_false(door_note_read(&m, sizeof(m), &got));
+	memset(m.id, 0, sizeof(m.id));
+	assert_true(door_note_read(&m, sizeof(m), &got));
+	m.what[1] = '\n';
+	assert_false(door_note_read(&m, sizeof(m), &got));
+	m.what[0] = '\0';
+	assert_false(door_note_read(&m, sizeof(m), &got));
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, folder_make, folder_drop)
 
 int main(void)
@@ -501,6 +523,7 @@ int main(void)
 		T(reserved_room_is_there_when_the_disk_is_full),
 		T(no_text_of_a_client_changes_the_shape),
 		T(the_key_is_made_once_and_kept_closed),
+		cmocka_unit_test(a_note_of_brigd_is_checked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
