@@ -115,7 +115,10 @@ class Routes(Tenants):
                             201)["snapshotID"]
         self.addCleanup(self.e2b, "DELETE", f"/templates/{snapshot}")
         admin = self.new_key("default", "--role", "admin")
-        mine = {"box": box, "snapshot": snapshot, "key": self.id_of(admin), "tenant": "acme-1234"}
+        mine = {"box": box, "snapshot": snapshot, "key": self.id_of(admin), "tenant": "acme-1234",
+                "secret": "token-1234"}
+        self.own("PUT", "/secrets/token-1234", {"value": "x"}, 201)
+        self.addCleanup(self.own, "DELETE", "/secrets/token-1234", expect=204)
         self.tenant("acme-1234")
         kept = lambda: (self.detail(box), [k["id"] for k in self.own("GET", "/keys")["keys"]],  # noqa: E731
                         self.e2b("GET", "/snapshots", expect=200))
@@ -126,7 +129,8 @@ class Routes(Tenants):
         missing = {k: v[:-4] + "0000" for k, v in mine.items()}
         seen = set()
         for method, path, need in routes():
-            if "{}" not in path:
+            # A PUT of a secret makes one of the caller's own.
+            if "{}" not in path or (method, path) == ("PUT", "/v1/secrets/{}"):
                 continue
             body = BODIES.get("/" + path.rsplit("/", 1)[-1], {}) if method != "GET" else None
             for kind, own in mine.items():
