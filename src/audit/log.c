@@ -54,8 +54,10 @@ void audit_file_name(uint64_t seq, char ret[AUDIT_FILE_NAME_MAX])
 
 uint64_t audit_file_number(const char *name)
 {
-	size_t digits = strspn(name, "0123456789");
-	if (digits != AUDIT_FILE_DIGITS || strcmp(name + digits, ".jsonl") != 0)
+	static const char end[] = ".jsonl";
+	if (strlen(name) != AUDIT_FILE_DIGITS + sizeof(end) - 1 ||
+	    strspn(name, "0123456789") != AUDIT_FILE_DIGITS ||
+	    memcmp(name + AUDIT_FILE_DIGITS, end, sizeof(end)) != 0)
 		return 0;
 	errno = 0;
 	unsigned long long n = strtoull(name, NULL, 10);

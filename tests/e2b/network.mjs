@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { api, create, noise, prove, refused, to, until } from './lib/brig.mjs'
+import { answers, api, create, noise, prove, refused, to, until } from './lib/brig.mjs'
 
 const serve = (s, port, folder = '/home/user') =>
   s.commands.run(`cd ${folder} && exec python3 -m http.server ${port}`, { background: true, timeoutMs: 0 })
@@ -58,7 +58,7 @@ prove('a_port_is_served_by_the_single_url', 60, async (t) => {
   await s.files.write('www/data.bin', noise(3_000_000).buffer)
   const closed = await fetch(api, { headers: to(s, 8000) })
   assert.equal(closed.status, 502)
-  assert.deepEqual(await closed.json(), { sandboxId: s.sandboxId,
+  await answers(closed, { sandboxId: s.sandboxId,
     message: 'The sandbox is running but port is not open', port: 8000, code: 502 })
   await serve(s, 8000, 'www')
   await open(s, 8000)
@@ -74,7 +74,7 @@ prove('a_port_is_served_by_the_single_url', 60, async (t) => {
   await s.kill()
   const dead = await fetch(api, { headers: to(s, 8000) })
   assert.equal(dead.status, 502)
-  assert.deepEqual(await dead.json(), { sandboxId: s.sandboxId, message: 'The sandbox was not found', code: 502 })
+  await answers(dead, { sandboxId: s.sandboxId, message: 'The sandbox was not found', code: 502 })
 })
 
 prove('what_is_sent_to_a_port_arrives_as_it_was_sent', 60, async (t) => {

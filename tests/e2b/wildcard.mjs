@@ -2,7 +2,7 @@
 // A server with a domain, a certificate and hosts PORT-SANDBOX.DOMAIN, as the clients expect by default:
 // no URL is set, only E2B_DOMAIN. Names are resolved by lib/hosts.mjs, the certificate is of a private CA.
 import assert from 'node:assert/strict'
-import { create, load, noise, prove, until, within } from './lib/brig.mjs'
+import { answers, create, load, noise, prove, until, within } from './lib/brig.mjs'
 
 const { WebSocket } = await load('undici')
 
@@ -29,7 +29,7 @@ prove('a_port_has_a_host_of_its_own', 60, async (t) => {
   const url = `https://${s.getHost(8000)}/`
   const closed = await fetch(url)
   assert.equal(closed.status, 502)
-  assert.deepEqual(await closed.json(), { sandboxId: s.sandboxId,
+  await answers(closed, { sandboxId: s.sandboxId,
     message: 'The sandbox is running but port is not open', port: 8000, code: 502 })
   await s.files.write('www/index.html', 'hello')
   await s.commands.run('cd www; exec python3 -m http.server 8000', { background: true, timeoutMs: 0 })
@@ -38,7 +38,7 @@ prove('a_port_has_a_host_of_its_own', 60, async (t) => {
   await s.kill()
   const dead = await fetch(url)
   assert.equal(dead.status, 502)
-  assert.deepEqual(await dead.json(), { sandboxId: s.sandboxId, message: 'The sandbox was not found', code: 502 })
+  await answers(dead, { sandboxId: s.sandboxId, message: 'The sandbox was not found', code: 502 })
 })
 
 prove('a_port_with_a_token_is_closed_without_it', 60, async (t) => {

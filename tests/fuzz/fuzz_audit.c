@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
 		"-----END PUBLIC KEY-----\n";
 	struct brig_err err = BRIG_ERR_INIT;
-	const char *p = size ? (const char *)data : "";
+	const char *p = data ? (const char *)data : "";
 	uint64_t lines = 0;
 	struct door_note m;
 	if (door_note_read(data, size, &m))

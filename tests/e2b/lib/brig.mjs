@@ -85,6 +85,12 @@ export const to = (s, port, more = {}) => ({
   ...more,
 })
 
+// E2B's fields of an answer are these; brig's own (error_code, remediation, ..) may stand beside them.
+export async function answers(response, fields) {
+  const all = await response.json()
+  assert.deepEqual(Object.fromEntries(Object.keys(fields).map((k) => [k, all[k]])), fields)
+  assert.ok(all.remediation, 'an error says what to do')
+}
 export const api = process.env.E2B_API_URL
 export const unique = () => Math.random().toString(36).slice(2) + Date.now().toString(36)
 // crypto gives 64 KiB at a time.
