@@ -9,6 +9,17 @@
 /* A buffer that ran empty keeps at most this much. */
 #define KEEP 16384u
 
+char *buf_text(const void *p, size_t n)
+{
+	char *text = malloc(n + 1);
+	if (!text)
+		return NULL;
+	if (n)
+		memcpy(text, p, n);
+	text[n] = '\0';
+	return text;
+}
+
 void buf_done(struct buf *b)
 {
 	free(b->mem);

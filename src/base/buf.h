@@ -26,6 +26,8 @@ static inline uint8_t *buf_head(struct buf *b)
 {
 	return b->mem + b->head;
 }
+/* A copy of n bytes, which need not end with a NUL, with a NUL behind them; to be freed. NULL: out of memory. */
+char *buf_text(const void *p, size_t n);
 void buf_done(struct buf *b);
 /* Makes room for n more bytes and lends the place; 0 or -ENOBUFS, -ENOMEM. The pointer is valid
  * until the next call. buf_commit then adds the bytes that were really written. */

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/fd.h"
 #include "cli/toml_read.h"
 
@@ -195,7 +196,7 @@ static char *key_read(struct toml_reader *r)
 		toml_fail(r, "write it as: name = value", "a key is missing here");
 		return NULL;
 	}
-	char *key = strndup(from, (size_t)(r->p - from));
+	char *key = buf_text(from, (size_t)(r->p - from));
 	if (!key)
 		brig_fail(r->err, BRIG_E_EXHAUSTED, ENOMEM, "read '%.200s'", r->name);
 	return key;

@@ -151,14 +151,9 @@ static char *text_of(struct toml_reader *r, char quote, bool many_lines)
 		r->line_start = r->p;
 	}
 	if (string_read(r, &b, quote, many_lines, line, column) == 0) {
-		ret = malloc(buf_len(&b) + 1);
-		if (!ret) {
+		ret = buf_text(b.mem ? buf_head(&b) : NULL, buf_len(&b));
+		if (!ret)
 			brig_fail(r->err, BRIG_E_EXHAUSTED, ENOMEM, "read '%.200s'", r->name);
-		} else {
-			if (buf_len(&b))
-				memcpy(ret, buf_head(&b), buf_len(&b));
-			ret[buf_len(&b)] = '\0';
-		}
 	}
 	buf_done(&b);
 	return ret;

@@ -14,6 +14,7 @@
 #include "api/amounts.h"
 #include "api/perm.h"
 #include "api/policy.h"
+#include "base/buf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -74,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct policy p, again;
-	char *text = strndup((const char *)data, size);
+	char *text = buf_text(data, size);
 	if (!text)
 		return 0;
 	texts(text);

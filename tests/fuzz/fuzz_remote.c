@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "api/remote_ask.h"
+#include "base/buf.h"
 #include "brig/client_proto.h"
 #include "remote/greet.h"
 #include "remote/url.h"
@@ -148,7 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] % 3 == 0) {
 		try_client(data + 1, size - 1);
 	} else if (data[0] % 3 == 1) {
-		char *text = strndup((const char *)data + 1, size - 1);
+		char *text = buf_text(data + 1, size - 1);
 		must(text != NULL);
 		try_url(text);
 		free(text);

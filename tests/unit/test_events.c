@@ -119,7 +119,7 @@ static const char *text_of(struct client *c)
 	static char *copy;
 	size_t n = buf_len(&c->got);
 	free(copy);
-	copy = strndup(n ? (char *)buf_head(&c->got) : "", n);
+	copy = buf_text(n ? buf_head(&c->got) : NULL, n);
 	char *body = strstr(copy, "\r\n\r\n"), *to, *from;
 	if (!body || !strstr(copy, "chunked"))
 		return copy;
