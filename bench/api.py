@@ -360,6 +360,21 @@ class Bench:
                       ("command in a living sandbox, JavaScript client", lambda: self.node.ask("exec"))]
         return forms
 
+    def settle(self):
+        """Until what the sections before left to do is done: pools are filled, sandboxes are removed."""
+        deadline = time.monotonic() + 30
+        quiet = 0
+        while quiet < 3 and time.monotonic() < deadline:
+            before = self.busy()
+            time.sleep(0.5)
+            quiet = quiet + 1 if self.busy() - before < 0.05 else 0
+
+    @staticmethod
+    def busy():
+        """Seconds of CPU that this machine has worked."""
+        user, nice, system = map(int, pathlib.Path("/proc/stat").read_text().split()[1:4])
+        return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+
     # ---- sections ----
 
     def latency(self):
@@ -427,6 +442,7 @@ class Bench:
 
     def transfers(self):
         """A file up and down through /files, as octets."""
+        self.settle()
         size = self.args.transfer << 20
         box = self.control.ask("POST", "/v2/sandboxes", {
             "templateID": "base", "timeout": 600,
@@ -516,10 +532,12 @@ def main():
         os.chmod(tmp, 0o755)
         bench = Bench(args, pathlib.Path(tmp))
         try:
+            bench.settle()
             parts = [("Round trips", bench.latency()),
                      ("POST /v1/run of a static program, sustained", bench.sustained())]
             if bench.interpreter:
                 parts.append(("Code interpreter", bench.interpreter_times()))
+            bench.settle()
             parts += [(f"{args.parallel} sandboxes created at once", bench.parallel()),
                       ("Files", bench.transfers()),
                       ("Memory of the server", report.table(["figure", "MiB"], [
