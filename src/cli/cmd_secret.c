@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "cli/apicall.h"
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/secretkey.h"
 #include "cli/server.h"
 #include "cli/table.h"
@@ -250,6 +251,10 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		return cli_usage(cli, "--secret-key and --data belong to secret rekey");
 	if (o->tenant && strcmp(verb, "rekey") == 0)
 		return cli_usage(cli, "secret rekey is for all tenants");
+	int refused = remote_refuse(cli, "brig secret",
+				    "run it there, or use /v1/secrets with a key that has the permission secrets");
+	if (refused)
+		return refused;
 	if (strcmp(verb, "set") == 0)
 		return set(cli, o, argc - 1, argv + 1);
 	if (strcmp(verb, "ls") == 0)

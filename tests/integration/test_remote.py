@@ -194,7 +194,7 @@ class Refusals(RemoteCase):
         self.assertIsNone(w.frame())
 
     def test_what_is_done_on_the_servers_machine(self):
-        for args in (("gc",), ("audit", "ls"), ("tenant", "ls"), ("key", "ls"), ("key", "create"), ("image", "rm", "x"),
+        for args in (("gc",), ("audit", "ls"), ("tenant", "ls"), ("secret", "ls"), ("key", "ls"), ("key", "create"), ("image", "rm", "x"),
                      ("image", "build", "base"), ("image", "import", "x", "y.tar")):
             with self.subTest(args):
                 self.assertRefused(self.brig.call(*args), 125, "server's machine only", "remedy: ")
