@@ -22,8 +22,10 @@
  * SIGTERM and SIGINT: no new connections, and no new requests on those that are there; what is under
  * way may end, for as long as --grace-ms. Then `brig serve` lets brigd end its sandboxes, and their
  * ends are what streams wait for, for another LAST_MS; a second signal means that brigd has been
- * told already. Without brigd
- * there is nothing to serve: the process ends at once, and is started again with a new door.
+ * told already.
+ *
+ * Without brigd there is nothing to serve: every request under way fails, gets LOST_MS to take its
+ * answer, and the process ends, to be started again with a new door.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -49,6 +51,7 @@
 #include "daemon/confine.h"
 
 #define LAST_MS 4000u
+#define LOST_MS 500u /* less than `brig serve` waits before it kills (DIE_NS) */
 #define GRACE_MAX_MS (3600u * 1000u)
 /* Certificates with their chain are some kilobytes. */
 #define PEM_MAX 65536u
@@ -344,16 +347,15 @@ static void last_wait(struct process *p, unsigned ms)
 		p->api.quit = true;
 }
 
-static void end_begin(struct process *p)
+static void end_begin(struct process *p, unsigned ms)
 {
 	p->ending = p->api.ending = true;
 	events_stop(p->api.events);
-	log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
 	for (unsigned i = 0; i < p->api.nhttp; i++)
 		http_quiesce(p->api.http[i]);
 	warm_close(p->api.warm);
 	p->api.warm = NULL;
-	last_wait(p, p->o.grace_ms + LAST_MS);
+	last_wait(p, ms);
 }
 
 static void signal_event(void *ctx, uint32_t events)
@@ -362,10 +364,12 @@ static void signal_event(void *ctx, uint32_t events)
 	struct signalfd_siginfo si;
 	(void)events;
 	while (read(p->signal_fd, &si, sizeof(si)) == sizeof(si)) {
-		if (p->ending)
+		if (p->ending) {
 			last_wait(p, LAST_MS);
-		else
-			end_begin(p);
+			continue;
+		}
+		log_line(&p->api.log, LOG_INFO, NULL, "ending: asked to by a signal");
+		end_begin(p, p->o.grace_ms + LAST_MS);
 	}
 }
 
@@ -441,7 +445,7 @@ static void run(struct process *p)
 		if (link_lost(a->link) && !p->ending) {
 			log_line(&a->log, LOG_WARN, NULL, "brigd has ended; ending");
 			a->exit_code = 1;
-			return;
+			end_begin(p, LOST_MS);
 		}
 		if (p->ending && !requests_left(a) && !a->norphans)
 			return;

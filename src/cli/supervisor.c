@@ -276,11 +276,12 @@ static bool may_restart(struct supervisor *s)
 	return true;
 }
 
-/* Both at once: what streams wait for is the end of the sandboxes. */
+/* Both: what streams wait for is the end of the sandboxes. brig-api first, which would take an end of
+ * brigd that nobody has announced for a death. */
 static void end_now(struct supervisor *s)
 {
-	kill(s->daemons.brigd, SIGTERM);
 	apiproc_term(&s->api);
+	kill(s->daemons.brigd, SIGTERM);
 }
 
 /* Until brigd has ended, the time is over, or another signal comes. */
