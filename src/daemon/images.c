@@ -4,7 +4,7 @@
  * -------------------
  * A thin layer over the read-only half of the image store. An image whose sandboxes are all gone
  * stays known, and locked, until its idle timer fires; then jaild is told to drop it and the lock
- * is released, so `brig image rm` succeeds a moment after the last sandbox. A store that does not
+ * is released; `brig image rm` waits for as long. A store that does not
  * exist yet is looked for again at each request: making the first image needs no restart.
  */
 #include "daemon/images.h"

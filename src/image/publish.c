@@ -6,8 +6,8 @@
  * -------------------
  * Runs in brig-image as the owner of the store. A tree arrives finished: this file adds config.json
  * and the lock file beside it, flushes the file system, renames the whole, and only then the name.
- * Removal begins with the image, out of images/ under its exclusive lock (if it is in use, nothing
- * has happened yet), then its names go, then the slow part. A crash in between leaves an image
+ * Removal begins with the image, out of images/ under its exclusive lock (if it stays in use,
+ * nothing has happened yet), then its names go, then the slow part. A crash in between leaves an image
  * without a name, a name without an image, or a staging directory without an owner; `brig image gc`
  * tells.
  */
@@ -20,12 +20,16 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "brig/ids.h"
 #include "image/names.h"
+
+#define UNUSED_MS 1500u
 
 static int store_fail(struct brig_err *err, const char *path, int sys, const char *what)
 {
@@ -190,6 +194,21 @@ static int image_sound(const struct store *s, const struct image_digest *digest)
 	return 1;
 }
 
+/* A server keeps an image for a moment after the last sandbox that used it (IMAGE_IDLE_MS of
+ * daemon/images.h), and a private one while it cleans up behind a `brig run` that has returned: so
+ * long an image is waited for, and only then in use. 0 or -errno. */
+static int lock_unused(int lock)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	uint64_t until = clock_now() + UNUSED_MS * MS_NS;
+	while (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+		if (clock_now() >= until || (errno != EWOULDBLOCK && errno != EINTR))
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 /* Takes an image out of images/ into the staging directory; who uses it keeps it from going. */
 static int take_out(const struct publisher *p, const struct stage *s,
 		    const struct image_digest *digest, struct brig_err *err)
@@ -204,7 +223,7 @@ static int take_out(const struct publisher *p, const struct stage *s,
 	/* Without its lock file nobody can have it in use. */
 	if (lock < 0 && errno != ENOENT)
 		return store_fail(err, p->store.path, errno, "open an image's lock");
-	if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0) {
+	if (lock >= 0 && lock_unused(lock) < 0) {
 		brig_fail(err, BRIG_E_BUSY, 0, "image %s is in use", digest->text);
 		return brig_fix(err, "remove the sandboxes that use it (brig ls), then try again");
 	}

@@ -84,12 +84,19 @@ class Images(PrivateCase):
         done = self.brig.call("image", "rm", "small")
         p.stdin.close()
         self.assertEqual(p.stdout.read(), b"small\n", "an image vanished below a running sandbox")
+        p.wait()  # its output ends before its sandbox does
         if done.code != 0:
             self.assertRefused(done, 125, "use")
             self.assertOk(self.brig.call("image", "rm", "small"))
         self.assertEqual(self.list(), {})
         self.assertRefused(self.brig.run("--", "true"), 125, "small")
         self.assertRefused(self.brig.call("image", "rm", "small"), 125, "small")
+
+    def test_an_image_can_be_removed_as_soon_as_its_last_run_has_returned(self):
+        for _ in range(10):
+            self.assertOk(self.brig.call("image", "import", "small", self.tree))
+            self.assertOk(self.brig.run("--", "true"))
+            self.assertOk(self.brig.call("image", "rm", "small"))
 
     def test_a_corrupt_store_is_named_and_breaks_nothing_else(self):
         self.assertOk(self.brig.call("image", "import", "small", self.tree))
