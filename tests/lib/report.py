@@ -10,6 +10,8 @@ import os
 import sys
 import time
 
+SECOND_TRIES = 4  # of a whole run; more failures than that are no accident
+
 
 def allowed_skips(path):
     """[(pattern of a test's name, reason)] of a file of lines `PATTERN # reason`."""
@@ -30,7 +32,8 @@ class Report:
         self.rules, self.verbose = rules, verbose
         self.strict = os.environ.get("CI") == "true"
         self.count = {"ok": 0, "fail": 0, "skip": 0}
-        self.failures, self.skips = [], []
+        self.failures, self.skips, self.shaky = [], [], []
+        self.tries = SECOND_TRIES
         self.start = self.section_start = time.monotonic()
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -63,6 +66,19 @@ class Report:
         if self.verbose and result == "ok" and detail:
             print("       " + detail.rstrip().replace("\n", "\n       "), flush=True)
 
+    def may_try_again(self, name):
+        self.tries -= 1
+        if self.tries >= 0:
+            print(f"{self.paint('... ', 33)} {name} failed and is run once more", flush=True)
+        return self.tries >= 0
+
+    def unsteady(self, name, detail, ms):
+        """Passed at its second try. What it said at the first is a defect to be looked into."""
+        self.shaky.append(name)
+        self.add(name, "ok", ms=ms)
+        for line in ("at its first try:\n" + detail.rstrip()).splitlines()[-60:]:
+            print(f"       {line[:2000]}", flush=True)
+
     def note(self, text):
         print(f"     # {text}", flush=True)
 
@@ -75,6 +91,10 @@ class Report:
             print("\nskipped:")
             for name, reason in self.skips:
                 print(f"  {name}: {reason.splitlines()[0] if reason else ''}")
+        if self.shaky:
+            print("\nunsteady (passed at the second try; look into what they said at the first):")
+            for name in self.shaky:
+                print(f"  {name}")
         if self.failures:
             print("\nfailed:")
             for name, _ in self.failures:

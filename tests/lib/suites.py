@@ -2,6 +2,7 @@
 """The kinds of tests that tests/run knows, each as a function of a Context."""
 
 import fnmatch
+import glob
 import json
 import os
 import pathlib
@@ -146,8 +147,9 @@ def run_fuzz(ctx):
 
 # ---- Python modules ----
 
-def run_reporting(ctx, name, argv, log_path):
+def run_reporting(ctx, name, argv, log_path, add=None):
     """A program that tells its results as JSON lines on a descriptor, which argv(fd) contains."""
+    add = add or ctx.add
     read_fd, write_fd = os.pipe()
     log = open(log_path, "wb")
     p = ctx.programs.start(argv(write_fd), stdout=log, stderr=log, env=ctx.environ(), cwd=SOURCE,
@@ -164,7 +166,7 @@ def run_reporting(ctx, name, argv, log_path):
             running = obj["begin"]
             continue
         running = None
-        ctx.add(obj["name"], obj["result"], obj["detail"], obj["ms"])
+        add(obj["name"], obj["result"], obj["detail"], obj["ms"])
     os.close(read_fd)
     try:
         code = p.wait(20 * ctx.slow)
@@ -178,21 +180,47 @@ def run_reporting(ctx, name, argv, log_path):
         ctx.add(running or name, "fail", f"{what}\n{text}")
 
 
-def run_modules(ctx, suite, paths):
-    """Each module in a process of its own: one that dies or hangs takes no other with it."""
+def run_module(ctx, suite, path, pattern, add):
+    def argv(fd):
+        return [sys.executable, TESTS / "lib" / "pymod.py", fd, ctx.prefix + suite, pattern,
+                TEST_S * ctx.slow, path]
+    run_reporting(ctx, f"{ctx.prefix}{suite}/{short_stem(path.stem)}", argv,
+                  ctx.state / f"{path.stem}.log", add)
+
+
+def run_modules(ctx, suite, paths, second_try=False):
+    """Each module in a process of its own: one that dies or hangs takes no other with it.
+
+    With second_try a failed test is run once more, alone. The machine of a run is shared with
+    strangers, and among thousands of tests one meets a pause of seconds now and then; if it passes
+    it is reported as unsteady, with what it said at first, and Report allows only few of these.
+    """
     for path in paths:
-        def argv(fd, path=path):
-            return [sys.executable, TESTS / "lib" / "pymod.py", fd, ctx.prefix + suite, ctx.pattern,
-                    TEST_S * ctx.slow, path]
-        run_reporting(ctx, f"{ctx.prefix}{suite}/{short_stem(path.stem)}", argv,
-                      ctx.state / f"{path.stem}.log")
+        failed = []
+
+        def add(name, result, detail="", ms=0):
+            if second_try and result == "fail" and not ctx.sanitized:
+                failed.append((name, detail, ms))
+            else:
+                ctx.add(name, result, detail, ms)
+        run_module(ctx, suite, path, ctx.pattern, add)
+        for name, detail, ms in failed:
+            if not ctx.report.may_try_again(name):
+                ctx.add(name, "fail", detail, ms)
+                continue
+            again = []
+            run_module(ctx, suite, path, glob.escape(name), lambda *one: again.append(one))
+            if [one[1] for one in again if one[0] == name] == ["ok"]:
+                ctx.report.unsteady(name, detail, ms)
+            else:
+                ctx.add(name, "fail", detail, ms)
 
 
 def run_integration(ctx, subset=None):
     paths = sorted((TESTS / "integration").glob("test_*.py"))
     if subset:
         paths = [p for p in paths if short_stem(p.stem) in subset]
-    run_modules(ctx, "integration", paths)
+    run_modules(ctx, "integration", paths, second_try=True)
 
 
 def run_attack(ctx):
@@ -200,7 +228,7 @@ def run_attack(ctx):
 
 
 def run_fault(ctx):
-    run_modules(ctx, "fault", sorted((TESTS / "fault").glob("test_*.py")))
+    run_modules(ctx, "fault", sorted((TESTS / "fault").glob("test_*.py")), second_try=True)
 
 
 def run_e2b(ctx):
