@@ -19,6 +19,9 @@
 /* brig-api's user and group: not brigd's, so that neither can read or signal the other. */
 #define BRIG_API_UID (BRIG_ID_BASE + 1u)
 #define BRIG_API_GID (BRIG_ID_BASE + 1u)
+/* brig-egress's: what it may reach a host firewall can tell by this user. */
+#define BRIG_EGRESS_UID (BRIG_ID_BASE + 2u)
+#define BRIG_EGRESS_GID (BRIG_ID_BASE + 2u)
 
 /* Sandbox and instance names. An id is BRIG_ID_LEN characters of [a-z0-9], random, never reused. */
 #define BRIG_ID_LEN 16u
