@@ -193,10 +193,10 @@ void conn_consume(struct conn *c, const struct frame *f)
 	buf_consume(&c->rx, frame_size(f));
 }
 
-int conn_json(const struct frame *f, json_t **ret, struct brig_err *err)
+static int object_of(const void *p, size_t n, json_t **ret, struct brig_err *err)
 {
 	json_error_t je;
-	json_t *v = json_loadb((const char *)f->payload, f->h.len, JSON_REJECT_DUPLICATES, &je);
+	json_t *v = json_loadb(p, n, JSON_REJECT_DUPLICATES, &je);
 	if (!json_is_object(v)) {
 		json_decref(v);
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "the server's answer is no JSON object");
@@ -205,13 +205,14 @@ int conn_json(const struct frame *f, json_t **ret, struct brig_err *err)
 	return 0;
 }
 
-int conn_reply(const struct frame *f, json_t **ret_ok, json_t **ret_error, struct brig_err *err)
+int conn_json(const struct frame *f, json_t **ret, struct brig_err *err)
 {
-	json_t *rep;
-	if (f->h.type != BRIG_CL_REP)
-		return brig_fail(err, BRIG_E_PROTOCOL, 0, "the server's answer is out of order");
-	if (conn_json(f, &rep, err) < 0)
-		return -1;
+	return object_of(f->payload, f->h.len, ret, err);
+}
+
+/* Steals rep. */
+static int reply_parts(json_t *rep, json_t **ret_ok, json_t **ret_error, struct brig_err *err)
+{
 	json_t *ok = json_object_get(rep, "ok"), *error = json_object_get(rep, "error");
 	int r = 0;
 	if (json_is_object(ok)) {
@@ -229,14 +230,56 @@ int conn_reply(const struct frame *f, json_t **ret_ok, json_t **ret_error, struc
 	return r;
 }
 
+static int out_of_order(struct brig_err *err)
+{
+	return brig_fail(err, BRIG_E_PROTOCOL, 0, "the server's answer is out of order");
+}
+
+int conn_reply(const struct frame *f, json_t **ret_ok, json_t **ret_error, struct brig_err *err)
+{
+	json_t *rep;
+	if (f->h.type != BRIG_CL_REP)
+		return out_of_order(err);
+	if (conn_json(f, &rep, err) < 0)
+		return -1;
+	return reply_parts(rep, ret_ok, ret_error, err);
+}
+
+/* The answer of a simple operation: a list of thousands of sandboxes fills several frames, of which
+ * only the last is not full. */
+static int whole_reply(struct conn *c, struct buf *text, json_t **ret_ok, json_t **ret_error,
+		       struct brig_err *err)
+{
+	struct frame f;
+	json_t *rep;
+	size_t n;
+	do {
+		if (conn_next(c, &f, err) < 0)
+			return -1;
+		if (f.h.type != BRIG_CL_REP)
+			return out_of_order(err);
+		n = f.h.len;
+		int r = buf_add(text, f.payload, n);
+		conn_consume(c, &f);
+		if (r < 0)
+			return brig_fail(err, BRIG_E_PROTOCOL, -r,
+					 "the server's answer is larger than %u MiB",
+					 CONN_ANSWER_MAX >> 20);
+	} while (n == BRIG_FRAME_MAX);
+	if (object_of(buf_head(text), buf_len(text), &rep, err) < 0)
+		return -1;
+	return reply_parts(rep, ret_ok, ret_error, err);
+}
+
 static int call_on(struct conn *c, const json_t *req, json_t **ret_ok, json_t **ret_error,
 		   struct brig_err *err)
 {
-	struct frame f;
-	if (conn_open(c, CONN_EXISTING, err) < 0 || conn_request(c, req, NULL, 0, err) < 0 ||
-	    conn_next(c, &f, err) < 0)
+	struct buf text = BUF_INIT(CONN_ANSWER_MAX);
+	if (conn_open(c, CONN_EXISTING, err) < 0 || conn_request(c, req, NULL, 0, err) < 0)
 		return -1;
-	return conn_reply(&f, ret_ok, ret_error, err);
+	int r = whole_reply(c, &text, ret_ok, ret_error, err);
+	buf_done(&text);
+	return r;
 }
 
 int conn_try(json_t *req, json_t **ret_ok, json_t **ret_error, struct brig_err *err)

@@ -40,6 +40,8 @@ struct conn {
 	}
 #define CONN_RX_MAX (sizeof(struct brig_frame_hdr) + BRIG_FRAME_MAX)
 #define CONN_TX_MAX (2u * 1024u * 1024u)
+/* As much as brigd queues for one client (CONN_QUEUE_MAX of daemon/conn.h). */
+#define CONN_ANSWER_MAX (32u * 1024u * 1024u)
 
 int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err);
 void conn_done(struct conn *c);

@@ -248,6 +248,14 @@ class Lifecycle(ResidentCase):
         self.assertEqual([s["id"] for s in self.list()], [ids[2]])
         self.assertEqual([g for g in hoststate.cgroups() if g.endswith((ids[0], ids[1]))], [])
 
+    def test_a_list_that_fills_several_frames(self):
+        labels = [f"--label=k{n}={'x' * 1000}" for n in range(60)]
+        ids = [self.create(*labels) for _ in range(10)]  # 60 KB each; a frame holds 256 KiB
+        done = self.brig.call("ls", "-o", "json")
+        self.assertOk(done)
+        self.assertGreater(len(done.out), 512 * 1024, "labels are not listed: the test shows nothing")
+        self.assertEqual({s["id"] for s in json.loads(done.out)}, set(ids))
+
     # ---- a server ----
 
     def test_version_names_the_server(self):
