@@ -220,9 +220,11 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 		j->birth_at = clock_now();
 		b->known = 1;
 		b->state = BOX_LIVE;
-		/* Held by the sandbox's own processes from here on. */
+		/* Held by the sandbox's own processes from here on; the network namespace may be of
+		 * use once more. */
 		fd_close(&b->slot.userns);
-		fd_close(&b->slot.netns);
+		if (j->slots.maker < 0 || j->o->once)
+			fd_close(&b->slot.netns);
 		fd_close(&b->slot.timens);
 		fd_close(&b->slot.ctl);
 		answer_ok(j, b->birth_seq, b->id);

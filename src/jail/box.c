@@ -187,6 +187,7 @@ void box_undo(struct serve *j, struct box *b, int status)
 	struct jail_gone g = { .h = { JAIL_GONE, b->destroy_seq }, .wait_status = (uint32_t)status };
 	memcpy(g.id, b->id, sizeof(g.id));
 	int told = b->known || b->destroy_seq;
+	slot_left(&j->slots, &b->slot);
 	box_free(j, b);
 	(void)FAILPOINT("jail.undone");
 	if (told)

@@ -296,6 +296,35 @@ class Resident(IsolationCases, ResidentCase):
         self.assertNotEqual(mine // hoststate.ID_SLOT,
                             int(status_field(first, "Uid")[0]) // hoststate.ID_SLOT)
 
+    def test_a_network_namespace_comes_back_only_if_nothing_happened_in_it(self):
+        look = "readlink /proc/self/ns/net; cat /proc/net/snmp /proc/net/snmp6 /proc/net/dev; " \
+               "cat /proc/net/sockstat | head -n1"
+        use = {
+            "packets": "exec 3<>/dev/tcp/127.0.0.1/9 || true; echo x >/dev/udp/127.0.0.1/9; ",
+            "no route": "exec 3<>/dev/udp/192.0.2.1/9 || true; ",
+            "a left server": "setsid python3 -c 'import socket, time; s = socket.socket(); "
+                             "s.bind((\"127.0.0.1\", 80)); s.listen(); time.sleep(991)' & "
+                             "until : <>/dev/tcp/127.0.0.1/80; do sleep 0.05; done; ",
+        }
+        unused = []  # control: one in which nothing happens does come back
+
+        def quiet():
+            first, _, rest = self.sh(look).partition("\n")
+            unused.append(first)
+            return rest
+        new = quiet()
+        for _ in range(30):
+            self.assertEqual(quiet(), new)
+        self.assertLess(len(set(unused)), len(unused), "none is used again: the test shows nothing")
+        for what, script in use.items():
+            with self.subTest(what):
+                done = self.brig.run("--", "bash", "-c",
+                                     f"( {script} ) 2>/dev/null; readlink /proc/self/ns/net")
+                self.assertOk(done)
+                for _ in range(20):
+                    self.assertEqual(quiet(), new)
+                    self.assertNotEqual(unused[-1], done.text.strip())
+
     def test_ids_are_not_reused_while_they_live(self):
         for _ in range(12):
             self.assertOk(self.brig.call("create", "--image", "host", "--memory", "16m"))

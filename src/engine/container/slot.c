@@ -6,20 +6,20 @@
  * they are host-wide across several instances of jaild and vanish with the last descriptor, whatever
  * kills the holder. A user namespace needs a process to be born; a short-lived child that only sleeps
  * is cloned into it, its maps are written, and the namespace lives on through our descriptor.
- * A busy jaild has a second process, the maker, which does this work ahead of requests.
+ * A busy jaild has a second process, the maker, which does this work ahead of requests. It also gets
+ * the network namespaces of sandboxes that have ended, and uses those again that nobody can tell
+ * from new ones (netns.c).
  */
 #include "engine/container/slot.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -152,25 +152,6 @@ int userns_make(const char *uid_map, const char *gid_map)
 	return r;
 }
 
-int netns_make(int home)
-{
-	if (unshare(CLONE_NEWNET) < 0)
-		return -errno;
-	AUTO_FD ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	AUTO_FD sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
-	int r = 0;
-	if (ns < 0 || sock < 0 || ioctl(sock, SIOCSIFFLAGS, &ifr) < 0)
-		r = -errno;
-	/* The namespace belongs to the outer user namespace, so root inside has no capability over it;
-	 * servers on low ports work all the same, as they would in any container. */
-	if (r == 0)
-		fd_spew_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-	if (setns(home, CLONE_NEWNET) < 0 && r == 0)
-		r = -errno;
-	return r < 0 ? r : fd_steal(&ns);
-}
-
 int timens_make(void)
 {
 	char text[128];
@@ -215,8 +196,29 @@ static struct cgroup_limits default_limits(void)
 				       .pids = (uint32_t)all.pids };
 }
 
+/* A used one that is as new, or a new one. Only the maker keeps any. */
+static int netns_get(struct slot_host *h)
+{
+	if (h->n_clean)
+		return h->clean[--h->n_clean];
+	int ns = netns_make(h->home_netns);
+	/* Without the look of a new one no used one is ever as new. */
+	if (ns >= 0 && h->face && !h->face->n)
+		(void)netns_face(h->home_netns, ns, h->face);
+	return ns;
+}
+
+/* Takes over ns. */
+static void netns_put(struct slot_host *h, int ns)
+{
+	if (h->n_clean < SLOTS_READY_MAX && h->face && netns_unused(h->home_netns, ns, h->face))
+		h->clean[h->n_clean++] = ns;
+	else
+		close(ns);
+}
+
 /* The part that takes time; the lease is already in *s. 0 or -errno, *ret_step names what failed. */
-static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret_step)
+static int fill_slot(struct slot_host *h, struct slot *s, const char **ret_step)
 {
 	char map[96];
 	s->host_uid = s->host_gid = h->range ? h->uid_base + s->lease * h->size : 0;
@@ -232,7 +234,7 @@ static int fill_slot(const struct slot_host *h, struct slot *s, const char **ret
 	if (s->userns < 0)
 		return s->userns;
 	*ret_step = "network";
-	s->netns = netns_make(h->home_netns);
+	s->netns = netns_get(h);
 	if (s->netns < 0)
 		return s->netns;
 	s->timens = timens_make(); /* -1: this kernel has none */
@@ -268,7 +270,7 @@ static int fail_slot(struct brig_err *err, int e, const char *step)
 /* ---- the maker ---- */
 
 struct maker_msg {
-	uint32_t lease;
+	uint32_t lease; /* 0: a network namespace that its sandbox has left */
 	int32_t err;
 	uint32_t host_uid, host_gid, has_timens;
 	struct cgroup_ahead groups; /* its descriptors ride behind the namespaces */
@@ -277,10 +279,18 @@ struct maker_msg {
 
 static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 {
+	static struct netns_face face;
 	struct maker_msg m;
+	int left;
+	unsigned n_left;
+	h->face = &face;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
-	while (fd_recv(sock, &m, sizeof(m), NULL, NULL, 0) == sizeof(m)) {
+	while (n_left = 1, fd_recv(sock, &m, sizeof(m), &left, &n_left, 0) == sizeof(m)) {
+		if (n_left) {
+			netns_put(h, left);
+			continue;
+		}
 		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 		const char *step = "";
 		m.err = fill_slot(h, &s, &step);
@@ -461,6 +471,16 @@ static void remove_groups(struct slot_host *h, const char *name)
 		cgroup_kill(h->groups_in, name);
 		usleep(1000);
 	}
+}
+
+void slot_left(struct slot_host *h, struct slot *s)
+{
+	struct maker_msg m = { 0 };
+	struct pollfd p = { .fd = h->maker, .events = POLLOUT };
+	/* A maker that is behind has enough of them, and nobody waits for it here. */
+	if (s->netns >= 0 && h->maker >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
+		(void)fd_send(h->maker, &m, sizeof(m), &s->netns, 1);
+	fd_close(&s->netns);
 }
 
 void slot_done(struct slot_host *h, struct slot *s)

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "brig/ids.h"
 #include "engine/container/cgroup.h"
+#include "engine/container/netns.h"
 
 #define SLOTS_READY_MAX 16u
 
@@ -44,6 +45,9 @@ struct slot_host {
 	struct cgroup_ahead spare; /* of slot_groups_ahead */
 	struct slot ready[SLOTS_READY_MAX];
 	unsigned n_ready, n_asked; /* asked of the maker, not yet received */
+	struct netns_face *face;   /* in the maker only, and so are these: */
+	int clean[SLOTS_READY_MAX];
+	unsigned n_clean;
 	uint8_t taken[(BRIG_ID_SLOTS + 7) / 8]; /* ours: a lock of our own does not stop us */
 };
 
@@ -70,6 +74,9 @@ void slot_collect(struct slot_host *h);
 void slot_wait(struct slot_host *h);
 /* A slot: a ready one, else the next one of the maker, else made here. */
 int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err);
+/* The sandbox of the slot has ended and its last process is gone: its network namespace may be used
+ * again. slot_done() is still to be called. */
+void slot_left(struct slot_host *h, struct slot *s);
 /* Gives everything back. NULL-safe for half-made slots (descriptors -1, lease 0). */
 void slot_done(struct slot_host *h, struct slot *s);
 
@@ -78,7 +85,5 @@ void slot_done(struct slot_host *h, struct slot *s);
 int userns_make(const char *uid_map, const char *gid_map);
 /* A time namespace whose clocks start now. Single-threaded callers only. Descriptor or -errno. */
 int timens_make(void);
-/* A network namespace with loopback up; the caller's own is left as it was. Descriptor or -errno. */
-int netns_make(int home);
 
 #endif
