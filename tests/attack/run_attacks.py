@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs every attack program of this folder inside a sandbox, where it must fail, and outside, where it
-must succeed: a defence that stops what cannot be done anyway shows nothing.
+"""Runs every attack of brig-attack inside a sandbox, where it must fail, and outside, where it must
+succeed: a defence that stops what cannot be done anyway shows nothing.
 
-A program is one C file, linked statically; attack.h says what it prints and what is prepared for it. Its
-head comment has a line "CONTROL: outside-root" (outside, as root, it must print BROKEN) or
-"CONTROL: none(reason)". ERROR, in either place, means that it could not be tried on this host: that is a
-skip, with its words as the reason.
+src/attack/attacks.h has the table of attacks and of their controls, src/attack/attack.h what they print and
+are told. ERROR, inside or outside, means that it could not be tried on this host: that is a skip, with its
+words as the reason.
 
-What a program is told, inside and outside alike:
-    BRIG_CANARY_FILE       a file of the host, readable by all
-    BRIG_CANARY_PORT       port of listeners on the host's loopback addresses
-    BRIG_CANARY_ABSTRACT   name, without the NUL, of an abstract unix socket of the host that listens
-    BRIG_CANARY_PID        a process of the host, of no other use
-    BRIG_CANARY_LOCK       a file below the host's /usr that is locked exclusively with flock
-    BRIG_CANARY_NS         the host's namespaces as /proc/self/ns shows them, with blanks between
-    BRIG_CANARY_HOST, BRIG_CANARY_UPTIME    the host's name, and for how many seconds it has been up
 What must not arrive: BRIG_CANARY_LEAK, a variable of the program that starts it, and descriptor 9, which
 is open on the host's root there.
 
@@ -31,13 +22,12 @@ import socket
 import subprocess
 import threading
 import unittest
+from dataclasses import dataclass
 
 import brigtest
 import hoststate
 from brigtest import ResidentCase
 
-HERE = pathlib.Path(__file__).resolve().parent
-CONTROL = re.compile(r"^[\s*/]*CONTROL:\s*(outside-root|none\()", re.M)
 LINE = re.compile(r"^(HELD|BROKEN|ERROR) (\S+)\s*(.*)$", re.M)
 
 # Settings that an escape would go for; the values must not change.
@@ -60,20 +50,22 @@ def settings():
     return found
 
 
-class Program:
-    def __init__(self, source):
-        self.source, self.name = source, source.stem
-        mark = CONTROL.search(source.read_text())
-        self.control = mark.group(1).rstrip("(") if mark else ""
-        self.binary = None
+ATTACK = brigtest.build_dir() / "brig-attack"
 
-    def compile(self, folder):
-        self.binary = folder / self.name
-        done = subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-static", "-pthread",
-                               "-I", str(brigtest.SOURCE / "include"), "-I", str(HERE),
-                               "-o", str(self.binary), str(self.source)],
-                              capture_output=True, text=True)
-        return done.stderr if done.returncode else ""
+
+@dataclass
+class Program:
+    name: str
+    kind: str
+    control: str
+    reason: str
+
+
+def programs():
+    if not ATTACK.exists():
+        return []
+    text = subprocess.run([ATTACK, "--list"], capture_output=True, text=True, check=True).stdout
+    return [Program(*line.split("\t")) for line in text.splitlines()]
 
 
 class Canary:
@@ -144,17 +136,7 @@ class Canary:
 # arrive inside, and for a control do.
 LEAKY = ("sh", "-c", 'exec 9</ && BRIG_CANARY_LEAK=1 exec "$@"', "sh")
 
-PROGRAMS = [Program(p) for p in sorted(HERE.glob("*.c"))]
-
-
-def compiled():
-    """Every program, once; {name: the compiler's complaint}."""
-    folder = brigtest.SCRATCH / "attacks"
-    if not folder.exists():
-        brigtest.need_program("gcc")
-        folder.mkdir(mode=0o755)
-        compiled.failed = {p.name: bad for p in PROGRAMS if (bad := p.compile(folder))}
-    return compiled.failed
+PROGRAMS = programs()
 
 
 class Inside(ResidentCase):
@@ -164,7 +146,6 @@ class Inside(ResidentCase):
     @classmethod
     def setUpClass(cls):
         brigtest.need_root()
-        cls.failed = compiled()
         cls.canary = Canary()
         cls.addClassCleanup(cls.canary.close)
         cls.settings_before = settings()
@@ -191,12 +172,10 @@ class Inside(ResidentCase):
         """The neighbour stays."""
 
     def attack(self, program, user):
-        if program.name in self.failed:
-            self.fail(f"it does not compile:\n{self.failed[program.name]}")
         reached = len(self.canary.reached)
         env = [w for name, value in self.canary.env().items() for w in ("--env", f"{name}={value}")]
         done = self.brig.run("--user", user, "--timeout", "40s", "--memory", "256m", *env, "--volume",
-                             f"{program.binary}:/opt/attack:ro", "--", "/opt/attack", prefix=LEAKY)
+                             f"{ATTACK}:/opt/attack:ro", "--", "/opt/attack", program.name, prefix=LEAKY)
         lines = LINE.findall(done.text)
         broken = [f"{name}: {detail}" for verdict, name, detail in lines if verdict == "BROKEN"]
         self.assertEqual(broken, [], "it succeeded")
@@ -215,19 +194,18 @@ class Outside(unittest.TestCase):
 
     def setUp(self):
         brigtest.need_root()
-        self.failed = compiled()
         self.canary = Canary()
         self.addCleanup(self.canary.close)
 
     def test_every_program_states_its_control(self):
-        self.assertEqual([p.name for p in PROGRAMS if not p.control], [])
-        self.assertGreater(len(PROGRAMS), 30)
+        self.assertGreater(len(PROGRAMS), 50)
+        for p in PROGRAMS:
+            self.assertIn(p.control, ("outside", "loads", "none"), p)
+            self.assertEqual(p.control == "none", bool(p.reason), p)
 
     def control(self, program):
-        if program.name in self.failed:
-            self.fail("it does not compile")
         env = {"PATH": os.environ.get("PATH", ""), **self.canary.env()}
-        p = subprocess.Popen([*LEAKY, str(program.binary)], env=env, stdin=subprocess.DEVNULL,
+        p = subprocess.Popen([*LEAKY, str(ATTACK), program.name], env=env, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                              cwd="/")
         try:
@@ -245,12 +223,12 @@ class Outside(unittest.TestCase):
 
 
 def _add(cls, name, body):
-    setattr(cls, f"test_{name}", body)
+    setattr(cls, f"test_{name.replace('-', '_')}", body)
 
 
 for _program in PROGRAMS:
     for _user in ("user", "root"):
         _add(Inside, f"{_program.name}_as_{_user}",
              lambda self, p=_program, u=_user: self.attack(p, u))
-    if _program.control == "outside-root":
+    if _program.control != "none":
         _add(Outside, _program.name, lambda self, p=_program: self.control(p))

@@ -10,7 +10,7 @@ import hoststate
 from brigtest import Brig
 from faults import Fault
 
-PROGRAMS = ("brig", "brigd", "brig-jaild", "brig-agent", "brig-image", "brig-sudo")
+PROGRAMS = ("brig", "brigd", "brig-jaild", "brig-agent", "brig-image", "brig-sudo", "brig-attack")
 
 
 class Host(Fault):
