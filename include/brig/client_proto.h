@@ -11,7 +11,7 @@
  * the operation. A client that disappears ends what it started (run and exec in the foreground).
  *
  * Requests (all keys optional unless marked *; unknown keys are refused by name):
- *  {"op":"version"}                    -> {"version","proto","tiers":[..],"cgroup","rootless",
+ *  {"op":"version"}                    -> {"version","proto","tiers":[..],"refused":{TIER:WHY},"cgroup","rootless",
  *                                          "enforced":[..],"missing":[..],"pid","instance"}
  *  {"op":"run","spec":SPEC,"cmd":[*],"tty","stdin","rows","cols","detach","rm","describe"}
  *      create + exec in one round. REP {"id","name","tier","image","warnings":[..],"pid"} when the

@@ -13,6 +13,8 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/limit.h"
+#include "cli/selftest.h"
+#include "cli/selftest_keep.h"
 #include "cli/spawn.h"
 #include "cli/spec.h"
 #include "cli/supervisor.h"
@@ -35,7 +37,7 @@ struct serve_opts {
 	const char *secret_key;
 	uint64_t audit_rotate, audit_keep;
 	uint64_t idle_exit_ms;
-	enum tri no_http;
+	enum tri no_http, require_selftest;
 	bool background, check;
 };
 
@@ -100,6 +102,12 @@ static const struct flag flags[] = {
 	  .arg = "NAME",
 	  .help = "run every sandbox, those of HTTP clients included, even if this host cannot "
 		  "enforce NAME (see ENVIRONMENT, BRIG_ACCEPT)" },
+	{ .name = "require-selftest",
+	  .key = "require_selftest",
+	  .kind = FLAG_TRI,
+	  .at = offsetof(struct serve_opts, require_selftest),
+	  .help = "offer no tier whose selftest (see selftest) fails; it is run now, unless the data "
+		  "folder has its result for this kernel and this brig" },
 	{ .name = "no-http",
 	  .key = "http.enabled",
 	  .key_negates = true,
@@ -299,7 +307,8 @@ struct serve {
 	struct apiproc_opts api;
 	char data[PATH_MAX], idle[32];
 	char accept[256]; /* names with commas */
-	const char *extra[2 * POOLS_MAX + 10];
+	char refused[512];
+	const char *extra[2 * POOLS_MAX + 12];
 };
 
 static int config_read(struct cli *cli, struct serve *v, struct brig_err *err)
@@ -430,6 +439,51 @@ static int resolve(struct cli *cli, struct serve *v, struct brig_err *err)
 	return daemon_options(v, err);
 }
 
+static void selftest_progress(const char *tier, unsigned at, unsigned of)
+{
+	if (at == 0)
+		cli_note("running %u attacks in tier %s, since no result is kept for this kernel and "
+			 "this brig", of, tier);
+}
+
+/* What brigd is told not to offer. The result is kept, so that the next start does not wait. */
+static int selftest_gate(struct serve *v, struct brig_err *err)
+{
+	const char *accept = v->accept[0] ? v->accept : NULL;
+	struct selftest_opts o = { .private = true, .accept = accept, .progress = selftest_progress };
+	struct brig_err kept = BRIG_ERR_INIT;
+	char why[400];
+	size_t n = 0;
+	json_t *report = selftest_kept(v->data, accept);
+	if (!report) {
+		if (selftest_run(&o, &report, err) < 0)
+			return brig_ctx(err, "selftest");
+		if (selftest_keep(v->data, accept, report, &kept) < 0)
+			cli_note("%s; the next start runs the attacks again", kept.msg);
+	}
+	int failed = selftest_reason(report, "container", why, sizeof(why));
+	json_decref(report);
+	if (!failed)
+		return 0;
+	cli_note("tier container is not offered: %s", why);
+	snprintf(v->refused, sizeof(v->refused), "container=%s", why);
+	/* No sandbox is kept ready that nobody may have. */
+	while (v->extra[n])
+		n++;
+	for (size_t i = 0; i + 1 < n;) {
+		if (strcmp(v->extra[i], "--pool") != 0) {
+			i++;
+			continue;
+		}
+		memmove(v->extra + i, v->extra + i + 2, (n - i - 1) * sizeof(v->extra[0]));
+		n -= 2;
+	}
+	v->extra[n++] = "--refuse-tier";
+	v->extra[n++] = v->refused;
+	v->extra[n] = NULL;
+	return 0;
+}
+
 static int serve(struct cli *cli, struct serve *v)
 {
 	const struct serve_opts *o = v->o;
@@ -449,6 +503,9 @@ static int serve(struct cli *cli, struct serve *v)
 		if (v->s.socket[0] == '/' && v->data[0] == '/' && chdir("/") < 0)
 			return BRIG_EXIT_FAILED;
 	}
+	/* Before anybody can ask for a sandbox. */
+	if (o->require_selftest == TRI_ON && selftest_gate(v, &err) < 0)
+		return cli_fail(cli, &err);
 	if (v->api.passed)
 		cli_note("HTTP on the sockets of the service manager, and no others");
 	return supervisor_run(&v->s, &err) < 0 ? cli_fail(cli, &err) : 0;

@@ -16,12 +16,16 @@ static void print_list(const char *name, const json_t *list)
 	putchar('\n');
 }
 
-static void print_server(const json_t *server)
+static void print_server(json_t *server)
 {
 	const char *version = json_string_value(json_object_get(server, "version"));
 	const char *cgroup = json_string_value(json_object_get(server, "cgroup"));
 	printf("server %s\n", version ? version : "?");
 	print_list("tiers", json_object_get(server, "tiers"));
+	const char *tier;
+	json_t *why;
+	json_object_foreach(json_object_get(server, "refused"), tier, why)
+		printf("  %-10s%s: %s\n", "refused", tier, json_string_value(why));
 	print_list("enforced", json_object_get(server, "enforced"));
 	print_list("missing", json_object_get(server, "missing"));
 	printf("  %-10s%s\n  %-10s%s\n", "cgroup", cgroup ? cgroup : "?", "rootless",

@@ -25,6 +25,7 @@
 	X(audit)      \
 	X(pool)       \
 	X(doctor)     \
+	X(selftest)   \
 	X(gc)         \
 	X(version)    \
 	X(completion) \

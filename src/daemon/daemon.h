@@ -51,6 +51,7 @@ struct brigd {
 	uint8_t *scratch; /* SCRATCH_SIZE */
 	struct pool *pools;
 	unsigned npools;
+	const char *refused;   /* why the operator offers no sandbox; NULL = he does */
 	uint32_t accept;       /* JAIL_ENF_* that the operator does without, in every sandbox */
 	unsigned nstarting;    /* commands that were asked for and have not started */
 	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */

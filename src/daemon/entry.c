@@ -4,7 +4,7 @@
  *
  *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR [--pool IMAGE=N]...
  *         [--idle-exit-ms N] [--accept NAME,NAME] [--log-level error|warn|info|debug]
- *         [--log-format text|json]
+ *         [--log-format text|json] [--refuse-tier container=WHY]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
  * 0 ended as asked, 1 failed, 2 usage. main.c calls brigd_main() in the program brigd; a private
@@ -32,9 +32,12 @@
 #include "daemon/pool.h"
 #include "daemon/spec.h"
 
+/* The only tier that there is. */
+#define REFUSED_TIER "container="
+
 struct options {
 	int jail_fd, client_fd, listen_fd, door_fd;
-	const char *data;
+	const char *data, *refused;
 	uint64_t idle_exit_ms;
 	uint32_t accept;
 	enum log_level level;
@@ -50,7 +53,7 @@ static int usage(const char *why, const char *what)
 		"brigd: %s%s\n"
 		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N]) --data DIR\n"
 		"             [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME]\n"
-		"             [--log-level LEVEL] [--log-format FORMAT]\n",
+		"             [--log-level LEVEL] [--log-format FORMAT] [--refuse-tier TIER=WHY]\n",
 		why, what);
 	return 2;
 }
@@ -79,6 +82,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "accept", required_argument, NULL, 'a' },
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "log-format", required_argument, NULL, 'f' },
+		{ "refuse-tier", required_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t n = 0;
@@ -124,6 +128,11 @@ static int options_parse(int argc, char **argv, struct options *o)
 		case 'f':
 			if (log_format_parse(optarg, &o->format) < 0)
 				return usage("unknown log format: ", optarg);
+			break;
+		case 'r':
+			if (strncmp(optarg, REFUSED_TIER, sizeof(REFUSED_TIER) - 1) != 0)
+				return usage("no such tier: ", optarg);
+			o->refused = optarg + sizeof(REFUSED_TIER) - 1;
 			break;
 		default:
 			return usage("unknown option", "");
@@ -183,6 +192,7 @@ static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
 	d->accept = o->accept;
+	d->refused = o->refused;
 	if (brigd_init(d, o->jail_fd, o->data, err) < 0)
 		return -1;
 	int r = signals_open(d);

@@ -21,8 +21,14 @@ json_t *info_version(const struct brigd *d)
 #define X(bit, name, lost) all |= 1u << bit;
 	BRIG_ENFORCE(X)
 #undef X
-	return json_pack("{s:s,s:i,s:[s],s:s,s:b,s:o,s:o,s:i,s:s}", "version", BRIG_VERSION,
-			 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "tiers", "container", "cgroup",
+	json_t *tiers = json_array(), *refused = json_object();
+	if (d->refused)
+		json_object_set_new(refused, "container", json_string(d->refused));
+	else
+		json_array_append_new(tiers, json_string("container"));
+	return json_pack("{s:s,s:i,s:o,s:o,s:s,s:b,s:o,s:o,s:i,s:s}", "version", BRIG_VERSION,
+			 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "tiers", tiers,
+			 "refused", refused, "cgroup",
 			 cgroup_name(h->cgroup), "rootless", (int)h->rootless, "enforced",
 			 enforce_json(h->enforced), "missing", enforce_json(all & ~h->enforced),
 			 "pid", (int)getpid(), "instance", d->instance);
