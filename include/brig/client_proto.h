@@ -49,7 +49,8 @@
  *
  * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",
  *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}],
- *        "accept":["memory",..],"secret_env":["N=V"]}   secret_env: as env, and shown by no operation
+ *        "accept":["memory",..],"secret_env":["N=V"]}   secret_env: as env, and shown by no operation. Over the
+ *        network also "secrets":{"N":NAME}: of those that the server keeps, which brig-api looks up
  *
  * Streaming: the client is to brigd what brigd is to the agent: STDIN, CREDIT, SIGNAL, RESIZE and
  * CLOSE from the client; STDOUT, STDERR, CREDIT (stdin) to it, all on stream 1, same payloads. The

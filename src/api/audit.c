@@ -322,6 +322,7 @@ static const struct name names[] = {
 	{ "DELETE", "/v1/tenants/{}", "tenant.remove" },
 	{ "PUT", "/v1/secrets/{}", "secret.set" },
 	{ "DELETE", "/v1/secrets/{}", "secret.rm" },
+	{ "POST", "/v1/secret-env", "secret.use" },
 	{ "POST", "/v1/secret-key", "secret.rekey" },
 	{ NULL, NULL, NULL },
 };

@@ -165,6 +165,8 @@ void http_body_hold(struct http_req *r, bool hold);
 void http_answer_header(struct http_req *r, const char *name, const char *value);
 void http_reply(struct http_req *r, unsigned status, const char *type, const void *body, size_t n);
 void http_reply_json(struct http_req *r, unsigned status, json_t *body); /* steals; NULL = 500 */
+/* body stays the caller's; its text is overwritten when it was sent. */
+void http_reply_secret(struct http_req *r, unsigned status, const json_t *body);
 void http_reply_empty(struct http_req *r, unsigned status); /* Content-Length: 0 or 204 */
 bool http_answered(const struct http_req *r);
 /* Of the answer that was chosen, 0 if none was. */

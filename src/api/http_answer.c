@@ -94,6 +94,31 @@ void http_reply_json(struct http_req *r, unsigned status, json_t *body)
 	api_fail(r, &err);
 }
 
+static void wipe_and_free(void *text)
+{
+	explicit_bzero(text, strlen(text));
+	free(text);
+}
+
+void http_reply_secret(struct http_req *r, unsigned status, const json_t *body)
+{
+	char *text = json_dumps(body, JSON_COMPACT);
+	size_t n = text ? strlen(text) : 0;
+	struct MHD_Response *response = NULL;
+	if (r->answered || r->broken) {
+		if (text)
+			wipe_and_free(text);
+		return;
+	}
+	r->ended = true;
+	r->sent = n;
+	if (text)
+		response = MHD_create_response_from_buffer_with_free_callback(n, text, wipe_and_free);
+	if (text && !response)
+		wipe_and_free(text);
+	answer(r, status, "application/json", response);
+}
+
 void http_reply_empty(struct http_req *r, unsigned status)
 {
 	http_reply(r, status, NULL, "", 0);

@@ -440,7 +440,8 @@ static int op_request(struct link_op *op, const json_t *req, struct brig_err *er
 	if (!text)
 		return brig_fail(err, BRIG_E_INVALID, 0, "the request cannot be written as JSON");
 	int r = frame_add(&op->tx, BRIG_CL_REQ, 0, 0, text, strlen(text), NULL, 0);
-	if (json_object_get(json_object_get(req, "spec"), "secret_env"))
+	if (json_object_get(req, "secret_env") ||
+	    json_object_get(json_object_get(req, "spec"), "secret_env"))
 		explicit_bzero(text, strlen(text));
 	if (r == -EMSGSIZE)
 		return brig_fail(err, BRIG_E_INVALID, 0,

@@ -45,8 +45,10 @@
 #include "api/box.h"
 #include "api/call.h"
 #include "api/http_response.h"
+#include "api/secrets.h"
 #include "base/clock.h"
 #include "brig/client_proto.h"
+#include "daemon/spec.h"
 
 #define READS_PER_ROUND 4
 #define READ_PIECE 65536u
@@ -494,6 +496,39 @@ static const struct link_ops ops = { .reply = replied,
 
 /* ---- the request ---- */
 
+/* Where a command has its secrets: those of a sandbox are in its specification. */
+static json_t *secrets_place(const struct remote *s)
+{
+	if (remote_makes(&s->ask))
+		return json_object_get(s->ask.req, "spec");
+	return s->ask.verb == REMOTE_EXEC ? s->ask.req : NULL;
+}
+
+/* Names of secrets become values, as late as can be. */
+static int secrets_put(struct remote *s, struct brig_err *err)
+{
+	json_t *place = secrets_place(s), *want = json_object_get(place, "secrets");
+	if (!want)
+		return 0;
+	if (!(s->perms & PERM_BIT(PERM_SECRETS)))
+		return secrets_deny(err);
+	if (json_object_get(place, "secret_env"))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'secrets' excludes 'secret_env'");
+	json_incref(want);
+	json_object_del(place, "secrets");
+	int r = secrets_resolve(s->a, s->tenant, want, place, err);
+	json_decref(want);
+	return r;
+}
+
+/* The request is kept for as long as the session. */
+static void secrets_forget(struct remote *s)
+{
+	json_t *place = secrets_place(s);
+	secrets_wipe(json_object_get(place, "secret_env"));
+	json_object_del(place, "secret_env");
+}
+
 static void ask_brigd(struct remote *s)
 {
 	struct brig_err err = BRIG_ERR_INIT;
@@ -504,8 +539,14 @@ static void ask_brigd(struct remote *s)
 		refuse_why(s, &why);
 		return;
 	}
-	if (link_start(s->a->link, json_incref(s->ask.req), s->ask.frames != REMOTE_FRAMES_NONE,
-		       &ops, s, &s->op, &err) < 0) {
+	if (secrets_put(s, &err) < 0) {
+		refuse(s, &err);
+		return;
+	}
+	int r = link_start(s->a->link, json_incref(s->ask.req), s->ask.frames != REMOTE_FRAMES_NONE,
+			   &ops, s, &s->op, &err);
+	secrets_forget(s);
+	if (r < 0) {
 		s->op = NULL;
 		refuse(s, &err);
 	}

@@ -191,25 +191,18 @@ static int attach_one(struct api *a, const char *tenant, const char *env, const 
 		       : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "attach the secret");
 }
 
-int secrets_attach(struct call *c, const json_t *want, json_t *spec, struct brig_err *err)
+int secrets_resolve(struct api *a, const char *tenant, const json_t *want, json_t *spec,
+		    struct brig_err *err)
 {
-	struct api *a = c->api;
 	const char *env;
 	json_t *v;
 	size_t i;
 	int r = 0;
-	if (!want)
-		return 0;
 	if (!json_is_object(want) && !json_is_array(want))
 		return brig_fail(err, BRIG_E_INVALID, 0, "'secrets' must be an object or an array");
 	if (json_object_size(want) + json_array_size(want) > SECRET_PER_TENANT_MAX)
 		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u 'secrets'",
 				 SECRET_PER_TENANT_MAX);
-	/* Who runs a command with it can read it. */
-	if (!call_may(c, PERM_SECRETS)) {
-		brig_err_set(err, BRIG_E_DENIED, 0, "this key may not use secrets");
-		return brig_fix(err, "it needs a role or scope with the permission 'secrets'");
-	}
 	if (usable(a->secrets, err) < 0)
 		return -1;
 	json_t *list = json_array();
@@ -217,18 +210,34 @@ int secrets_attach(struct call *c, const json_t *want, json_t *spec, struct brig
 	json_object_set_new(spec, "secret_env", list);
 	json_object_foreach((json_t *)(uintptr_t)want, env, v)
 	{
-		r = r < 0 ? r : attach_one(a, c->tenant, env, json_string_value(v), list, err);
+		r = r < 0 ? r : attach_one(a, tenant, env, json_string_value(v), list, err);
 	}
 	json_array_foreach(want, i, v)
 	{
 		const char *name = json_string_value(v);
-		r = r < 0 ? r : attach_one(a, c->tenant, name ? name : "", name, list, err);
+		r = r < 0 ? r : attach_one(a, tenant, name ? name : "", name, list, err);
 	}
 	if (r < 0) {
 		secrets_wipe(list);
 		json_object_del(spec, "secret_env");
 	}
 	return r;
+}
+
+int secrets_deny(struct brig_err *err)
+{
+	brig_err_set(err, BRIG_E_DENIED, 0, "this key may not use secrets");
+	return brig_fix(err, "it needs a role or scope with the permission 'secrets'");
+}
+
+int secrets_attach(struct call *c, const json_t *want, json_t *spec, struct brig_err *err)
+{
+	if (!want)
+		return 0;
+	/* Who runs a command with it can read it. */
+	if (!call_may(c, PERM_SECRETS))
+		return secrets_deny(err);
+	return secrets_resolve(c->api, c->tenant, want, spec, err);
 }
 
 void secrets_wipe_spec(json_t *spec)
@@ -368,6 +377,28 @@ static void secret_put(struct call *c)
 		OPENSSL_cleanse((char *)(uintptr_t)text, n);
 }
 
+/* For `brig run --secret` on this machine, whose brigd it talks to itself. Who may open this socket
+ * owns the key and the database as well. */
+static void secret_env(struct call *c)
+{
+	static const char *const known[] = { "secrets", NULL };
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *tenant = tenant_of(c);
+	json_t *want = json_object_get(c->body, "secrets"), *o = json_object();
+	if (!tenant) {
+		json_decref(o);
+		return;
+	}
+	if (fields_known(c->body, "the body", known, &err) < 0 ||
+	    (want ? secrets_resolve(c->api, tenant, want, o, &err)
+		  : brig_fail(&err, BRIG_E_INVALID, 0, "'secrets' is missing")) < 0)
+		call_fail(c, &err);
+	else
+		http_reply_secret(c->r, 200, o);
+	secrets_wipe_spec(o);
+	json_decref(o);
+}
+
 /* ---- another key ---- */
 
 struct rekey {
@@ -456,6 +487,7 @@ const struct route secrets_routes[] = {
 	{ "GET", "/v1/secrets/{}", 0, PERM_SECRETS, secret_get },
 	{ "PUT", "/v1/secrets/{}", ROUTE_BODY, PERM_SECRETS, secret_put },
 	{ "DELETE", "/v1/secrets/{}", 0, PERM_SECRETS, secret_delete },
+	{ "POST", "/v1/secret-env", ROUTE_BODY, PERM_OPERATOR, secret_env },
 	{ "GET", "/v1/secret-key", 0, PERM_OPERATOR, key_show },
 	{ "POST", "/v1/secret-key", ROUTE_BODY, PERM_OPERATOR, key_replace },
 	{ .method = NULL },

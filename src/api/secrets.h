@@ -26,6 +26,11 @@ void secrets_close(struct api *a);
  * "secret_env" of client_proto.h. The call's key must be allowed to use secrets. */
 struct call;
 int secrets_attach(struct call *c, const json_t *want, json_t *spec, struct brig_err *err);
+/* The same of a tenant's secrets, for who may use them; want may not be NULL. */
+int secrets_resolve(struct api *a, const char *tenant, const json_t *want, json_t *spec,
+		    struct brig_err *err);
+/* Who may not. Always -1. */
+int secrets_deny(struct brig_err *err);
 /* Overwrites what secrets_attach() added, if nobody else holds spec. NULL is allowed. */
 void secrets_wipe_spec(json_t *spec);
 

@@ -29,6 +29,7 @@
 /* A thousand keys are some hundred kilobytes. */
 #define ANSWER_MAX (4u * 1024u * 1024u)
 #define WAIT_S 30
+#define PART 65536u
 
 static int dial(struct brig_err *err)
 {
@@ -73,17 +74,19 @@ static int transfer(int fd, const char *request, size_t n, struct buf *answer, s
 		at += k > 0 ? (size_t)k : 0;
 	}
 	for (;;) {
-		char part[16384];
-		ssize_t k = recv(fd, part, sizeof(part), 0);
+		uint8_t *part;
+		int r = buf_reserve(answer, PART, &part);
+		ssize_t k = r < 0 ? 0 : recv(fd, part, PART, 0);
+		if (r < 0)
+			return brig_fail(err, BRIG_E_PROTOCOL, -r,
+					 "the server's answer is too long");
 		if (k == 0)
 			return 0;
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k < 0)
 			return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "wait for the server");
-		if (buf_add(answer, part, (size_t)k) < 0)
-			return brig_fail(err, BRIG_E_PROTOCOL, 0,
-					 "the server's answer is too long");
+		buf_commit(answer, (size_t)k);
 	}
 }
 
@@ -156,8 +159,10 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret, s
 	int r = fd < 0 ? -1 : transfer(fd, request, (size_t)n, &answer, err);
 	if (r == 0)
 		r = understand(&answer, ret, err);
+	/* Both may have a secret. */
+	if (answer.mem)
+		explicit_bzero(answer.mem, answer.cap);
 	buf_done(&answer);
-	/* It may have had a secret. */
 	explicit_bzero(request, (size_t)n);
 	if (text)
 		explicit_bzero(text, ntext);

@@ -24,12 +24,12 @@ static const struct flag flags[] = {
 	FLAG_END,
 };
 
-static int call(const json_t *req, const struct spec_built *spec, json_t **ret_ok,
+static int call(enum conn_mode mode, const json_t *req, const struct spec_built *spec, json_t **ret_ok,
 		json_t **ret_error, struct brig_err *err)
 {
 	struct conn c = CONN_NONE;
 	struct frame f;
-	int r = conn_open(&c, CONN_BACKGROUND, err);
+	int r = conn_open(&c, mode, err);
 	if (r == 0)
 		r = conn_request(&c, req, spec->fds, spec->nfds, err);
 	if (r == 0)
@@ -65,7 +65,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (code)
 		return code;
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", spec.spec);
-	int r = req ? call(req, &spec, &ok, &error, &err)
+	enum conn_mode mode = o->spec.secrets.n ? CONN_EXISTING : CONN_BACKGROUND;
+	int r = req ? call(mode, req, &spec, &ok, &error, &err)
 		    : brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0)
 		code = print(cli, o, ok);

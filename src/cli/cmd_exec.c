@@ -5,18 +5,20 @@
 
 #include "cli/command.h"
 #include "cli/env.h"
+#include "cli/secretuse.h"
 #include "cli/spec.h"
 
 struct exec_opts {
 	struct command_opts command;
 	const char *workdir, *user;
-	struct strlist env, env_files;
+	struct strlist env, env_files, secrets;
 	uint64_t timeout_ms, max_output_bytes;
 };
 
 static const struct flag flags[] = {
 	COMMAND_ROWS(struct exec_opts, command),
 	ENV_ROWS(struct exec_opts, env, env_files),
+	SECRET_ROW(struct exec_opts, secrets),
 	WHERE_ROWS(struct exec_opts, workdir, user),
 	{ .name = "timeout",
 	  .kind = FLAG_LIMIT,
@@ -78,6 +80,10 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	req = request(&c, o, argv[0], cmd, env);
 	if (!req)
 		brig_err_set(&err, BRIG_E_INVALID, 0, "an argument is not valid UTF-8");
+	if (req && secretuse_add(req, &o->secrets, &usage, &err) < 0) {
+		json_decref(req);
+		req = NULL;
+	}
 out:
 	c.id = argv[0];
 	if (req)

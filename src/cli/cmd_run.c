@@ -54,9 +54,12 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	code = spec_build(cli, &o->spec, c.tty, &spec);
 	if (code == 0) {
 		json_t *req = request(&c, o, spec.spec, cmd);
+		enum conn_mode mode = o->command.detach ? CONN_BACKGROUND : CONN_PRIVATE;
+		/* The server that keeps them must not be gone and another one be asked. */
+		if (o->spec.secrets.n)
+			mode = CONN_EXISTING;
 		if (req) {
-			code = command_run(&c, o->command.detach ? CONN_BACKGROUND : CONN_PRIVATE,
-					   req, spec.fds, spec.nfds);
+			code = command_run(&c, mode, req, spec.fds, spec.nfds);
 		} else {
 			brig_err_set(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 			code = command_fail(&c, &err);

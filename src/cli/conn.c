@@ -21,6 +21,7 @@
 
 #include "base/fd.h"
 #include "cli/remote.h"
+#include "cli/secretuse.h"
 
 int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err)
 {
@@ -109,6 +110,9 @@ int conn_request(struct conn *c, const json_t *req, const int *fds, unsigned nfd
 		return brig_fix(err, "arguments and variables must be valid UTF-8");
 	}
 	int r = frame_add(&c->tx, BRIG_CL_REQ, 0, 0, text, strlen(text), NULL, 0);
+	/* It may have a secret (secretuse.h), and is not needed here any more. */
+	explicit_bzero(text, strlen(text));
+	secretuse_wipe(req);
 	if (r == -EMSGSIZE) {
 		brig_err_set(err, BRIG_E_INVALID, 0,
 			     "command, environment and labels are larger than %u KiB in all",
@@ -119,7 +123,11 @@ int conn_request(struct conn *c, const json_t *req, const int *fds, unsigned nfd
 		return brig_fail(err, BRIG_E_EXHAUSTED, -r, "prepare the request");
 	if (nfds && send_fds(c, fds, nfds, err) < 0)
 		return -1;
-	return conn_flush(c, err);
+	if (conn_flush(c, err) < 0)
+		return -1;
+	if (!buf_len(&c->tx) && c->tx.mem)
+		explicit_bzero(c->tx.mem, c->tx.cap);
+	return 0;
 }
 
 static int conn_read(struct conn *c, struct brig_err *err)

@@ -345,6 +345,8 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 		r = env_build(&o->env_files, &o->env, tty, &env, &usage, &err);
 	if (r == 0 && json_object_set_new(b.spec, "env", env) < 0)
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	if (r == 0)
+		r = secretuse_add(b.spec, &o->secrets, &usage, &err);
 	if (r < 0) {
 		spec_built_done(&b);
 		return usage && err.code == BRIG_E_INVALID ? cli_usage_err(cli, &err)

@@ -12,10 +12,11 @@
 #include "brig/jail_proto.h"
 #include "cli/cli.h"
 #include "cli/limit.h"
+#include "cli/secretuse.h"
 
 struct spec_opts {
 	const char *tier, *image, *name, *hostname, *workdir, *user;
-	struct strlist labels, env, env_files, volumes, accept;
+	struct strlist labels, env, env_files, secrets, volumes, accept;
 	uint64_t limits[LIMIT__N];
 };
 
@@ -86,7 +87,8 @@ struct spec_opts {
 	  .at = offsetof(struct spec_opts, labels),                                               \
 	  .arg = "KEY[=VALUE]",                                                                   \
 	  .help = "a note for people and programs, shown by inspect" },                           \
-	ENV_ROWS(struct spec_opts, env, env_files), WHERE_ROWS(struct spec_opts, workdir, user),  \
+	ENV_ROWS(struct spec_opts, env, env_files), SECRET_ROW(struct spec_opts, secrets),        \
+	WHERE_ROWS(struct spec_opts, workdir, user),  \
 	{ .name = "volume",                                                                       \
 	  .letter = 'v',                                                                          \
 	  .kind = FLAG_LIST,                                                                      \

@@ -538,6 +538,7 @@ static int exec_send(struct exec *x, struct brig_err *err)
 		.spec_env = sb->spec.env,
 		.secret_env = sb->spec.secret_env,
 		.cmd_env = x->cmd.env,
+		.cmd_secret_env = x->cmd.secret_env,
 		.argv = x->cmd.argv,
 		.user = x->cmd.user ? x->cmd.user : sb->owner.user,
 		.cwd = x->cmd.workdir	  ? x->cmd.workdir
@@ -558,7 +559,11 @@ static int exec_send(struct exec *x, struct brig_err *err)
 	} else {
 		req.h.ring_bytes = DISCARD_RING;
 	}
-	if (payload_exec_build(&req, &payload, err) < 0) {
+	int built = payload_exec_build(&req, &payload, err);
+	/* Nobody needs them again, and the request may be kept for as long as the command runs. */
+	secrets_wipe(x->cmd.secret_env);
+	x->cmd.secret_env = NULL;
+	if (built < 0) {
 		buf_done(&payload);
 		return -1;
 	}

@@ -49,9 +49,9 @@ static int env_put(struct env_set *set, const char *entry, struct buf *out)
 
 static int env_build(const struct payload_exec *req, struct env_set *set, struct buf *out)
 {
-	json_t *const sources[] = { req->cmd_env, req->secret_env, req->spec_env };
+	json_t *const sources[] = { req->cmd_secret_env, req->cmd_env, req->secret_env, req->spec_env };
 	int r = 0;
-	for (unsigned s = 0; s < 3; s++)
+	for (unsigned s = 0; s < sizeof(sources) / sizeof(sources[0]); s++)
 		for (size_t i = json_array_size(sources[s]); i-- > 0 && r == 0;)
 			r = env_put(set, json_string_value(json_array_get(sources[s], i)), out);
 	for (size_t i = 0; i < req->image->env_n && r == 0; i++)

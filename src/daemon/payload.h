@@ -14,7 +14,7 @@ struct payload_exec {
 	struct brig_exec h; /* argc and envc are filled in */
 	const struct image_config *image;
 	/* Arrays of NAME=value, or NULL; a later source wins. */
-	json_t *spec_env, *secret_env, *cmd_env;
+	json_t *spec_env, *secret_env, *cmd_env, *cmd_secret_env;
 	json_t *argv;
 	const char *user, *cwd;
 };

@@ -467,7 +467,8 @@ int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 						NULL };
 	static const char *const exec_keys[] = {
 		"op",	 "id",	 "cmd",	 "env",	       "workdir",	   "user",   "tty",
-		"stdin", "rows", "cols", "timeout_ms", "max_output_bytes", "detach", NULL
+		"stdin", "rows", "cols", "timeout_ms", "max_output_bytes", "detach", "secret_env",
+		NULL
 	};
 	struct cmd c = { .root = NULL };
 	uint64_t rows = 0, cols = 0;
@@ -484,6 +485,9 @@ int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 	if (!is_run &&
 	    (field_strings(req, "env", SPEC_STRINGS_MAX, SPEC_ENV_BYTES_MAX, &c.env, err) < 0 ||
 	     env_check(c.env, err) < 0 ||
+	     field_strings(req, "secret_env", SPEC_STRINGS_MAX, SPEC_ENV_BYTES_MAX, &c.secret_env,
+			   err) < 0 ||
+	     env_check(c.secret_env, err) < 0 ||
 	     field_str(req, "workdir", PATH_TEXT_MAX, &c.workdir, err) < 0 ||
 	     workdir_check(c.workdir, err) < 0 || field_str(req, "user", 256, &c.user, err) < 0 ||
 	     user_check(c.user, err) < 0 ||

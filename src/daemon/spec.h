@@ -52,6 +52,7 @@ struct spec {
 struct cmd {
 	json_t *root;		    /* owned reference to the request */
 	json_t *argv, *env;	    /* borrowed; env may be NULL */
+	json_t *secret_env;	    /* of exec: as in a spec, until it was sent; may be NULL */
 	const char *workdir, *user; /* NULL = not given */
 	bool tty, stdin_open, detach, rm;
 	bool describe; /* of run: the reply has what create tells, too */
@@ -63,9 +64,9 @@ struct cmd {
  * by exactly one volume. */
 int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *err);
 void spec_done(struct spec *spec);
-/* Replaces the environment by that of req ("env"); what runs keeps its own. */
 /* Overwrites the strings of an array, which nobody may read any more. NULL is allowed. */
 void secrets_wipe(json_t *list);
+/* Replaces the environment by that of req ("env"); what runs keeps its own. */
 int spec_setenv(struct spec *spec, json_t *req, struct brig_err *err);
 
 /* req is the whole request object; is_run tells which keys belong to it. */

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 
 import brigtest
 import hoststate
@@ -204,6 +205,122 @@ class Secrets(Base):
         ran = self.run_(cmd=["sh", "-c", "echo $token"], secrets=["token"],
                         headers={"key": other})
         self.assertEqual(ran["stdout"], "theirs\n")
+
+
+class CommandLine(Base):
+    """--secret of run, create and exec, over the socket of this machine and from elsewhere."""
+
+    def setUp(self):
+        super().setUp()
+        self.secret("set", "token", stdin=CANARY.encode())
+
+    def ok(self, brig, *args, **kw):
+        done = brig.call(*args, **kw)
+        self.assertEqual(done.code, 0, str(done))
+        return done
+
+    def elsewhere(self):
+        return brigtest.Brig(data=self.folder / "none", BRIG_URL=f"http://127.0.0.1:{self.port}",
+                             BRIG_API_KEY=self.key)
+
+    def each_way(self):
+        yield self.brig
+        yield self.elsewhere()
+
+    def test_run_create_and_exec_have_it(self):
+        show = ("sh", "-c", 'printf "%s|%s" "$T" "$token"')
+        for brig in self.each_way():
+            run = ("run", "--image", "host")
+            self.assertEqual(self.ok(brig, *run, "--secret", "token=T", "--", *show).text, f"{CANARY}|")
+            self.assertEqual(self.ok(brig, *run, "--secret", "token", "-e", "token=not", "--", *show).text,
+                             f"|{CANARY}")
+            self.assertEqual(self.ok(brig, *run, "--", *show).text, "|")
+            box = self.ok(brig, "create", "--image", "host", "--secret", "token=T").text.strip()
+            self.assertEqual(self.ok(brig, "exec", box, *show).text, f"{CANARY}|")
+            plain = self.ok(brig, "create", "--image", "host").text.strip()
+            self.assertEqual(self.ok(brig, "exec", "--secret", "token=T", plain, *show).text, f"{CANARY}|")
+            # Of that one command.
+            self.assertEqual(self.ok(brig, "exec", plain, *show).text, "|")
+            for what in (box, plain):
+                for args in (("inspect", what), ("ls", "-o", "json"), ("stats", "--no-stream")):
+                    self.assertNotIn(CANARY, brig.call(*args).text)
+            self.ok(brig, "rm", "-f", box, plain)
+        self.nowhere()
+        records = "".join(f.read_text() for f in (self.data / "api" / "audit").iterdir())
+        self.assertIn('"what":"secret.use"', records)
+
+    def test_while_it_runs_no_process_of_this_host_shows_it(self):
+        for brig in self.each_way():
+            with self.subTest(brig is self.brig):
+                p = brig.popen("run", "--image", "host", "--secret", "token=T", "--", "sh", "-c",
+                               "echo ready; exec sleep 600", stdin=subprocess.DEVNULL)
+                self.assertEqual(p.stdout.readline(), b"ready\n")
+                found = self.environments(CANARY)
+                self.assertTrue(found)
+                for pid, uid, name in found:
+                    self.assertEqual(name, "environ")
+                    self.assertNotEqual(hoststate.comm_of(pid), "brig")
+                    if os.geteuid() == 0:
+                        self.assertNotIn(uid, {0, 0x70000000, 0x70000001}, hoststate.comm_of(pid))
+                # Nor has the client kept it.
+                self.assertEqual(self.memory(p.pid).count(CANARY.encode()), 0)
+                p.terminate()
+                p.communicate()
+        self.nowhere()
+
+    @staticmethod
+    def memory(pid):
+        """What can be written of a process, as root sees it."""
+        found = []
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+            for line in maps:
+                at, rights = line.split()[:2]
+                if "rw" not in rights:
+                    continue
+                start, end = (int(x, 16) for x in at.split("-"))
+                try:
+                    mem.seek(start)
+                    found.append(mem.read(end - start))
+                except (OSError, OverflowError):
+                    pass
+        return b"".join(found)
+
+    def test_what_is_wrong_is_said(self):
+        run = ("run", "--image", "host")
+        for text in ("", "=T", "a b", "a" * 65, "token=", "token=1T", "token=a-b", "to-ken", "token=T=U"):
+            done = self.brig.call(*run, "--secret", text, "--", "true")
+            self.assertEqual(done.code, 2, str(done))
+            self.assertIn("--secret", done.errors)
+        done = self.brig.call(*run, "--secret", "token=T", "--secret", "token=T", "--", "true")
+        self.assertEqual(done.code, 2, str(done))
+        for brig in self.each_way():
+            for args in ((*run, "--secret", "missing=T", "--", "true"),
+                         ("create", "--image", "host", "--secret", "missing=T")):
+                done = brig.call(*args)
+                self.assertEqual(done.code, 125, str(done))
+                self.assertIn("no secret 'missing'", done.errors)
+                self.assertIn("remedy:", done.errors)
+        self.assertEqual(self.brig.json("ls"), [])
+
+    def test_who_may_not_use_secrets_has_none(self):
+        status, made = self.operator("POST", "/v1/keys", {"name": "runs", "role": "run-only"})[:2]
+        self.assertEqual(status, 201, made)
+        brig = brigtest.Brig(data=self.folder / "none", BRIG_URL=f"http://127.0.0.1:{self.port}",
+                             BRIG_API_KEY=made["key"])
+        done = brig.call("run", "--image", "host", "--secret", "token=T", "--", "true")
+        self.assertEqual(done.code, 125, str(done))
+        self.assertIn("may not use secrets", done.errors)
+        # Nor does a key open what is the operator's.
+        self.assertEqual(self.ask("POST", "/v1/secret-env", {"secrets": {"T": "token"}})[0], 403)
+
+    def test_a_private_server_keeps_none(self):
+        alone = brigtest.Brig(socket=self.folder / "alone" / "brigd.sock", data=self.folder / "none")
+        for args in (("run", "--image", "host", "--secret", "token=T", "--", "true"),
+                     ("create", "--image", "host", "--secret", "token=T"),
+                     ("run", "-d", "--image", "host", "--secret", "token=T", "--", "true")):
+            done = alone.call(*args)
+            self.assertEqual(done.code, 125, str(done))
+            self.assertRegex(done.errors, "--secret needs the server.*\n.*remedy:.*brig serve")
 
 
 # A server of its own for each: one that dies often is started again more slowly.
