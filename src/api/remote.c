@@ -49,6 +49,7 @@
 #include "base/clock.h"
 #include "brig/client_proto.h"
 #include "daemon/spec.h"
+#include "store/store.h"
 
 #define READS_PER_ROUND 4
 #define READ_PIECE 65536u
@@ -626,7 +627,8 @@ static void ask_start(struct remote *s)
 		refuse(s, &err);
 		return;
 	}
-	if (deed(s) && !auditor_opens(s->a, &err)) {
+	if (deed(s) && (store_room(s->a->store, s->ask.verb == REMOTE_RM, &err) < 0 ||
+			!auditor_opens(s->a, &err))) {
 		refuse(s, &err);
 		return;
 	}

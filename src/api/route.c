@@ -57,12 +57,23 @@ static void drop_nulls(json_t *body)
 	}
 }
 
+/* Of a request that changes something. */
+static bool has_room(const struct call *c, struct brig_err *err)
+{
+	const char *method = c->route->method;
+	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+		return true;
+	return store_room(c->api->store, strcmp(method, "DELETE") == 0, err) == 0;
+}
+
 static void call_begin(struct http_req *r)
 {
 	struct call *c = http_ctx(r);
 	struct brig_err err = BRIG_ERR_INIT;
 	auditor_watch(c->api, r, c->route->path, c->arg[0]);
-	if (call_authenticate(c) && !auditor_admits(r, &err))
+	if (!call_authenticate(c))
+		return;
+	if (!has_room(c, &err) || !auditor_admits(r, &err))
 		call_fail(c, &err);
 }
 

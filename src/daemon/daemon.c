@@ -257,7 +257,7 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 	}
 	LIST_INIT(&d->all);
 	LIST_INIT(&d->conns);
-	d->listen_fd = d->door_fd = -1;
+	d->listen_fd = d->door_fd = d->spare_fd = -1;
 	d->idle_timer = (struct ev_timer){ .fn = idle_due, .ctx = d };
 	d->drain_timer = (struct ev_timer){ .fn = drain_expired, .ctx = d };
 	d->start_uid = getuid();

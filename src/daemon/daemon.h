@@ -57,6 +57,8 @@ struct brigd {
 	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */
 	struct ev_timer pool_timer;
 	int listen_fd, door_fd; /* -1 */
+	int spare_fd;		/* given up to refuse who comes when there is no other; -1 */
+	struct ev_timer accept_timer;
 	struct ev_io listen_io, door_io;
 	struct notes notes; /* to brig-api */
 	uid_t start_uid;

@@ -5,21 +5,29 @@
  * How clients reach brigd in listening mode: through its socket, as root or as the user that
  * started it, and through the door, as ends of socket pairs that brig-api sends. Each becomes a
  * struct conn; one too many, or one that may not, is told why and closed.
+ *
+ * Without a free descriptor nobody can be accepted, not even to be told so, and who waits keeps the
+ * listener ready. One descriptor is kept for that: it is given up, the client is accepted in its
+ * place, told and closed, and it is taken back. If that fails, or memory is what lacks, the listener
+ * is left alone for a moment.
  */
 #include "daemon/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "daemon/daemon.h"
 #include "daemon/exec.h"
 
 /* Connections accepted in one round. */
 #define ACCEPTS 16
+#define AGAIN_MS 100
 
 void door_close(struct brigd *d)
 {
@@ -31,6 +39,8 @@ void door_close(struct brigd *d)
 
 void listen_stop(struct brigd *d)
 {
+	ev_timer_stop(&d->ev, &d->accept_timer);
+	fd_close(&d->spare_fd);
 	if (d->listen_fd < 0)
 		return;
 	ev_io_del(&d->ev, &d->listen_io);
@@ -67,6 +77,43 @@ static void refuse(const struct brigd *d, int fd, enum brig_code code, const cha
 	fd_close(&fd);
 }
 
+static void spare_take(struct brigd *d)
+{
+	if (d->spare_fd < 0)
+		d->spare_fd = fcntl(d->listen_fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static void accept_again(void *ctx)
+{
+	struct brigd *d = ctx;
+	spare_take(d);
+	(void)ev_io_set(&d->ev, d->listen_io, EPOLLIN);
+}
+
+/* 1: try again; 0: not now. */
+static int accept_failed(struct brigd *d, int error)
+{
+	if (error == EINTR || error == ECONNABORTED)
+		return 1;
+	if (error == EAGAIN)
+		return 0;
+	if (error == EMFILE && d->spare_fd >= 0) {
+		fd_close(&d->spare_fd);
+		int fd = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0)
+			refuse(d, fd, BRIG_E_EXHAUSTED, "brigd has no descriptor left for another client");
+		spare_take(d);
+		if (fd >= 0)
+			return 1;
+	}
+	log_line(&d->log, LOG_WARN, NULL, "accept: %s, trying again in %d ms", strerror(error),
+		 AGAIN_MS);
+	(void)ev_io_set(&d->ev, d->listen_io, 0);
+	if (ev_timer_set(&d->ev, &d->accept_timer, clock_now() + AGAIN_MS * MS_NS) < 0)
+		(void)ev_io_set(&d->ev, d->listen_io, EPOLLIN);
+	return 0;
+}
+
 static void listen_event(void *ctx, uint32_t events)
 {
 	struct brigd *d = ctx;
@@ -74,9 +121,8 @@ static void listen_event(void *ctx, uint32_t events)
 	for (int i = 0; i < ACCEPTS && d->listen_fd >= 0; i++) {
 		int fd = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0) {
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-				log_line(&d->log, LOG_WARN, NULL, "accept: %s, ignoring",
-					 strerror(errno));
+			if (accept_failed(d, errno))
+				continue;
 			return;
 		}
 		if (!peer_allowed(d, fd)) {
@@ -168,6 +214,8 @@ int brigd_door(struct brigd *d, int fd)
 int brigd_listen(struct brigd *d, int fd)
 {
 	d->listen_fd = fd;
+	d->accept_timer = (struct ev_timer){ .fn = accept_again, .ctx = d };
+	spare_take(d);
 	int r = fd_set_nonblock(fd, 1);
 	if (r == 0)
 		r = ev_io_add(&d->ev, fd, EPOLLIN, listen_event, d, &d->listen_io);

@@ -23,11 +23,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 
 #define DB_NAME "/api.db"
+/* The largest single record is the result of an idempotent run, and a page is written twice. */
+#define ROOM_BYTES (4u * 1024u * 1024u)
+#define ROOM_FREES (64u * 1024u)
+#define ROOM_INODES 4u
 
 static const char *const steps[] = {
 	/* 0 -> 1 */
@@ -342,6 +347,24 @@ int store_probe(struct store *s, struct brig_err *err)
 	/* As it is already: SQLite writes the page nevertheless. */
 	snprintf(text, sizeof(text), "PRAGMA user_version = %d", SCHEMA);
 	return sql(s, text, "write to api.db", err);
+}
+
+int store_room(const struct store *s, bool frees, struct brig_err *err)
+{
+	struct statfs f;
+	(void)s;
+	if (fstatfs(folder, &f) < 0)
+		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "look at the data folder");
+	uint64_t room = (uint64_t)f.f_bavail * (uint64_t)f.f_bsize;
+	/* Some file systems count no inodes. */
+	bool inodes = f.f_files == 0 || f.f_ffree >= ROOM_INODES;
+	if (room >= (frees ? ROOM_FREES : ROOM_BYTES) && (inodes || frees))
+		return 0;
+	brig_err_set(err, BRIG_E_UNAVAILABLE, ENOSPC,
+		     "the server's data folder has %llu KiB and %llu inodes left, and what cannot be "
+		     "recorded is not done",
+		     (unsigned long long)(room >> 10), (unsigned long long)f.f_ffree);
+	return brig_fix(err, "free space in the file system of the server's data folder");
 }
 
 void store_close(struct store *s)

@@ -45,6 +45,9 @@ void store_close(struct store *s);
 /* Whether a change would be kept: writes one, of nothing, to the disk. The one function that says
  * that it cannot instead of ending the process. */
 int store_probe(struct store *s, struct brig_err *err);
+/* Whether the data folder has room for what a request may record, before it does anything: what
+ * finds none later ends the process. frees: the request removes something, and less will do. */
+int store_room(const struct store *s, bool frees, struct brig_err *err);
 
 /* ---- tenants ---- */
 struct store_tenant {
