@@ -2,6 +2,7 @@
 /* cmd_exec.c: `brig exec`: one more command in a living sandbox. */
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "cli/command.h"
 #include "cli/env.h"

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/calls.h"
 #include "base/fd.h"
 
 /* A pipe that much has passed and that was full is enlarged once, because each time that it fills and
@@ -91,7 +92,7 @@ static ssize_t write_some(struct out *o, const void *p, size_t n)
 			break;
 		case OUT_NOWAIT: {
 			struct iovec iov = { .iov_base = (void *)(uintptr_t)p, .iov_len = n };
-			r = pwritev2(o->fd, &iov, 1, -1, RWF_NOWAIT);
+			r = call_writev2(o->fd, &iov, 1, RWF_NOWAIT);
 			if (r < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
 				o->way = o->fifo ? OUT_LEND : OUT_POLL;
 				continue;

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/calls.h"
 #include "base/fd.h"
 
 int secretkey_path(const char *given, const char *data, char ret[PATH_MAX], struct brig_err *err)
@@ -92,7 +93,7 @@ int secretkey_open(const char *path, struct brig_err *err)
 		if (r < 0)
 			return -1;
 		/* Not over one that came meanwhile. */
-		if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) < 0 &&
+		if (call_renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) < 0 &&
 		    errno != EEXIST)
 			return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "make '%.256s'", path);
 		if (folder_sync(path) < 0)

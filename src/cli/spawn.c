@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/calls.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
@@ -198,7 +199,7 @@ static _Noreturn void fork_child(const struct spawn *s, const int fds[SPAWN_FDS_
 		forget_caller(s->argv, s->envp);
 		environ = s->envp;
 	}
-	optind = 0; /* glibc: from the beginning again */
+	optind = 0; /* from the beginning again */
 	/* What stands in buffers of the caller is the caller's to write: no exit(). */
 	_exit(s->main(argc, (char **)(uintptr_t)s->argv));
 }
@@ -229,8 +230,9 @@ static int spawn_call(const struct spawn *s, const int fds[SPAWN_FDS_MAX], pid_t
 	}
 	for (unsigned i = 0; i < s->nfds && !r; i++)
 		r = posix_spawn_file_actions_adddup2(&files, fds[i], (int)i);
-	if (!r)
-		r = posix_spawn_file_actions_addclosefrom_np(&files, (int)s->nfds);
+	/* The caller's own, which it may have been started with, stay open here and nowhere else. */
+	if (call_cloexec_from(s->nfds) < 0 && !r)
+		r = errno;
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawnattr_setsigmask(&attr, &none);

@@ -245,6 +245,7 @@ void brigd_drain(struct brigd *d, const char *why)
 int brigd_serve_client(struct brigd *d, int fd)
 {
 	d->private_mode = true;
+	brigd_look_ahead(d, fd);
 	return conn_new(d, fd) ? 0 : -ENOMEM;
 }
 

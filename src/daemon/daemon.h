@@ -74,6 +74,8 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 void brigd_done(struct brigd *d);
 /* Serves fd as the only client (private mode), or a listening socket. */
 int brigd_serve_client(struct brigd *d, int fd);
+/* Looks at what has arrived there without taking it (early.c). */
+void brigd_look_ahead(struct brigd *d, int fd);
 int brigd_listen(struct brigd *d, int fd);
 /* Takes connected clients from brig-api, each a descriptor in a message of this seqpacket socket. */
 int brigd_door(struct brigd *d, int fd);

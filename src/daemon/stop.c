@@ -39,9 +39,22 @@ const char *stop_reason_name(enum stop_reason r)
 	return (unsigned)r < STOP__N_REASONS ? reason_names[r] : "host_fault";
 }
 
+/* Not of every libc. */
+static const char *abbreviation(int sig)
+{
+	static const char *const names[] = {
+#define X(name) [SIG##name] = #name,
+		X(HUP) X(INT) X(QUIT) X(ILL) X(TRAP) X(ABRT) X(BUS) X(FPE) X(KILL) X(USR1) X(SEGV)
+		X(USR2) X(PIPE) X(ALRM) X(TERM) X(STKFLT) X(CHLD) X(CONT) X(STOP) X(TSTP) X(TTIN)
+		X(TTOU) X(URG) X(XCPU) X(XFSZ) X(VTALRM) X(PROF) X(WINCH) X(POLL) X(PWR) X(SYS)
+#undef X
+	};
+	return sig > 0 && (size_t)sig < sizeof(names) / sizeof(names[0]) ? names[sig] : NULL;
+}
+
 void signal_name(int sig, char ret[16])
 {
-	const char *abbrev = sigabbrev_np(sig);
+	const char *abbrev = abbreviation(sig);
 	if (abbrev)
 		snprintf(ret, 16, "SIG%.11s", abbrev);
 	else
@@ -57,7 +70,7 @@ int signal_parse(const char *text)
 	if (strncmp(text, "SIG", 3) == 0)
 		text += 3;
 	for (int i = 1; i < 32; i++) {
-		const char *abbrev = sigabbrev_np(i);
+		const char *abbrev = abbreviation(i);
 		if (abbrev && strcmp(abbrev, text) == 0)
 			return i;
 	}
