@@ -35,7 +35,8 @@ META_PACKAGE = "linux-image-cloud-amd64"
 # python3: the suite. uidmap: newuidmap for rootless runs. util-linux has setpriv. procps: what a
 # user would look at processes with.
 PACKAGES = ("python3", "uidmap", "procps")
-MODULES = ("virtio_pci", "virtio_blk", "overlay")
+# kvm_amd: the emulated CPU has SVM, so that microVMs run inside as on real hardware.
+MODULES = ("virtio_pci", "virtio_blk", "overlay", "kvm_amd")
 DISK_MIB = 700
 MEMORY_MIB = 1500
 KERNEL_ARGS = "console=ttyS0 quiet loglevel=3 reboot=t panic=-1 mitigations=off nokaslr"

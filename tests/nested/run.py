@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import machine
+import microvm
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
@@ -47,8 +48,10 @@ def probes_build(out):
     return built
 
 
-def payload(build, out, only):
+def payload(build, out, only, kernel):
     files = probes_build(out)
+    if any(only in n for n in names_known() if n.startswith("microvm:")):
+        files.update(microvm.payload(build, kernel, out))
     for f in (HERE / "guest").glob("*.py"):
         files[f.name] = f
     missing = [p for p in PROGRAMS if not (build / p).exists()]
@@ -146,7 +149,7 @@ def main():
         try:
             kernel = machine.kernel_fetch(cache)
             disk = machine.disk_make(cache)
-            machine.initrd_make(tmp / "initrd", kernel, payload(build, tmp, args.only))
+            machine.initrd_make(tmp / "initrd", kernel, payload(build, tmp, args.only, kernel))
             box = machine.Machine(kernel, tmp / "initrd", disk, console, DEADLINE_S)
         except machine.Missing as e:
             must = "nested" in os.environ.get("BRIG_MUST_RUN", "").split(",")

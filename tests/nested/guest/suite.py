@@ -55,6 +55,8 @@ for p in sorted((HOME / "probes").iterdir()):
 
 if (HOME / "bin/brig").exists():
     import brig_cases  # noqa: F401,E402
+if (HOME / "bin/brig-vmm").exists():
+    import microvm_cases  # noqa: F401,E402
 
 
 @case("the machine is as it was: no process, cgroup, mount or namespace is left")

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * brig-guest-init: the first process of a microVM, from the initial RAM disk until brig-agent takes
+ * its place.
+ *
+ * Theory of operation
+ * -------------------
+ * The RAM disk holds this program as /init, brig-agent as /agent, and the kernel's modules with their
+ * order in /modules. Init loads those, mounts the image (first disk, read-only) with a writable layer
+ * in memory above it, makes that the root, calls the host (CID 2) by vsock and becomes the agent with
+ * the connection as descriptor 3. The rest of what it needs stands on the kernel's command line:
+ *
+ *   brig.root=TYPE      file system of the image
+ *   brig.layer=BYTES    size of the writable layer
+ *   brig.port=N         of the host
+ *   brig.host=NAME      host name
+ *
+ * A step that fails is written to the kernel's log and ends the VM: the host sees its end, and the
+ * console, if there is one, the reason.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { CHANNEL = 3, AGENT = 4 };
+
+static struct {
+	char root[16], layer[24], host[65];
+	unsigned port;
+} options = { .root = "ext4", .layer = "67108864", .host = "brig", .port = 1 };
+
+static void end(const char *step, const char *what)
+{
+	char line[256];
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+	int n = snprintf(line, sizeof(line), "<2>brig-guest-init: %s %s: %s\n", step, what, strerror(errno));
+	if (fd >= 0 && write(fd, line, (size_t)n) < 0)
+		n = 0;
+	reboot(RB_AUTOBOOT);
+	_exit(1);
+}
+
+static void mount_at(const char *what, const char *at, const char *type, unsigned long flags, const char *data)
+{
+	if (mkdir(at, 0755) < 0 && errno != EEXIST)
+		end("make", at);
+	if (mount(what, at, type, flags, data) < 0)
+		end("mount", at);
+}
+
+static void options_read(void)
+{
+	char text[4096], *save = NULL;
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		end("read", "/proc/cmdline");
+	close(fd);
+	text[n] = '\0';
+	for (char *w = strtok_r(text, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
+		if (strncmp(w, "brig.root=", 10) == 0)
+			snprintf(options.root, sizeof(options.root), "%s", w + 10);
+		else if (strncmp(w, "brig.layer=", 11) == 0)
+			snprintf(options.layer, sizeof(options.layer), "%s", w + 11);
+		else if (strncmp(w, "brig.host=", 10) == 0)
+			snprintf(options.host, sizeof(options.host), "%s", w + 10);
+		else if (strncmp(w, "brig.port=", 10) == 0)
+			options.port = (unsigned)strtoul(w + 10, NULL, 10);
+	}
+}
+
+/* Loads /modules/NAME for each line of /modules/order, and gives their memory back. */
+static void modules_load(void)
+{
+	char line[128], path[160];
+	FILE *f = fopen("/modules/order", "re");
+	if (!f)
+		end("open", "/modules/order");
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		snprintf(path, sizeof(path), "/modules/%s", line);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+			end("load", path);
+		close(fd);
+		unlink(path);
+	}
+	fclose(f);
+}
+
+static void root_mount(void)
+{
+	char data[64];
+	mount_at("/dev/vda", "/image", options.root, MS_RDONLY | MS_NODEV, NULL);
+	snprintf(data, sizeof(data), "mode=755,size=%s", options.layer);
+	mount_at("layer", "/layer", "tmpfs", MS_NODEV, data);
+	if (mkdir("/layer/upper", 0755) < 0 || mkdir("/layer/work", 0755) < 0)
+		end("make", "the writable layer");
+	mount_at("root", "/root", "overlay", MS_NODEV, "lowerdir=/image,upperdir=/layer/upper,workdir=/layer/work");
+}
+
+static void root_fill(void)
+{
+	static const struct {
+		const char *at, *type, *data;
+		unsigned long flags;
+	} rest[] = {
+		{ "/root/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC },
+		{ "/root/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV },
+		{ "/root/run", "tmpfs", "mode=755", MS_NOSUID | MS_NODEV },
+	};
+	static const char *const moved[] = { "/proc", "/sys", "/dev" };
+	for (unsigned i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
+		char to[16];
+		snprintf(to, sizeof(to), "/root%s", moved[i]);
+		mount_at(moved[i], to, NULL, MS_MOVE, NULL);
+	}
+	for (unsigned i = 0; i < sizeof(rest) / sizeof(rest[0]); i++)
+		mount_at(rest[i].type, rest[i].at, rest[i].type, rest[i].flags, rest[i].data);
+	/* What an ordinary system has, and devtmpfs does not. */
+	(void)!symlink("/proc/self/fd", "/root/dev/fd");
+	(void)!symlink("/proc/self/fd/0", "/root/dev/stdin");
+	(void)!symlink("/proc/self/fd/1", "/root/dev/stdout");
+	(void)!symlink("/proc/self/fd/2", "/root/dev/stderr");
+}
+
+static void root_switch(void)
+{
+	if (chdir("/root") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		end("enter", "the root");
+}
+
+static void loopback_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
+		end("set up", "lo");
+	close(fd);
+}
+
+static int host_call(void)
+{
+	const struct sockaddr_vm at = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = options.port };
+	const struct timeval patience = { .tv_sec = 60 };
+	int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+	if (fd < 0 ||
+	    setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience)) < 0 ||
+	    connect(fd, (const struct sockaddr *)&at, sizeof(at)) < 0)
+		end("call", "the host");
+	return fd;
+}
+
+static void place(int fd, int at)
+{
+	if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0))
+		end("place", "a descriptor");
+}
+
+int main(void)
+{
+	char name[] = "brig-agent", *const argv[] = { name, NULL }, *const env[] = { NULL };
+	mount_at("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	mount_at("sys", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	mount_at("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
+	/* Whatever console there was: nothing of ours, and nothing of a command's, goes there. */
+	int null = open("/dev/null", O_RDWR);
+	if (null < 0)
+		end("open", "/dev/null");
+	for (int fd = 0; fd < 3; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	options_read();
+	modules_load();
+	int agent = open("/agent", O_RDONLY);
+	if (agent < 0)
+		end("open", "/agent");
+	root_mount();
+	root_fill();
+	unlink("/agent");
+	unlink("/init");
+	root_switch();
+	loopback_up();
+	if (sethostname(options.host, strlen(options.host)) < 0)
+		end("name", "the host");
+	/* The agent's own descriptor is the higher, so that the connection's place is free. */
+	int up = fcntl(agent, F_DUPFD, 16);
+	close(agent);
+	place(host_call(), CHANNEL);
+	place(up, AGENT);
+	fcntl(AGENT, F_SETFD, FD_CLOEXEC);
+	syscall(SYS_execveat, AGENT, "", argv, env, AT_EMPTY_PATH);
+	end("execute", "the agent");
+}

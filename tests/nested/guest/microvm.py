@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One microVM under brig-vmm, and the agent's wire (include/brig/agent_proto.h) to it."""
+
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+import time
+
+HOME = pathlib.Path("/opt/nested")
+VMM = str(HOME / "bin/brig-vmm")
+UID = 0x70000000 + 65536 * 7  # a slot of include/brig/ids.h that nobody leases here
+CMDLINE = ("quiet loglevel=3 panic=-1 reboot=t pci=off mitigations=off nokaslr 8250.nr_uarts=0 "
+           "random.trust_cpu=on")
+MAGIC = 0x6b6e6174676972b7
+ATTACH, ATTACHED, PING, PONG, SHUTDOWN, CREDIT = 1, 2, 3, 4, 5, 6
+EXEC, STARTED, STDIN, STDOUT, STDERR, EXIT = 16, 17, 18, 19, 20, 23
+DEADLINE = 120
+
+
+class Ended(Exception):
+    pass
+
+
+class Vm:
+    def __init__(self, memory=160, vcpus=1, layer=16 << 20, extra="", console=False, kernel=None, initrd=None,
+                 image=None, args=()):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = ours
+        self.sock.settimeout(DEADLINE)
+        self.streams = 0
+        self.console = pathlib.Path(f"/tmp/console.{os.getpid()}")
+        fds = {"kvm": os.open("/dev/kvm", os.O_RDWR),
+               "kernel": os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY),
+               "initrd": os.open(initrd or HOME / "microvm/initrd", os.O_RDONLY),
+               "disk": os.open(image or HOME / "microvm/image", os.O_RDONLY), "chan": theirs.fileno()}
+        cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"
+        if console:
+            fds["console"] = os.open(self.console, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            cmdline = cmdline.replace("8250.nr_uarts=0", "console=ttyS0").replace("quiet loglevel=3", "")
+        self.start = time.monotonic()
+        self.process = subprocess.Popen(
+            [VMM, *(f"{k}={v}" for k, v in fds.items()), f"memory={memory}", f"vcpus={vcpus}", f"uid={UID}",
+             f"gid={UID}", f"cmdline={cmdline}", *args], pass_fds=tuple(fds.values()),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        theirs.close()
+        for name, fd in fds.items():
+            if name != "chan":
+                os.close(fd)
+
+    def send(self, kind, stream, payload=b"", flags=0):
+        self.sock.sendall(struct.pack("<IHHI", len(payload), kind, flags, stream) + payload)
+
+    def _exactly(self, n):
+        parts = []
+        while n:
+            part = self.sock.recv(n)
+            if not part:
+                raise Ended(f"the channel ended; the VMM: {self.end()}")
+            parts.append(part)
+            n -= len(part)
+        return b"".join(parts)
+
+    def frame(self):
+        n, kind, flags, stream = struct.unpack("<IHHI", self._exactly(12))
+        return kind, flags, stream, self._exactly(n)
+
+    def attach(self):
+        """Waits for the agent; returns the seconds from the start of the VMM."""
+        nonce = os.urandom(16)
+        self.send(ATTACH, 0, struct.pack("<Q16sII", MAGIC, nonce, 1, 0))
+        kind, _, stream, payload = self.frame()
+        assert (kind, stream, payload[8:24]) == (ATTACHED, 0, nonce), (kind, stream, payload)
+        return time.monotonic() - self.start
+
+    def run(self, *argv, user="", stdin=None):
+        """(exit code, standard output, standard error) of a command inside; -N for signal N."""
+        self.streams += 1
+        s, strings = self.streams, [user, "", *argv, "PATH=/bin"]
+        head = struct.pack("<IHHIIIIII", 2 if stdin is not None else 0, 0, 0, 0, 1 << 20, 1 << 20, len(argv), 1, 0)
+        self.send(EXEC, s, head + b"".join(t.encode() + b"\0" for t in strings))
+        out, credit = {STDOUT: b"", STDERR: b""}, 0
+        while True:
+            kind, _, stream, payload = self.frame()
+            if stream != s:
+                continue
+            if kind == STARTED:
+                _, err, step, credit = struct.unpack("<IiII", payload)
+                assert err == 0, f"{argv}: error {err} in step {step}"
+            elif kind == CREDIT:
+                credit += struct.unpack("<II", payload)[1]
+            elif kind in out:
+                out[kind] += payload[8:]
+                self.send(CREDIT, s, struct.pack("<II", 1 if kind == STDOUT else 2, len(payload) - 8))
+            elif kind == EXIT:
+                flags, code = struct.unpack("<II", payload[:8])
+                return (-code if flags & 1 else code, out[STDOUT].decode(errors="replace"),
+                        out[STDERR].decode(errors="replace"))
+            while stdin is not None and credit:
+                part, stdin = stdin[:min(credit, 65536)], stdin[min(credit, 65536):]
+                credit -= len(part)
+                self.send(STDIN, s, part, flags=0 if stdin else 1)
+                stdin = stdin or None
+
+    def end(self, timeout=30):
+        """Waits for the VMM: (exit code, what it said)."""
+        _, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, err.strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.sock.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+        self.console.unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The microVM tier for real: Debian's cloud kernel under brig-vmm, on the KVM of the emulated machine.
+Here a processor is 20 to 50 times slower than a real one, so most cases share one virtual machine."""
+
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+from lib import case
+from microvm import HOME, UID, VMM, Ended, Vm
+
+shared = []
+
+
+def vm_shared():
+    """The machine that the cases without a need for their own share; booted by the first."""
+    if not shared:
+        vm = Vm(vcpus=2, layer=8 << 20)
+        try:
+            vm.took = vm.attach()
+        except BaseException:
+            vm.__exit__()
+            raise
+        shared.append(vm)
+    return shared[0]
+
+
+def inside(*argv, **kw):
+    code, out, err = vm_shared().run(*argv, **kw)
+    assert code == 0, f"{argv}: exit {code}: {err}"
+    return out.strip()
+
+
+@case("microvm: a stock kernel boots, the agent answers by vsock, commands run")
+def boots():
+    vm = vm_shared()
+    assert inside("uname", "-r").endswith("cloud-amd64")
+    assert inside("cat", stdin=b"over and back") == "over and back"
+    assert inside("sh", "-c", "id -u; id -u >&2") == "0"
+    assert inside("id", "-un", user="user") == "user"
+    assert vm.run("sh", "-c", "exit 7")[0] == 7
+    assert vm.run("sh", "-c", "kill -9 $$")[0] == -9
+    return f"{inside('uname', '-r')}, {inside('nproc')} CPUs, agent after {vm.took:.1f} s"
+
+
+@case("microvm: a megabyte each way is what was sent")
+def bulk():
+    data = os.urandom(1 << 20)
+    code, out, _ = vm_shared().run("md5sum", stdin=data)
+    assert (code, out.split()[0]) == (0, hashlib.md5(data).hexdigest()), out
+    assert inside("sh", "-c", "dd if=/dev/zero bs=64k count=32 2>/dev/null | wc -c") == str(2 << 20)
+    code, out, _ = vm_shared().run("head", "-c", "1500000", "/dev/zero")
+    assert (code, len(out)) == (0, 1500000), len(out)
+
+
+@case("microvm: the image is read-only, the layer above it has its limit")
+def layer():
+    assert inside("sh", "-c", "echo new >/etc/passwd2; cat /etc/passwd2") == "new"
+    code, _, err = vm_shared().run("sh", "-c", "dd if=/dev/zero of=/tmp/full bs=64k")
+    assert code != 0 and "No space" in err, (code, err)
+    assert 4 << 20 < int(inside("wc", "-c", "/tmp/full").split()[0]) <= 8 << 20
+    inside("sh", "-c", ">/tmp/full")
+    # Also not by way of the disk itself.
+    code, _, err = vm_shared().run("sh", "-c", "dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync")
+    assert code != 0, "the image's disk was written"
+
+
+@case("microvm: two CPUs run, entropy comes from the host, VMX and SVM are hidden")
+def processors():
+    assert inside("nproc") == "2"
+    flags = inside("grep", "-m1", "^flags", "/proc/cpuinfo").split()
+    assert "hypervisor" in flags and not {"vmx", "svm"} & set(flags), flags
+    assert inside("cat", "/sys/class/misc/hw_random/rng_current").startswith("virtio_rng")
+    assert len(inside("sh", "-c", "head -c 64 /dev/hwrng | md5sum")) > 32
+
+
+@case("microvm: the VMM is jailed: own uid, empty root, no network, no capability, filters on all threads")
+def jailed():
+    vm_shared()
+    pid = shared[0].process.pid
+    threads = sorted(pathlib.Path(f"/proc/{pid}/task").iterdir())
+    for t in threads:
+        status = dict(re.findall(r"^(\w+):\t(.*)$", (t / "status").read_text(), re.M))
+        assert status["Uid"].split() == status["Gid"].split() == [str(UID)] * 4, status["Uid"]
+        assert status["Groups"].strip() == "" and status["Seccomp"] == "2", status
+        assert status["NoNewPrivs"] == "1", status
+        for cap in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[cap], 16) == 0, f"{cap} {status[cap]}"
+    assert os.listdir(f"/proc/{pid}/root") == [], os.listdir(f"/proc/{pid}/root")
+    mounts = pathlib.Path(f"/proc/{pid}/mounts").read_text().splitlines()
+    assert len(mounts) == 1 and re.search(r" / tmpfs ro,", mounts[0]), mounts
+    for ns in ("mnt", "net", "ipc", "uts"):
+        assert os.readlink(f"/proc/{pid}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}"), ns
+    fds = [os.readlink(f) for f in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    assert not [f for f in fds if "vmlinuz" in f or f == "/dev/kvm" or os.path.isdir(f)], fds
+    rss = int(re.search(r"RssAnon:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+    return f"{len(threads)} threads, {len(fds)} descriptors, {rss} KiB with the guest's memory"
+
+
+@case("microvm: a VMM that is killed leaves nothing behind")
+def killed():
+    vm = vm_shared()
+    shared.clear()
+    vm.process.kill()
+    vm.__exit__()
+    left = [p.name for p in pathlib.Path("/proc").iterdir() if p.name.isdigit() and p.stat().st_uid == UID]
+    assert not left, left
+
+
+@case("microvm: a guest that switches itself off ends the VMM")
+def ends():
+    with Vm() as vm:
+        vm.attach()
+        try:
+            vm.run("reboot", "-f")
+        except Ended:
+            pass
+        code, said = vm.end()
+    # Linux resets its devices on the way, and the agent channel with them.
+    assert code == 0 and ("switched itself off" in said or "channel" in said), (code, said)
+
+
+@case("microvm: the end of the channel ends the VM")
+def channel_ends():
+    with Vm() as vm:
+        vm.sock.close()
+        code, said = vm.end()
+    assert code == 0 and "channel" in said, (code, said)
+
+
+def refused(text, remedy, **kw):
+    start = time.monotonic()
+    with Vm(**kw) as vm:
+        code, said = vm.end()
+    assert code == 1 and text in said and (not remedy or "remedy: " in said), (code, said)
+    return f"{said} ({time.monotonic() - start:.1f} s)"
+
+
+@case("microvm: what cannot be booted is refused with the reason before anything runs")
+def bad_input():
+    said = [refused("too short", True, kernel="/etc/hostname"),
+            refused("neither", True, kernel=HOME / "microvm/image"),
+            refused("to unpack itself", True, memory=64),
+            refused("disk", False, image="/dev/null"),
+            refused("command line", False, extra="x" * 3000),
+            refused("map", False, memory=32)]
+    for args in (["uid=0"], ["vcpus=99"], ["memory=x"], ["nonsense=1"], []):
+        assert subprocess.run([VMM, *args], stderr=subprocess.DEVNULL).returncode == 2, args
+    return said[0]

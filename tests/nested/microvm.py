@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the microVM cases boot inside the emulated machine: the same kernel package again, an initial
+RAM disk with brig-guest-init and brig-agent, and a small image as an ext4 disk."""
+
+import shutil
+
+import machine
+
+# What brig-guest-init needs of the kernel; the modules bring what they depend on.
+MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "vmw_vsock_virtio_transport", "overlay")
+PROGRAMS = ("brig-vmm", "brig-guest-init", "brig-agent")
+DISK_MIB = 6
+
+
+def initrd_make(path, kernel, build):
+    cpio = machine.Cpio(path)
+    try:
+        for d in ("proc", "sys", "dev", "image", "layer", "root"):
+            cpio.dir(d)
+        cpio.copy("init", build / "brig-guest-init", 0o755)
+        cpio.copy("agent", build / "brig-agent", 0o755)
+        order = machine.modules_order(kernel, MODULES)
+        for m in order:
+            cpio.copy(f"modules/{m.name}", m)
+        cpio.data("modules/order", "".join(m.name + "\n" for m in order).encode())
+    finally:
+        cpio.close()
+
+
+def image_make(path, tmp):
+    """A root with nothing but busybox: what it can do is enough for the cases."""
+    busybox = shutil.which("busybox")
+    tree = tmp / "microvm-root"
+    for d in ("bin", "etc", "tmp", "root", "proc", "sys", "dev", "run"):
+        (tree / d).mkdir(parents=True)
+    shutil.copy(busybox, tree / "bin/busybox")
+    for name in ("sh", "cat", "echo", "id", "head", "wc", "ls", "dd", "sleep", "true", "uname", "mount",
+                 "md5sum", "grep", "df", "nproc", "hostname", "tail", "yes", "reboot"):
+        (tree / "bin" / name).symlink_to("busybox")
+    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+    (tree / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
+    machine._run([machine._need("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-O", "^has_journal",
+                  "-E", "root_owner=0:0", "-d", str(tree), str(path), f"{DISK_MIB}m"], "make the guest's image")
+
+
+def payload(build, kernel, tmp):
+    """{name below /opt/nested: path here}; empty if brig was built without the tier."""
+    if not all((build / p).exists() for p in PROGRAMS):
+        return {}
+    (vmlinuz,) = (kernel / "boot").glob("vmlinuz-*")
+    initrd_make(tmp / "microvm-initrd", kernel, build)
+    image_make(tmp / "microvm-image", tmp)
+    return {"microvm/vmlinuz": vmlinuz, "microvm/initrd": tmp / "microvm-initrd",
+            "microvm/image": tmp / "microvm-image", "bin/brig-vmm": build / "brig-vmm"}
