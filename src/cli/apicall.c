@@ -24,6 +24,7 @@
 #include "base/fd.h"
 #include "cli/apiproc.h"
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/server.h"
 
 /* A thousand keys are some hundred kilobytes. */
@@ -65,14 +66,19 @@ static int dial(struct brig_err *err)
 	return fd_steal(&fd);
 }
 
-static int transfer(int fd, const char *request, size_t n, struct buf *answer, struct brig_err *err)
+static int put(int fd, const char *text, size_t n, struct brig_err *err)
 {
 	for (size_t at = 0; at < n;) {
-		ssize_t k = send(fd, request + at, n - at, MSG_NOSIGNAL);
+		ssize_t k = send(fd, text + at, n - at, MSG_NOSIGNAL);
 		if (k < 0 && errno != EINTR)
 			return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "ask the server");
 		at += k > 0 ? (size_t)k : 0;
 	}
+	return 0;
+}
+
+static int get(int fd, struct buf *answer, struct brig_err *err)
+{
 	for (;;) {
 		uint8_t *part;
 		int r = buf_reserve(answer, PART, &part);
@@ -119,6 +125,30 @@ int api_answer_parse(char *text, size_t n, unsigned *ret_status, char **ret_body
 	return size == *ret_n ? 0 : -1;
 }
 
+/* head: with the HTTP head, for the operator's socket; brig-remote makes its own. */
+static int ask_here(const char *head, const char *body, size_t n, struct buf *answer, struct brig_err *err)
+{
+	AUTO_FD fd = dial(err);
+	if (fd < 0 || put(fd, head, strlen(head), err) < 0 || put(fd, body, n, err) < 0)
+		return -1;
+	return get(fd, answer, err);
+}
+
+static int ask_elsewhere(const char *method, const char *path, const char *body, size_t n,
+			 struct buf *answer, struct brig_err *err)
+{
+	struct server s = SERVER_NONE;
+	AUTO_FD fd = remote_call(method, path, n, &s, err);
+	int r = fd < 0 ? -1 : put(fd, body, n, err);
+	if (r == 0)
+		r = get(fd, answer, err);
+	/* It ends with a word in any case; where nothing came that is the reason. */
+	if (fd >= 0 && buf_len(answer) == 0)
+		r = remote_lost(&s, err);
+	server_done(&s);
+	return r;
+}
+
 static int understand(struct buf *answer, json_t **ret, struct brig_err *err)
 {
 	char *body = NULL;
@@ -144,27 +174,26 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret, s
 {
 	struct buf answer = BUF_INIT(ANSWER_MAX);
 	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-	AUTO_FREE char *request = NULL;
+	AUTO_FREE char *head = NULL;
 	bool made = !body || text;
-	size_t ntext = text ? strlen(text) : 0;
+	size_t n = text ? strlen(text) : 0;
 	json_decref(body);
-	int n = made ? asprintf(&request,
-				"%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-				"Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-				method, path, text ? strlen(text) : 0, text ? text : "")
-		     : -1;
-	if (n < 0)
+	if (!made || asprintf(&head,
+			      "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+			      "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+			      method, path, n) < 0) {
+		head = NULL;
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
-	AUTO_FD fd = dial(err);
-	int r = fd < 0 ? -1 : transfer(fd, request, (size_t)n, &answer, err);
+	}
+	int r = remote_wanted() ? ask_elsewhere(method, path, text, n, &answer, err)
+				: ask_here(head, text, n, &answer, err);
 	if (r == 0)
 		r = understand(&answer, ret, err);
 	/* Both may have a secret. */
 	if (answer.mem)
 		explicit_bzero(answer.mem, answer.cap);
 	buf_done(&answer);
-	explicit_bzero(request, (size_t)n);
 	if (text)
-		explicit_bzero(text, ntext);
+		explicit_bzero(text, n);
 	return r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * apicall.h: one request to brig-api over the operator's socket (apiproc.h), which needs no key.
+ * apicall.h: one request to brig-api: over the operator's socket (apiproc.h), which needs no key, or with
+ * BRIG_URL to a server elsewhere, with the rights of its key.
  */
 #ifndef BRIG_CLI_APICALL_H
 #define BRIG_CLI_APICALL_H

@@ -6,7 +6,6 @@
 
 #include "cli/apicall.h"
 #include "cli/cli.h"
-#include "cli/remote.h"
 #include "cli/table.h"
 
 struct key_opts {
@@ -207,9 +206,6 @@ static int rotate(struct cli *cli, const struct key_opts *o, int argc, char **ar
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
 	const struct key_opts *o = opts;
-	int refused = remote_refuse(cli, "brig key", "run it there, or use /v1/keys with a key of role admin");
-	if (refused)
-		return refused;
 	bool creates = strcmp(argv[0], "create") == 0, rotates = strcmp(argv[0], "rotate") == 0;
 	if ((o->tenant || o->role || o->scopes) && !creates)
 		return cli_usage(cli, "--tenant, --role and --scopes belong to key create");

@@ -251,18 +251,16 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		return cli_usage(cli, "--secret-key and --data belong to secret rekey");
 	if (o->tenant && strcmp(verb, "rekey") == 0)
 		return cli_usage(cli, "secret rekey is for all tenants");
-	int refused = remote_refuse(cli, "brig secret",
-				    "run it there, or use /v1/secrets with a key that has the permission secrets");
-	if (refused)
-		return refused;
 	if (strcmp(verb, "set") == 0)
 		return set(cli, o, argc - 1, argv + 1);
 	if (strcmp(verb, "ls") == 0)
 		return list(cli, o, argc - 1);
 	if (strcmp(verb, "rm") == 0)
 		return drop(cli, o, argc - 1, argv + 1);
-	if (strcmp(verb, "rekey") == 0)
-		return rekey(cli, o, argc - 1);
+	if (strcmp(verb, "rekey") == 0) {
+		int refused = remote_refuse(cli, "brig secret rekey", "run it there: the key is a file");
+		return refused ? refused : rekey(cli, o, argc - 1);
+	}
 	return cli_usage(cli, "secret '%.32s': only set, ls, rm and rekey are known", verb);
 }
 

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -82,9 +83,9 @@ bool remote_wanted(void)
 	return remote_url()[0] != '\0';
 }
 
-int remote_connect(struct server *ret, struct brig_err *err)
+/* argv with descriptors 3 (the stream) and 4 (the words). */
+static int remote_start(const char *const *argv, struct server *ret, struct brig_err *err)
 {
-	static const char *const argv[] = { PROGRAM, "--fd", "3", "--words-fd", "4", NULL };
 	char path[PATH_MAX];
 	int pair[2];
 	pid_t pid;
@@ -112,6 +113,22 @@ int remote_connect(struct server *ret, struct brig_err *err)
 	fd_close(&ret->log);
 	ret->log = fd_steal(&words);
 	return fd_steal(&mine);
+}
+
+int remote_connect(struct server *ret, struct brig_err *err)
+{
+	static const char *const argv[] = { PROGRAM, "--fd", "3", "--words-fd", "4", NULL };
+	return remote_start(argv, ret, err);
+}
+
+int remote_call(const char *method, const char *path, size_t n, struct server *ret,
+		struct brig_err *err)
+{
+	char length[24];
+	const char *const argv[] = { PROGRAM, "--fd",	"3",	  "--words-fd", "4",	"--call",
+				     method,  "--path", path, "--body",	  length, NULL };
+	snprintf(length, sizeof(length), "%zu", n);
+	return remote_start(argv, ret, err);
 }
 
 int remote_lost(struct server *s, struct brig_err *err)

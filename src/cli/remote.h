@@ -22,6 +22,10 @@ const char *remote_url(void);
 /* A connection to it: brig-remote has been started, no more; what it meets is told by the end of
  * the connection. */
 int remote_connect(struct server *ret, struct brig_err *err);
+/* The same for one HTTP request (apicall.h): its body of n bytes is to be written there, and the whole
+ * HTTP answer read to the end. */
+int remote_call(const char *method, const char *path, size_t n, struct server *ret,
+		struct brig_err *err);
 /* Why the connection ended without an answer. Always -1. */
 int remote_lost(struct server *s, struct brig_err *err);
 /* If a server elsewhere is meant: says that `what` works on its machine only, and returns

@@ -18,13 +18,15 @@
 
 #define BODY_MAX 65536u
 
-int greet_request(struct buf *out, const struct url *u, const char *key)
+/* more: the headers that differ, each ended. */
+static int request_add(struct buf *out, const struct url *u, const char *key, const char *method,
+		       const char *path, const char *more)
 {
 	AUTO_FREE char *text = NULL;
 	int n = asprintf(&text,
-			 "GET %s/v1/connect HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
-			 "Upgrade: " GREET_PROTOCOL "\r\nX-API-KEY: %s\r\nUser-Agent: brig/%s\r\n\r\n",
-			 u->path, u->host, key, BRIG_VERSION);
+			 "%s %s%s HTTP/1.1\r\nHost: %s\r\n%sX-API-KEY: %s\r\n"
+			 "User-Agent: brig/%s\r\n\r\n",
+			 method, u->path, path, u->host, more, key, BRIG_VERSION);
 	if (n < 0) {
 		text = NULL;
 		return -ENOMEM;
@@ -32,6 +34,21 @@ int greet_request(struct buf *out, const struct url *u, const char *key)
 	int r = buf_add(out, text, (size_t)n);
 	explicit_bzero(text, (size_t)n);
 	return r;
+}
+
+int greet_request(struct buf *out, const struct url *u, const char *key)
+{
+	return request_add(out, u, key, "GET", "/v1/connect",
+			   "Connection: Upgrade\r\nUpgrade: " GREET_PROTOCOL "\r\n");
+}
+
+int greet_call(struct buf *out, const struct url *u, const char *key, const char *method,
+	       const char *path, size_t n)
+{
+	char more[128];
+	snprintf(more, sizeof(more),
+		 "Connection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n", n);
+	return request_add(out, u, key, method, path, more);
 }
 
 int greet_key(char *key, struct brig_err *err)

@@ -17,6 +17,11 @@
 /* Appends the request; the key is known to have no control characters. 0 or -errno. */
 int greet_request(struct buf *out, const struct url *u, const char *key);
 
+/* Appends the head of another request, whose body of n bytes follows. method and path are brig's own. The
+ * server closes behind its answer. 0 or -errno. */
+int greet_call(struct buf *out, const struct url *u, const char *key, const char *method,
+	       const char *path, size_t n);
+
 struct greet {
 	struct response head;
 	bool have_head;

@@ -7,6 +7,9 @@
  * connects, asks for the upgrade with the API key, and from then on moves bytes both ways without
  * looking at them: what they mean is checked at both ends.
  *
+ * For what is a request and an answer (--call), the head with the key is made here, the body comes from
+ * brig, and the answer is handed over as it is.
+ *
  * Memory is two buffers of a fixed size. Who does not read is not read for: a full buffer is not
  * filled, and the kernel's do the rest.
  *
@@ -47,6 +50,8 @@ struct remote {
 	struct wire *wire;
 	int local, words;
 	struct buf up, down; /* to the server; to brig */
+	const char *method, *path; /* of --call; NULL: to be upgraded */
+	long body;
 	bool local_eof, wire_eof;
 };
 
@@ -149,6 +154,17 @@ static int wire_get(struct remote *r)
 		got = 1;
 	}
 	return got;
+}
+
+/* The head of one request; pump() does the rest. */
+static int call(struct remote *r, struct brig_err *err)
+{
+	char key[KEY_MAX];
+	if (key_read(key, err) < 0)
+		return -1;
+	int e = greet_call(&r->up, &r->url, key, r->method, r->path, (size_t)r->body);
+	explicit_bzero(key, sizeof(key));
+	return e < 0 ? brig_fail(err, BRIG_E_EXHAUSTED, -e, "ask the server") : 0;
 }
 
 static int greet(struct remote *r, struct brig_err *err)
@@ -293,7 +309,30 @@ static int pump(struct remote *r, struct brig_err *err)
 static int number(const char *text)
 {
 	size_t n = strspn(text, "0123456789");
-	return n >= 1 && n <= 4 && !text[n] ? atoi(text) : -1;
+	return n >= 1 && n <= 8 && !text[n] ? atoi(text) : -1;
+}
+
+static int options(struct remote *r, int argc, char **argv)
+{
+	r->body = -1;
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "--fd") == 0)
+			r->local = number(argv[i + 1]);
+		else if (strcmp(argv[i], "--words-fd") == 0)
+			r->words = number(argv[i + 1]);
+		else if (strcmp(argv[i], "--call") == 0)
+			r->method = argv[i + 1];
+		else if (strcmp(argv[i], "--path") == 0)
+			r->path = argv[i + 1];
+		else if (strcmp(argv[i], "--body") == 0)
+			r->body = number(argv[i + 1]);
+		else
+			return -1;
+	}
+	if (argc != (r->method ? 11 : 5) || r->local < 3 || r->words < 3 ||
+	    fcntl(r->local, F_GETFD) < 0 || fcntl(r->words, F_GETFD) < 0)
+		return -1;
+	return r->method && (!r->path || r->path[0] != '/' || r->body < 0) ? -1 : 0;
 }
 
 int main(int argc, char **argv)
@@ -305,14 +344,7 @@ int main(int argc, char **argv)
 			    .down = BUF_INIT(PUMP_BYTES) };
 	struct brig_err err = BRIG_ERR_INIT;
 	const struct rlimit none = { 0, 0 };
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--fd") == 0)
-			r.local = number(argv[i + 1]);
-		else if (strcmp(argv[i], "--words-fd") == 0)
-			r.words = number(argv[i + 1]);
-	}
-	if (argc != 5 || r.local < 3 || r.words < 3 || fcntl(r.local, F_GETFD) < 0 ||
-	    fcntl(r.words, F_GETFD) < 0) {
+	if (options(&r, argc, argv) < 0) {
 		fputs("brig-remote is started by brig\n", stderr);
 		return 2;
 	}
@@ -323,7 +355,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	int code = open_wire(&r, &err);
 	if (code == 0)
-		code = greet(&r, &err);
+		code = r.method ? call(&r, &err) : greet(&r, &err);
 	if (code < 0)
 		(void)brig_ctx(&err, "reach '%.200s'", r.url.base[0] ? r.url.base : "BRIG_URL");
 	else

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -194,7 +195,7 @@ class Refusals(RemoteCase):
         self.assertIsNone(w.frame())
 
     def test_what_is_done_on_the_servers_machine(self):
-        for args in (("gc",), ("audit", "ls"), ("tenant", "ls"), ("secret", "ls"), ("key", "ls"), ("key", "create"), ("image", "rm", "x"),
+        for args in (("gc",), ("audit", "ls"), ("tenant", "ls"), ("secret", "rekey"), ("image", "rm", "x"),
                      ("image", "build", "base"), ("image", "import", "x", "y.tar")):
             with self.subTest(args):
                 self.assertRefused(self.brig.call(*args), 125, "server's machine only", "remedy: ")
@@ -425,6 +426,30 @@ class Tenants(RemoteCase):
             self.assertOk(self.brig.call(*words.split(), env=reads))
         self.assertNotIn("env", self.brig.json("inspect", "b", env=reads)[0])
         self.assertIn("A=secret", self.brig.json("inspect", "b")[0]["env"])
+
+    def test_keys_and_secrets_are_managed_from_elsewhere(self):
+        made = self.brig.json("key", "create", "far", "--role", "run-only")
+        self.addCleanup(self.near.call, "key", "revoke", made["id"])
+        self.assertIn(made["id"], [k["id"] for k in self.near.json("key", "ls")])
+        self.assertEqual(self.brig.json("key", "ls"), self.near.json("key", "ls"))
+        runs = {"BRIG_API_KEY": made["key"]}
+        for words in ("key ls", "key create x", f"key revoke {made['id']}", "secret ls", "secret rm x"):
+            with self.subTest(words):
+                self.assertRefused(self.brig.call(*words.split(), env=runs), 125, "permission|may not|role",
+                                   "remedy: ")
+        new = self.brig.json("key", "rotate", made["id"])
+        self.assertEqual(self.brig.run("--", "echo", "x", env={"BRIG_API_KEY": new["key"]}).out, b"x\n")
+        self.assertOk(self.brig.call("key", "revoke", new["id"]))
+        self.assertRefused(self.brig.call("ls", env={"BRIG_API_KEY": new["key"]}), 125, "revoked")
+        value = secrets.token_hex(16)
+        self.assertOk(self.brig.call("secret", "set", "FAR", input=value.encode()))
+        listed = self.brig.call("secret", "ls", "-o", "json")
+        self.assertIn("FAR", listed.text)
+        self.assertNotIn(value, listed.text)
+        self.assertEqual(listed.text, self.near.call("secret", "ls", "-o", "json").text)
+        self.assertOk(self.brig.call("secret", "rm", "FAR"))
+        self.assertRefused(self.brig.call("key", "ls", env={"BRIG_URL": "http://127.0.0.1:1"}), 125,
+                           "127.0.0.1:1", "refused|connect")
 
     def test_the_server_keeps_a_record_of_who_did_what(self):
         def records():
