@@ -231,7 +231,7 @@ static int proc_in_live_group(struct gc *g, const char *pid)
 	return 0;
 }
 
-/* brig-api outlives brigd and brig-jaild: `brig serve`, its parent, is about to start them again. */
+/* brig-api and brig-egress outlive brigd and brig-jaild: `brig serve`, their parent, is about to start them again. */
 static int proc_has_supervisor(const char *pid)
 {
 	char path[300], text[4096];
@@ -256,7 +256,8 @@ static void on_process(void *arg, int at, const struct dirent *e)
 	char detail[96];
 	snprintf(detail, sizeof(detail), "host uid %u", uid);
 	int live = uid == BRIG_DAEMON_UID ? g->alive > 0
-		   : uid == BRIG_API_UID ? g->alive > 0 || proc_has_supervisor(e->d_name)
+		   : uid == BRIG_API_UID || uid == BRIG_EGRESS_UID
+			   ? g->alive > 0 || proc_has_supervisor(e->d_name)
 					 : proc_in_live_group(g, e->d_name);
 	if (live) {
 		say(g, "process", e->d_name, "live", detail);
