@@ -34,6 +34,8 @@
  *  {"op":"resume","id"*}                -> {}     .. and goes on; wrong_state if it is not paused
  *  {"op":"rm","id"*,"force"}            -> {}     answered when nothing of it is left
  *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id
+ *  {"op":"receipt","id"*}               -> {"receipt":{..}} what really holds for it, as measured now;
+ *      isolation_mismatch if that is not what was specified: then it is being destroyed
  *  {"op":"fs","id"*,"user"}             -> REP {}, then FS_* frames as in agent_proto.h are relayed in
  *      both directions (stream ids of the client's choice, 1 ..); the operation ends when the client
  *      closes. The user string of each FS request must be empty; brigd puts in the request's user.

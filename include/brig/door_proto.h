@@ -15,7 +15,7 @@
 #include <string.h>
 
 struct door_note {
-	char what[16];	  /* the operation's name */
+	char what[16];	  /* the operation's name; "mismatch": a sandbox was not what was specified */
 	char id[24];	  /* of the sandbox; "" = not known */
 	char outcome[16]; /* "ok", "refused" */
 	uint32_t uid;	  /* of the process at the socket */

@@ -20,7 +20,7 @@
 
 #include "brig/ids.h"
 
-#define BRIG_JAIL_PROTO_VERSION 3u
+#define BRIG_JAIL_PROTO_VERSION 4u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
@@ -33,13 +33,16 @@
 	X(PAUSE, 6)   /* jail_ref; answer OK when every process of it stands still, or ERROR */    \
 	X(RESUME, 7)  /* jail_ref; answer OK or ERROR */                                           \
 	X(MEASURE, 8) /* jail_ref; answer STATS_IS, with the figures that take longer to get, too */ \
+	X(RECEIPT, 10) /* jail_ref; answer RECEIPT_IS, or ERROR: then it is being destroyed, or is too */ \
+	              /* young to be measured */                                                  \
 	/* from jaild                                                                           */ \
 	X(OK, 64)       /* jail_ref */                                                             \
 	X(ERROR, 65)    /* jail_error */                                                           \
 	X(HELLO_OK, 66) /* jail_hello */                                                           \
 	X(STATS_IS, 67) /* jail_stats */                                                           \
 	X(GONE, 68)     /* jail_gone; unasked with seq 0, behind a STATS_IS with seq 0, when the first  */ \
-	                /* process ended by itself */
+	                /* process ended by itself */                                           \
+	X(RECEIPT_IS, 70) /* jail_receipt */
 
 enum jail_verb {
 #define X(name, number) JAIL_##name = number,
@@ -152,6 +155,49 @@ struct jail_stats {
 	uint64_t init_pid; /* host pid of its first process */
 	uint64_t memory_cache_bytes; /* of memory_bytes: files, the writable layer among them */
 	uint64_t disk_used_bytes;    /* of the writable layer, which is memory */
+};
+
+/* The kinds of namespaces, by their names in /proc/PID/ns. */
+#define JAIL_NAMESPACES(X) X(cgroup) X(ipc) X(mnt) X(net) X(pid) X(time) X(user) X(uts)
+enum {
+#define X(name) JAIL_NS_##name,
+	JAIL_NAMESPACES(X)
+#undef X
+	JAIL_NS__N
+};
+
+/* What really holds for a sandbox, as read from the host's kernel (engine/container/measure.h). Texts end
+ * with NUL. Sets of capabilities are those of the first process, but for the last two. */
+#define JAIL_MOUNTS_MAX 12288u
+#define JAIL_FILTERS_MAX 2u
+#define JAIL_LINKS_MAX 8u
+struct jail_receipt {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	uint64_t ns[JAIL_NS__N];      /* inode numbers, 0 = this kernel has no such namespaces */
+	uint64_t ns_host[JAIL_NS__N]; /* jaild's own */
+	uint64_t cap_inherit, cap_permit, cap_effect, cap_bound, cap_ambient;
+	uint64_t cap_commands;	      /* permitted or inheritable to any process but the first */
+	uint64_t cap_commands_bound;  /* .. and in its bounding set */
+	uint32_t processes;	      /* looked at, the first included */
+	uint32_t no_new_privs, seccomp_mode, filters;
+	uint32_t filters_read; /* 1: their programs were read back from the kernel */
+	char filter_digest[JAIL_FILTERS_MAX][72]; /* SHA-256 of each program, hexadecimal */
+	char filter_name[JAIL_FILTERS_MAX][16];
+	uint32_t uid_first, uid_count, gid_first, gid_count; /* what 0 .. count - 1 inside are, outside */
+	/* As read back from the group's files; UINT64_MAX = no limit, 0 = not enforced on this host. */
+	uint64_t memory_bytes, memory_swap_bytes, pids, cpu_quota_us, cpu_period_us;
+	uint32_t cgroup_version;
+	uint32_t layer_known;
+	uint64_t layer_bytes, layer_inodes; /* of the writable layer, from the mount table */
+	char cgroup[160];
+	char links[JAIL_LINKS_MAX][16]; /* network interfaces */
+	uint32_t n_links, n_routes;	/* routes that lead elsewhere than to the sandbox itself */
+	char kernel[136]; /* release and version */
+	char image[96];	  /* digest of the image, as the store names it; "" = the host image */
+	uint32_t mounts_len;
+	uint32_t groups; /* hierarchies in which it is in the group of its name */
+	char mounts[JAIL_MOUNTS_MAX]; /* one a line: path, type, flags; sorted (measure.h) */
 };
 
 struct jail_gone {

@@ -21,9 +21,13 @@ void agent_prepare(void);
  * attached nowhere: ".." leads nowhere from it, whoever finds the descriptor in /proc/self/fd. -1 if
  * there is none; FS_EXPORT is then refused.
  *
+ * gate is a socket on which one byte comes when the host has looked at this sandbox and found it to be
+ * what was asked for; before that no command is executed. Without it, when the other end closes, none
+ * ever is. -1: there is no gate.
+ *
  * The container engine calls this in a process forked from its template (no exec); the other tiers
  * exec brig-agent, whose main() calls it with descriptor 3.
  */
-int agent_main(int chan, int layer);
+int agent_main(int chan, int layer, int gate);
 
 #endif

@@ -83,6 +83,7 @@ struct agent {
 	struct creds_self self;
 	struct tcp_service tcp;
 	int layer; /* the root of the writable layer, behind no path; -1 = unknown */
+	int gate;  /* of agent_main(); -1 = open, or none */
 	struct sudo_service *sudo;
 	struct grave *graves;
 	int end; /* -1: running; else the exit code */

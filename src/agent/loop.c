@@ -175,7 +175,7 @@ static int stdio_hold(void)
 
 int agent_init(struct agent *a, int chan, const struct agent_openers *open)
 {
-	*a = (struct agent){ .open = open, .layer = -1, .sigfd = -1, .end = -1 };
+	*a = (struct agent){ .open = open, .layer = -1, .gate = -1, .sigfd = -1, .end = -1 };
 	a->is_init = getpid() == 1;
 	chan_init(&a->chan, chan, a);
 	sample_init(a);
@@ -223,12 +223,13 @@ void agent_done(struct agent *a)
 	ev_io_del(&a->ev, &a->sig_io);
 	ev_io_del(&a->ev, &a->chan_io);
 	fd_close(&a->sigfd);
+	fd_close(&a->gate);
 	chan_done(&a->chan);
 	graves_clear(a);
 	ev_done(&a->ev);
 }
 
-int agent_main(int chan, int layer)
+int agent_main(int chan, int layer, int gate)
 {
 	struct agent a;
 	/* What belongs to the process and not to a struct agent; modes of files are what the host
@@ -237,6 +238,7 @@ int agent_main(int chan, int layer)
 	signal(SIGPIPE, SIG_IGN);
 	int r = agent_init(&a, chan, &agent_openers);
 	a.layer = layer;
+	a.gate = gate;
 	/* The host writes before the sandbox exists: what it wants first is often there already. */
 	if (r == 0)
 		chan_ready(&a, EPOLLIN);

@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 {
 	agent_prepare();
 	if (argc == 1)
-		return agent_main(CHANNEL, -1);
+		return agent_main(CHANNEL, -1, -1);
 	if (argc == 2 && strcmp(argv[1], "--stage") == 0)
 		return stage_main(CHANNEL, 0);
 	if (argc == 2 && strcmp(argv[1], "--stage-rootless") == 0)

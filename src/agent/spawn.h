@@ -46,6 +46,8 @@ struct spawn {
 	int fd[3]; /* become 0, 1, 2; may be equal to each other; stay open in the agent */
 	bool tty;  /* fd[0] becomes the controlling terminal */
 
+	int gate; /* set by spawn_start() */
+
 	/* Out. */
 	pid_t pid;
 	int report_fd; /* >= 0: the result is not known yet; see spawn_report() */

@@ -19,6 +19,8 @@
  * budget, and beyond it a number once a minute.
  */
 #include "api/audit.h"
+#include "api/box.h"
+#include "api/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -220,6 +222,11 @@ static void note_put(void *ctx, const void *p, size_t n)
 				       .uid = m.uid,
 				       .peer = "brigd" };
 	(void)put(u, &e);
+	/* Who asked for it learns it from the answer; a sandbox that was made ahead is nobody's. */
+	if (strcmp(m.what, "mismatch") == 0) {
+		const struct box *b = box_find(u->a, m.id);
+		events_add(u->a, EVENT_MISMATCH, b ? b->tenant : "", m.id, NULL, NULL);
+	}
 }
 
 /* ---- life ---- */
@@ -288,6 +295,11 @@ void auditor_close(struct api *a)
 	audit_key_free(u->key);
 	a->audit = NULL;
 	free(u);
+}
+
+struct audit_key *auditor_key(struct api *a)
+{
+	return a->audit ? a->audit->key : NULL;
 }
 
 /* ---- what a request is called ---- */

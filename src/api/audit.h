@@ -20,6 +20,9 @@ int auditor_open(struct api *a, const struct audit_log_opts *o, bool go_on_when_
 		 struct brig_err *err);
 void auditor_close(struct api *a);
 
+/* The server's signing key, borrowed; NULL without a log. Each purpose has a label of its own. */
+struct audit_key *auditor_key(struct api *a);
+
 /* ---- requests of the control plane ---- */
 
 /* path: as the route's table has it; id: what the path names, or "". */

@@ -69,6 +69,7 @@ enum connect_code connect_code_of(enum brig_code code)
 		return CONNECT_UNAVAILABLE;
 	case BRIG_E_PROTOCOL:
 	case BRIG_E_CORRUPT:
+	case BRIG_E_MISMATCH:
 	case BRIG_E_INTERNAL:
 	case BRIG_E__N_CODES:
 		break;

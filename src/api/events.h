@@ -42,7 +42,8 @@
 	X(STOPPED, "sandbox.stopped")         \
 	X(REMOVED, "sandbox.removed")         \
 	X(RUN_STARTED, "run.started")         \
-	X(RUN_FINISHED, "run.finished")
+	X(RUN_FINISHED, "run.finished")       \
+	X(MISMATCH, "sandbox.isolation_mismatch")
 
 enum event_type {
 #define X(name, text) EVENT_##name,

@@ -38,6 +38,7 @@ unsigned api_status(enum brig_code code)
 	case BRIG_E_UNAVAILABLE:
 		return 503;
 	case BRIG_E_CORRUPT:
+	case BRIG_E_MISMATCH:
 	case BRIG_E_INTERNAL:
 	case BRIG_E__N_CODES:
 		break;
@@ -71,6 +72,8 @@ static const char *const remedies[] = {
 	[BRIG_E_UNAVAILABLE] =
 		"try again after a second; if it persists, GET /readyz tells what is "
 		"missing",
+	[BRIG_E_MISMATCH] =
+		"the operator must look at the server's log: the sandbox was destroyed",
 	[BRIG_E_INTERNAL] = "give the request_id to the operator, whose log has it",
 };
 _Static_assert(sizeof(remedies) / sizeof(remedies[0]) == BRIG_E__N_CODES, "one remedy per code");

@@ -6,6 +6,7 @@
  *   ls [DIR]                         the files of the log
  *   tail [-n N] [DIR]                the last records, as they are in the log
  *   key [DIR]                        the public key
+ *   receipt FILE [--key FILE]        an isolation receipt (receipt.h), for `brig receipt verify`
  *
  * Theory of operation
  * -------------------
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #include "audit/log.h"
+#include "audit/receipt.h"
 #include "audit/scan.h"
 #include "base/fd.h"
 #include "brig/client_proto.h"
@@ -64,7 +66,7 @@ static int usage(const char *why, const char *what)
 	fprintf(stderr,
 		"brig: audit: %s%.64s\n"
 		"  remedy: brig audit verify [FILE|DIR] [--key FILE] | ls [DIR] | tail [-n N] "
-		"[DIR] | key [DIR]\n",
+		"[DIR] | key [DIR] | receipt FILE\n",
 		why, what);
 	return BRIG_EXIT_USAGE;
 }
@@ -387,12 +389,83 @@ static int key(const struct options *o)
 	return code;
 }
 
+/* ---- receipts ---- */
+
+/* The key that was named, or that of the server's data folder. */
+static int receipt_key(const struct options *o, struct audit_key **ret, struct brig_err *err)
+{
+	char path[PATH_MAX], data[PATH_MAX], pem[AUDIT_PEM_MAX + 1];
+	if (o->key)
+		snprintf(path, sizeof(path), "%s", o->key);
+	else
+		snprintf(path, sizeof(path), "%.3000s/api/" AUDIT_PUB_FILE, data_folder(o, data));
+	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : fd_read_full(fd, pem, sizeof(pem));
+	if (n < 0) {
+		brig_err_set(err, BRIG_E_INVALID, errno, "read the key '%.256s'", path);
+		return brig_fix(err, "give the server's public key with --key; `brig audit key` prints "
+				     "it there");
+	}
+	return audit_key_public(pem, (size_t)n, ret, err) < 0 ? brig_ctx(err, "key '%.256s'", path)
+							       : 0;
+}
+
+/* Only what was signed gets here, but the server is not this terminal's friend. */
+static const char *shown(const json_t *o, const char *key, char ret[80])
+{
+	const char *s = json_string_value(json_object_get(o, key));
+	snprintf(ret, 80, "%s", s ? s : "-");
+	for (char *p = ret; *p; p++)
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+	return ret;
+}
+
+static int receipt(const struct options *o)
+{
+	static char text[RECEIPT_BYTES_MAX + 1];
+	struct brig_err err = BRIG_ERR_INIT;
+	struct audit_key *k = NULL;
+	json_t *r = NULL;
+	char box[80], when[80], tenant[80];
+	if (!o->where)
+		return usage("receipt: which file?", "");
+	AUTO_FD fd = open(o->where, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : fd_read_full(fd, text, sizeof(text));
+	if (n < 0) {
+		brig_err_set(&err, BRIG_E_INVALID, errno, "read the receipt '%.256s'", o->where);
+		return fail(&err);
+	}
+	if (receipt_key(o, &k, &err) < 0)
+		return fail(&err);
+	enum receipt_why why = receipt_check(text, (size_t)n, k, &r);
+	if (o->json) {
+		json_t *v = json_pack("{s:b,s:s,s:s}", "good", why == RECEIPT_GOOD, "why",
+				      receipt_why_name(why), "key", audit_key_name(k));
+		if (r)
+			json_object_set_new(v, "sandbox", json_string(shown(r, "sandbox", box)));
+		json_dumpf(v, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+		putchar('\n');
+		json_decref(v);
+	} else if (why == RECEIPT_GOOD) {
+		printf("good: sandbox %s of tenant %s, measured %s; signed by the key %s\n",
+		       shown(r, "sandbox", box), shown(r, "tenant", tenant), shown(r, "time", when),
+		       audit_key_name(k));
+	} else {
+		printf("BAD: %s: it is not what the key %s signed\n", receipt_why_name(why),
+		       audit_key_name(k));
+	}
+	json_decref(r);
+	audit_key_free(k);
+	return finish(why == RECEIPT_GOOD ? 0 : EXIT_BAD);
+}
+
 /* ---- */
 
 static const struct {
 	const char *name;
 	int (*run)(const struct options *o);
-} verbs[] = { { "verify", verify }, { "ls", list }, { "tail", tail }, { "key", key } };
+} verbs[] = { { "verify", verify }, { "ls", list }, { "tail", tail }, { "key", key }, { "receipt", receipt } };
 
 int main(int argc, char **argv)
 {
@@ -432,7 +505,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind == argc)
-		return usage("verify, ls, tail or key?", "");
+		return usage("verify, ls, tail, key or receipt?", "");
 	o.verb = argv[optind++];
 	o.where = optind < argc ? argv[optind++] : NULL;
 	if (optind < argc)

@@ -28,6 +28,7 @@
 	X(PROTOCOL, "protocol_violation", 0)           \
 	X(CORRUPT, "corrupt_data", 0)                  \
 	X(UNAVAILABLE, "unavailable", 1)               \
+	X(MISMATCH, "isolation_mismatch", 0)           \
 	X(INTERNAL, "internal_error", 0)
 
 enum brig_code {

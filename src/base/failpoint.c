@@ -47,6 +47,13 @@ char *failpoint_env(void)
 	return NULL;
 }
 
+int failpoint_is(const char *name)
+{
+	if (!fp.read)
+		failpoint_read();
+	return strcmp(fp.name, name) == 0;
+}
+
 int failpoint_hit(const char *name)
 {
 	if (!fp.read)

@@ -23,6 +23,7 @@
 	X(tenant)     \
 	X(secret)     \
 	X(audit)      \
+	X(receipt)    \
 	X(pool)       \
 	X(doctor)     \
 	X(selftest)   \

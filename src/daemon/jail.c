@@ -67,6 +67,8 @@ static size_t answer_size(uint32_t verb)
 		return sizeof(struct jail_stats);
 	case JAIL_GONE:
 		return sizeof(struct jail_gone);
+	case JAIL_RECEIPT_IS:
+		return sizeof(struct jail_receipt);
 	default:
 		return 0;
 	}
@@ -89,6 +91,8 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 	case JAIL_STATS:
 	case JAIL_MEASURE:
 		return answer == JAIL_STATS_IS;
+	case JAIL_RECEIPT:
+		return answer == JAIL_RECEIPT_IS;
 	case JAIL_DESTROY:
 		*last = answer == JAIL_GONE;
 		return answer == JAIL_STATS_IS || answer == JAIL_GONE;

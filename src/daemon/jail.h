@@ -20,6 +20,7 @@ union jail_answer {
 	struct jail_hello hello;
 	struct jail_stats stats;
 	struct jail_gone gone;
+	struct jail_receipt receipt; /* its texts need not end */
 };
 
 /* Requests that may be without their last answer at one time. */

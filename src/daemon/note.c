@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "daemon/daemon.h"
 
@@ -54,15 +55,27 @@ void notes_flush(struct brigd *d)
 		ev_io_set(&d->ev, d->door_io, EPOLLIN | (q->n ? (uint32_t)EPOLLOUT : 0));
 }
 
-void note_add(struct conn *c, const char *what, const char *outcome)
+static void put(struct brigd *d, uint32_t uid, const char *what, const char *id, const char *outcome)
 {
-	struct notes *q = &c->d->notes;
-	if (!told_of(c) || q->n == NOTES_MAX)
+	struct notes *q = &d->notes;
+	if (q->n == NOTES_MAX)
 		return;
 	struct door_note *m = &q->at[(q->first + q->n++) % NOTES_MAX];
-	*m = (struct door_note){ .uid = c->uid };
+	*m = (struct door_note){ .uid = uid };
 	snprintf(m->what, sizeof(m->what), "%s", what);
-	snprintf(m->id, sizeof(m->id), "%s", c->about);
+	snprintf(m->id, sizeof(m->id), "%s", id);
 	snprintf(m->outcome, sizeof(m->outcome), "%s", outcome);
-	notes_flush(c->d);
+	notes_flush(d);
+}
+
+void note_add(struct conn *c, const char *what, const char *outcome)
+{
+	if (told_of(c))
+		put(c->d, c->uid, what, c->about, outcome);
+}
+
+void note_host(struct brigd *d, const char *what, const char *id, const char *outcome)
+{
+	if (d->door_fd >= 0)
+		put(d, (uint32_t)getuid(), what, id, outcome);
 }

@@ -20,6 +20,8 @@ struct notes {
 bool note_admits(struct conn *c, struct brig_err *err);
 /* Tells of it, now or when there is room. Only after note_admits(). */
 void note_add(struct conn *c, const char *what, const char *outcome);
+/* Something that no client did, of a sandbox. It may be dropped if nobody has read notes for long. */
+void note_host(struct brigd *d, const char *what, const char *id, const char *outcome);
 /* The door may have room again. */
 void notes_flush(struct brigd *d);
 

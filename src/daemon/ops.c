@@ -31,6 +31,7 @@
 #include "daemon/logs.h"
 #include "daemon/note.h"
 #include "daemon/pool.h"
+#include "daemon/receipt.h"
 #include "daemon/sandbox.h"
 #include "daemon/spec.h"
 #include "daemon/statsop.h"
@@ -394,6 +395,16 @@ static int op_stats(struct conn *c, json_t *req, struct brig_err *err)
 	return stats_serve(c, sb, err);
 }
 
+static int op_receipt(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "receipt", keys, err) < 0 || find(c, req, &sb, err) < 0 ||
+	    must_live(sb, err) < 0)
+		return -1;
+	return receipt_serve(c, sb, err);
+}
+
 static int op_pool(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", NULL };
@@ -436,6 +447,7 @@ static const struct op {
 	{ "pause", true, false, true, op_pause },
 	{ "resume", true, false, true, op_resume },
 	{ "stats", false, false, false, op_stats },
+	{ "receipt", false, false, false, op_receipt },
 	{ "fs", true, false, true, op_fs },
 	{ "connect", true, false, true, op_connect },
 	{ "pool", false, false, false, op_pool },

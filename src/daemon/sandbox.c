@@ -33,6 +33,7 @@
 #include "daemon/fsrelay.h"
 #include "daemon/logs.h"
 #include "daemon/pool.h"
+#include "daemon/receipt.h"
 #include "daemon/sandbox_io.h"
 #include "daemon/tcprelay.h"
 
@@ -416,7 +417,10 @@ static void create_failed(struct sandbox *sb, const union jail_answer *a)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct exec *x;
 	jail_error_to(a, &err);
-	log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err.msg);
+	if (err.code == BRIG_E_MISMATCH)
+		receipt_mismatch(sb, err.msg);
+	else
+		log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err.msg);
 	sb->keep = false;
 	sb->destroying = true;
 	while ((x = LIST_FIRST(&sb->execs)))

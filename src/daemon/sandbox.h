@@ -93,6 +93,8 @@ struct sandbox {
 	enum sb_state unpaused;	  /* what PAUSED goes back to */
 	uint64_t frozen_ns;	  /* since when its clocks stand still */
 	struct conn *freeze_conn; /* waits for the answer */
+	bool measuring;		   /* a RECEIPT was asked of jaild (receipt.c) */
+	struct conn *receipt_conn; /* waits for it */
 	bool have_figures;
 	struct jail_stats figures; /* sent by jaild unasked when the first process ended */
 	struct ev_timer cpu_timer;

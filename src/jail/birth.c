@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "engine/container/stage.h"
@@ -174,6 +175,38 @@ static void orphan_end(int pidfd)
 	waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
 }
 
+/*
+ * The child is confined and serves its channel, but executes nothing before the word on its socket (agent.h).
+ * It is measured now, while it prepares its first command.
+ */
+static void born(struct serve *j, struct box *b)
+{
+	struct brig_err e = BRIG_ERR_INIT;
+	const char word = 1;
+	if (receipt_at_birth(j, b, &e) < 0) {
+		fprintf(stderr, "brig-jaild: %s\n", e.msg);
+		box_refuse(j, b, &e);
+		box_kill(j, b);
+		return;
+	}
+	(void)FAILPOINT("jail.measured");
+	/* If it cannot be sent, the child has ended, and its end is told. */
+	(void)fd_send(b->slot.ctl, &word, 1, NULL, 0);
+	b->unborn = 0;
+	j->births--;
+	j->birth_at = clock_now();
+	b->known = 1;
+	b->state = BOX_LIVE;
+	/* Held by the sandbox's own processes from here on; the network namespace may be of
+	 * use once more. */
+	fd_close(&b->slot.userns);
+	if (j->slots.maker < 0 || j->o->once)
+		fd_close(&b->slot.netns);
+	fd_close(&b->slot.timens);
+	fd_close(&b->slot.ctl);
+	answer_ok(j, b->birth_seq, b->id);
+}
+
 static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
 {
 	struct box *b;
@@ -202,6 +235,8 @@ static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)
 	s->pidfd = fd_steal(pidfd);
 	if (b)
 		box_watch(j, b);
+	if (b && b->ready && b->unborn)
+		born(j, b);
 }
 
 static void on_ready(struct serve *j, const struct stage_ready *m)
@@ -215,19 +250,10 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 	if (!b || !b->unborn)
 		return;
 	if (m->err == 0) {
-		b->unborn = 0;
-		j->births--;
-		j->birth_at = clock_now();
-		b->known = 1;
-		b->state = BOX_LIVE;
-		/* Held by the sandbox's own processes from here on; the network namespace may be of
-		 * use once more. */
-		fd_close(&b->slot.userns);
-		if (j->slots.maker < 0 || j->o->once)
-			fd_close(&b->slot.netns);
-		fd_close(&b->slot.timens);
-		fd_close(&b->slot.ctl);
-		answer_ok(j, b->birth_seq, b->id);
+		b->ready = 1;
+		/* The stage may not have told yet who it is. */
+		if (b->slot.pidfd >= 0)
+			born(j, b);
 		return;
 	}
 	struct brig_err e = BRIG_ERR_INIT;

@@ -68,6 +68,7 @@ struct box *box_new(struct serve *j, const char *id)
 	memset(b, 0, sizeof(*b));
 	b->state = BOX_BORN;
 	b->slot.userns = b->slot.netns = b->slot.timens = b->slot.ctl = b->slot.pidfd = -1;
+	b->reader = -1;
 	memcpy(b->id, id, sizeof(b->id));
 	unsigned h = hash_id(id);
 	b->next = j->hash[h];
@@ -83,7 +84,9 @@ void box_free(struct serve *j, struct box *b)
 	while (*at != i)
 		at = &j->box[*at].next;
 	*at = b->next;
+	receipt_end(j, b);
 	slot_done(&j->slots, &b->slot);
+	free(b->spec);
 	memset(b, 0, sizeof(*b));
 	b->next = j->free_box;
 	j->free_box = i;
@@ -207,6 +210,7 @@ void box_ended(struct serve *j, struct box *b)
 	fd_close(&b->slot.pidfd);
 	b->slot.pid = 0;
 	box_pause_end(j, b, "it has ended");
+	receipt_end(j, b);
 	if (b->unborn) {
 		struct brig_err e = BRIG_ERR_INIT;
 		brig_fail(&e, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");

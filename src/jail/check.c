@@ -19,6 +19,7 @@ static const struct {
 	{ JAIL_PAUSE, sizeof(struct jail_ref), 0 },
 	{ JAIL_RESUME, sizeof(struct jail_ref), 0 },
 	{ JAIL_MEASURE, sizeof(struct jail_ref), 0 },
+	{ JAIL_RECEIPT, sizeof(struct jail_ref), 0 },
 };
 
 int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err *err)

@@ -28,10 +28,16 @@ struct box {
 	int frozen;	      /* its group was told to stop */
 	uint32_t pause_seq;   /* of the PAUSE to be answered when it stands still, 0 = none */
 	uint64_t pause_until; /* .. or given up */
+	struct jail_spec *spec; /* what it is measured against: the used part, NULL before its birth */
+	int deny_suid;
+	int ready; /* its child has said READY */
+	uint64_t ns[JAIL_NS__N]; /* as measured at its birth */
+	uint32_t receipt_seq; /* of the RECEIPT to be answered, 0 = none */
+	int reader, reader_pid; /* who reads its filters back, -1 and 0 = nobody */
 	char id[BRIG_ID_LEN + 8];
 };
 
-enum ev_kind { EV_BROKER, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX };
+enum ev_kind { EV_BROKER, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER };
 
 struct serve {
 	const struct serve_options *o;
@@ -41,6 +47,7 @@ struct serve {
 	int epoll, stage, stage_pid, stage_pidfd, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
+	uint64_t ns_own[JAIL_NS__N]; /* jaild's; 0 = not looked at yet */
 	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
 	int no_ahead; /* a child born ahead failed: let requests meet the reason */
 	int pauses; /* boxes with a pause_seq */
@@ -100,6 +107,20 @@ void birth_ahead(struct serve *j);
 void birth_on_stage(struct serve *j);
 /* It has ended. Its socket alone does not tell: children that wait hold the other end, too. */
 void birth_stage_lost(struct serve *j);
+
+/* ---- receipt.c ---- */
+
+/* Keeps what a box is measured against; 0 or -ENOMEM. */
+int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid);
+/* Measures a box whose child is confined and has executed nothing. -1 with err: it is not what was
+ * specified, or cannot be measured. */
+int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err);
+/* Begins a receipt: it is answered when the filters have been read. */
+int receipt_begin(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);
+/* The reader of a box has something to say. */
+void receipt_on_reader(struct serve *j, struct box *b);
+/* Answers the RECEIPT of a box that will have none. Nothing without one. */
+void receipt_end(struct serve *j, struct box *b);
 
 /* ---- serve.c ---- */
 

@@ -258,6 +258,10 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	    cgroup_name(&j->cg, p->id, &b->slot.groups, err) < 0)
 		goto fail;
 	cgroup_join_close(&join);
+	if (receipt_keep(b, p, deny_suid) < 0) {
+		brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember what was asked for");
+		goto fail;
+	}
 	(void)FAILPOINT("jail.spawn");
 	b->birth_seq = r->m.h.seq;
 	b->unborn = 1;
@@ -283,6 +287,19 @@ static int op_stats(struct serve *j, struct request *r, struct brig_err *err)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
 	answer_stats(j, r->m.h.seq, b, r->m.h.verb == JAIL_MEASURE);
 	return 0;
+}
+
+/*
+ * RECEIPT reads, and tells what was read; the one thing that it does to the sandbox is to stop its first
+ * process for the moment in which the kernel copies its filters out. A hostile brigd that asks without end
+ * makes that sandbox slow, and one reader at a time is all that it gets per sandbox.
+ */
+static int op_receipt(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
+	if (!b)
+		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
+	return receipt_begin(j, b, r->m.h.seq, err);
 }
 
 #define LAST_WORDS_MS 3
@@ -402,6 +419,9 @@ void ops_on_broker(struct serve *j)
 	case JAIL_STATS:
 	case JAIL_MEASURE:
 		e = op_stats(j, &r, &err);
+		break;
+	case JAIL_RECEIPT:
+		e = op_receipt(j, &r, &err);
 		break;
 	case JAIL_DESTROY:
 		e = op_destroy(j, &r, &err);

@@ -279,6 +279,8 @@ int serve_run(const struct serve_options *o)
 				birth_stage_lost(&j);
 			else if (kind == EV_MAKER)
 				slot_collect(&j.slots);
+			else if (kind == EV_READER)
+				receipt_on_reader(&j, &j.box[at]);
 			else if (j.box[at].slot.pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}

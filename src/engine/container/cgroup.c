@@ -28,6 +28,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 
 /* Where a jaild in a delegated group lives with everything else that was in it. */
@@ -41,6 +42,12 @@ _Static_assert(sizeof(ctl_names) / sizeof(ctl_names[0]) == CG__N_CTL, "one name 
 #define CFS_PERIOD_US 100000u
 /* The kernel's least quota is 1 ms per period (kernel/sched/core.c, min_cfs_quota_period). */
 #define CFS_QUOTA_MIN_US 1000u
+
+uint64_t cgroup_quota_us(uint32_t cpu_milli, uint64_t period_us)
+{
+	uint64_t quota = cpu_milli * period_us / 1000;
+	return quota < CFS_QUOTA_MIN_US ? CFS_QUOTA_MIN_US : quota;
+}
 
 /* Does a comma-separated list hold a word? */
 static int list_has(const char *list, const char *word)
@@ -334,11 +341,9 @@ static int set_limits(const struct cgroup_host *h, unsigned ctls, int dir,
 {
 	static const struct cgroup_limits none = { 0 };
 	char text[64];
-	uint64_t quota = (uint64_t)lim->cpu_milli * (CFS_PERIOD_US / 1000);
+	uint64_t quota = cgroup_quota_us(lim->cpu_milli, CFS_PERIOD_US);
 	if (!have)
 		have = &none;
-	if (quota < CFS_QUOTA_MIN_US)
-		quota = CFS_QUOTA_MIN_US;
 	if (ctls & 1u << CG_MEMORY && lim->memory_bytes != have->memory_bytes) {
 		uint64_t v = lim->memory_bytes;
 		if (h->version == 2) {
@@ -357,7 +362,7 @@ static int set_limits(const struct cgroup_host *h, unsigned ctls, int dir,
 		}
 	}
 	/* One more than asked for: the agent is a process too and is not the tenant's. */
-	if (ctls & 1u << CG_PIDS && lim->pids != have->pids &&
+	if (ctls & 1u << CG_PIDS && lim->pids != have->pids && !FAILPOINT_IS("weaken.pids") &&
 	    put_u64(dir, "pids.max", (uint64_t)lim->pids + 1, err) < 0)
 		return -1;
 	if (ctls & 1u << CG_CPU && lim->cpu_milli != have->cpu_milli) {

@@ -91,6 +91,15 @@ int cgroup_name(const struct cgroup_host *h, const char *id, struct cgroup_ahead
 		struct brig_err *err);
 /* Figures; groups that cannot be read leave their bit of valid clear. */
 void cgroup_read(const struct cgroup_host *h, const char *id, struct jail_stats *st);
+/* The limits in force, as the group's files say: into m. -errno if one that this host enforces cannot be
+ * read. */
+int cgroup_limits_read(const struct cgroup_host *h, const char *id, struct jail_receipt *m);
+/* In how many hierarchies a sandbox of this instance has a group. */
+unsigned cgroup_trees(const struct cgroup_host *h);
+/* Microseconds of CPU per period for a limit. */
+uint64_t cgroup_quota_us(uint32_t cpu_milli, uint64_t period_us);
+/* The processes of a group, one number a line; -errno, -EFBIG for more than fit. */
+int cgroup_procs(const struct cgroup_host *h, const char *id, char *ret, size_t cap);
 /* memory_cache_bytes; apart, because the kernel adds up a great deal for it. */
 void cgroup_read_cache(const struct cgroup_host *h, const char *id, struct jail_stats *st);
 /* Kills whatever is left in it (v2: cgroup.kill; else SIGKILL to each listed process). */

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -145,6 +146,73 @@ void cgroup_read(const struct cgroup_host *h, const char *sandbox, struct jail_s
 				st->valid |= JAIL_STAT_IO;
 		}
 	}
+}
+
+/* "QUOTA PERIOD" or "max PERIOD" of v2. */
+static void read_cpu_max(int dir, const char *id, struct jail_receipt *m, int *ok)
+{
+	char path[192], text[64], *end;
+	snprintf(path, sizeof(path), "%s/cpu.max", id);
+	if (fd_slurp_at(dir, path, text, sizeof(text)) < 0) {
+		*ok = 0;
+		return;
+	}
+	m->cpu_quota_us = strncmp(text, "max", 3) == 0 ? UINT64_MAX : strtoull(text, NULL, 10);
+	end = strchr(text, ' ');
+	m->cpu_period_us = end ? strtoull(end, NULL, 10) : 0;
+}
+
+int cgroup_limits_read(const struct cgroup_host *h, const char *sandbox, struct jail_receipt *m)
+{
+	struct cgroup_path gp;
+	const char *id = cgroup_path(h, sandbox, "", &gp);
+	int ok = 1, v2 = h->version == 2;
+	m->cgroup_version = (uint32_t)h->version;
+	for (unsigned t = 0; t < h->ntrees; t++) {
+		int dir = h->tree[t].fd;
+		unsigned ctls = h->tree[t].ctls;
+		if (dir < 0)
+			continue;
+		if (ctls & 1u << CG_MEMORY) {
+			m->memory_bytes = num(dir, id, v2 ? "memory.max" : "memory.limit_in_bytes", &ok);
+			if (h->swap && v2)
+				/* Beyond memory there; here as v1 counts. */
+				m->memory_swap_bytes =
+					m->memory_bytes + num(dir, id, "memory.swap.max", &ok);
+			else if (h->swap)
+				m->memory_swap_bytes = num(dir, id, "memory.memsw.limit_in_bytes", &ok);
+		}
+		if (ctls & 1u << CG_PIDS)
+			m->pids = num(dir, id, "pids.max", &ok);
+		if (ctls & 1u << CG_CPU && v2) {
+			read_cpu_max(dir, id, m, &ok);
+		} else if (ctls & 1u << CG_CPU) {
+			/* "-1" = none, which becomes UINT64_MAX. */
+			m->cpu_quota_us = num(dir, id, "cpu.cfs_quota_us", &ok);
+			m->cpu_period_us = num(dir, id, "cpu.cfs_period_us", &ok);
+		}
+	}
+	return ok ? 0 : -EIO;
+}
+
+unsigned cgroup_trees(const struct cgroup_host *h)
+{
+	unsigned n = 0;
+	for (unsigned t = 0; t < h->ntrees; t++)
+		n += h->tree[t].fd >= 0 && h->tree[t].ctls;
+	return n;
+}
+
+int cgroup_procs(const struct cgroup_host *h, const char *sandbox, char *ret, size_t cap)
+{
+	struct cgroup_path gp;
+	for (unsigned t = 0; t < h->ntrees; t++)
+		if (h->tree[t].fd >= 0 && h->tree[t].ctls) {
+			ssize_t n = fd_slurp_at(h->tree[t].fd,
+						cgroup_path(h, sandbox, "cgroup.procs", &gp), ret, cap);
+			return n < 0 ? (int)n : 0;
+		}
+	return -ENOENT;
 }
 
 void cgroup_read_cache(const struct cgroup_host *h, const char *sandbox, struct jail_stats *st)

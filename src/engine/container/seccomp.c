@@ -13,6 +13,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,6 +46,25 @@ int seccomp_install_suid(void)
 const char *seccomp_payload_digest(void)
 {
 	return PAYLOAD_FILTER_SHA256;
+}
+
+int seccomp_which(const struct sock_filter *insns, unsigned n)
+{
+	if (n == PAYLOAD_FILTER_LEN && memcmp(insns, payload_filter, sizeof(payload_filter)) == 0)
+		return SECCOMP_PAYLOAD;
+	if (n == SUID_FILTER_LEN && memcmp(insns, suid_filter, sizeof(suid_filter)) == 0)
+		return SECCOMP_SUID;
+	return -1;
+}
+
+const char *seccomp_digest(int which)
+{
+	return which == SECCOMP_PAYLOAD ? PAYLOAD_FILTER_SHA256 : SUID_FILTER_SHA256;
+}
+
+const char *seccomp_name(int which)
+{
+	return which == SECCOMP_PAYLOAD ? "payload" : "suid";
 }
 
 unsigned seccomp_payload_allowed(void)

@@ -26,4 +26,12 @@ const char *seccomp_payload_digest(void);
 /* How many system calls some rule of it allows. */
 unsigned seccomp_payload_allowed(void);
 
+/* Which filter of this build a program of n instructions is, byte by byte; -1 none. */
+enum { SECCOMP_PAYLOAD, SECCOMP_SUID, SECCOMP__N };
+struct sock_filter;
+int seccomp_which(const struct sock_filter *insns, unsigned n);
+/* SHA-256 of one's program, in hexadecimal, and its name. */
+const char *seccomp_digest(int which);
+const char *seccomp_name(int which);
+
 #endif

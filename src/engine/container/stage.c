@@ -137,13 +137,14 @@ static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return stage_fail(st, -errno, "open /dev/null inside");
-	int fd[7] = { null, null, null, b->f.chan, b->f.layer, *jaild, b->f.userns };
-	if ((r = place_fds(fd, 7, st)) < 0)
+	int fd[8] = { null, null, null, b->f.chan, b->f.layer, *jaild, b->f.own, b->f.userns };
+	if ((r = place_fds(fd, 8, st)) < 0)
 		return r;
 	b->f.chan = fd[3];
 	b->f.layer = fd[4];
 	*jaild = fd[5];
-	b->f.userns = fd[6];
+	b->f.own = fd[6];
+	b->f.userns = fd[7];
 	if ((r = confine_hostname(&b->e.spec, st)) < 0 ||
 	    (r = confine_files(b->e.spec.nofile, st)) < 0 || (r = confine_user(&b->c, &b->f, st)) < 0)
 		return r;
@@ -205,11 +206,8 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 		return r;
 	(void)FAILPOINT("stage.rooted");
 	close(got[1]);
-	/* The channel takes the place of the socket. */
-	if (dup3(got[0], own, O_CLOEXEC) < 0)
-		return stage_fail(st, -errno, "place the channel");
-	close(got[0]);
-	b->f.chan = own;
+	b->f.chan = got[0];
+	b->f.own = own;
 	if ((r = confine_files(go.nofile, st)) < 0)
 		return r;
 	return go.deny_suid ? confine_suid(st) : 0;
@@ -246,7 +244,8 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 	if (answer_ready(jaild, b->c.h.seq, r, &st) < 0 || r != 0)
 		_exit(1);
 	close(jaild);
-	_exit(agent_main(b->f.chan, b->f.layer));
+	/* jaild's last word on the child's own socket is that it may start commands. */
+	_exit(agent_main(b->f.chan, b->f.layer, b->f.own));
 }
 
 static void answer_cloned(const struct stage *g, uint32_t seq, int pid, int pidfd, int err)

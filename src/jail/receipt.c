@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * receipt.c: whether a sandbox is what was specified, and what it is; engine/container/measure.h has the
+ * theory.
+ *
+ * At its birth a sandbox is measured while its first process prepares the first command and waits for our
+ * word to execute it; the word is not given to one that differs, which is killed instead. Only what is
+ * cheap is read then. A RECEIPT reads everything, the first part anew; one that differs by then is killed
+ * too, and its namespaces must be those of its birth.
+ *
+ * Reading the filters back means to trace the first process. That is done by a child of ours, which does
+ * nothing else and ends after READER_S at the latest: jaild waits for nobody, and if the child is killed
+ * the kernel lets the traced process go on.
+ */
+#include "jail/jaild.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/caps.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "engine/container/measure.h"
+#include "engine/container/seccomp.h"
+
+/* The first process of a sandbox stops within microseconds, unless its host is in trouble. */
+#define READER_S 2
+
+int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid)
+{
+	size_t n = offsetof(struct jail_spec, volumes) + p->nvolumes * sizeof(p->volumes[0]);
+	b->spec = malloc(sizeof(*b->spec) < n + sizeof(p->volumes[0]) ? sizeof(*b->spec) : n + sizeof(p->volumes[0]));
+	if (!b->spec)
+		return -ENOMEM;
+	memcpy(b->spec, p, n);
+	b->deny_suid = deny_suid;
+	return 0;
+}
+
+/* ---- what is expected ---- */
+
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+	return fd >= 0 && fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
+/* spec: room for a copy of which fault tests change a limit. */
+static void expected(struct serve *j, const struct box *b, struct measure_want *w,
+		     struct jail_spec *spec)
+{
+	memset(w, 0, sizeof(*w));
+	w->spec = b->spec;
+	w->uid_first = b->slot.host_uid;
+	w->gid_first = b->slot.host_gid;
+	w->ids = j->slots.size;
+	w->range = j->slots.range;
+	w->rootless = j->o->rootless;
+	w->writable_volume = b->deny_suid;
+	w->caps = BRIG_CAPS_AGENT;
+	w->no_new_privs = 1;
+	w->seccomp_mode = 2; /* SECCOMP_MODE_FILTER */
+	w->groups = cgroup_trees(&j->cg);
+	memcpy(w->ns_host, j->ns_own, sizeof(w->ns_host));
+	memcpy(w->ns_own, b->ns, sizeof(w->ns_own));
+	if (b->slot.userns >= 0) {
+		w->ns_own[JAIL_NS_user] = inode_of(b->slot.userns);
+		w->ns_own[JAIL_NS_net] = inode_of(b->slot.netns);
+		w->ns_own[JAIL_NS_time] = inode_of(b->slot.timens);
+	}
+	/* Without one of its own it stays in ours, which HELLO_OK told. */
+	if (!w->ns_own[JAIL_NS_time])
+		w->ns_own[JAIL_NS_time] = j->ns_own[JAIL_NS_time];
+	(void)spec;
+#ifdef BRIG_FAILPOINTS
+	memcpy(spec, b->spec, offsetof(struct jail_spec, volumes));
+	memcpy(spec->volumes, b->spec->volumes, b->spec->nvolumes * sizeof(spec->volumes[0]));
+	w->spec = spec;
+	w->ns_own[JAIL_NS_ipc] += FAILPOINT_IS("mutate.namespaces");
+	w->uid_first += (uint32_t)FAILPOINT_IS("mutate.uid_map");
+	w->gid_first += (uint32_t)FAILPOINT_IS("mutate.gid_map");
+	w->caps ^= FAILPOINT_IS("mutate.capabilities") ? 1u : 0u;
+	w->no_new_privs ^= (uint32_t)FAILPOINT_IS("mutate.no_new_privs");
+	w->seccomp_mode ^= (uint32_t)FAILPOINT_IS("mutate.seccomp");
+	w->groups += (uint32_t)FAILPOINT_IS("mutate.cgroup");
+	spec->memory_bytes += FAILPOINT_IS("mutate.memory") ? 4096u : 0u;
+	spec->pids += (uint32_t)FAILPOINT_IS("mutate.pids");
+	spec->cpu_milli += FAILPOINT_IS("mutate.cpu") ? 10u : 0u;
+	spec->disk_bytes += FAILPOINT_IS("mutate.disk") ? 4096u : 0u;
+	spec->image ^= (uint32_t)FAILPOINT_IS("mutate.mounts");
+#endif
+}
+
+static int mismatch(const struct box *b, const struct measure_diff *d, struct brig_err *err)
+{
+	brig_fail(err, BRIG_E_MISMATCH, 0, "sandbox '%s' is not what was specified: %s: %s", b->id,
+		  d->item, d->text);
+	return brig_fix(err, "it was destroyed; install all programs of brig from one build, and run "
+			     "`brig doctor`");
+}
+
+static int unread(const struct box *b, int r, const char *what, struct brig_err *err)
+{
+	brig_fail(err, BRIG_E_INTERNAL, -r, "measure sandbox '%s': read %s", b->id, what);
+	return brig_fix(err, "run `brig doctor`; the log of brig-jaild may say more");
+}
+
+/* The first process is our child and not reaped while its pidfd tells no end: so the number is its own. */
+static int open_first(const struct box *b)
+{
+	char path[32];
+	struct pollfd p = { .fd = b->slot.pidfd, .events = POLLIN };
+	snprintf(path, sizeof(path), "/proc/%d", b->slot.pid);
+	int fd = b->slot.pid > 0 ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (fd >= 0 && (p.fd < 0 || poll(&p, 1, 0) != 0))
+		fd_close(&fd);
+	return fd < 0 ? -ESRCH : fd;
+}
+
+/* What is compared before the first command. */
+static int measure_first(struct serve *j, struct box *b, int proc, const struct measure_want *w,
+			 struct jail_receipt *m, struct measure_diff *d, struct brig_err *err)
+{
+	int r = measure_process(proc, m);
+	if (r < 0)
+		return unread(b, r, "its first process", err);
+	if ((r = cgroup_limits_read(&j->cg, b->id, m)) < 0)
+		return unread(b, r, "its limits", err);
+	if (measure_compare(w, m, d))
+		return mismatch(b, d, err);
+	if ((r = measure_mounts(proc, w, m, d)) < 0)
+		return unread(b, r, "its mounts", err);
+	return r ? mismatch(b, d, err) : 0;
+}
+
+/* The texts are not cleared: 12 KiB on the way of every birth. */
+static void begin(const struct box *b, struct jail_receipt *m)
+{
+	memset(m, 0, offsetof(struct jail_receipt, mounts));
+	m->mounts[0] = '\0';
+	memcpy(m->id, b->id, sizeof(m->id));
+}
+
+int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err)
+{
+	struct jail_receipt m;
+	struct measure_want w;
+	struct measure_diff d;
+	struct jail_spec spec;
+	begin(b, &m);
+	if (!j->ns_own[JAIL_NS_pid]) {
+		AUTO_FD self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int r = self < 0 ? -errno : measure_namespaces(self, j->ns_own);
+		if (r < 0)
+			return unread(b, r, "the host's namespaces", err);
+	}
+	AUTO_FD proc = open_first(b);
+	if (proc < 0)
+		return unread(b, proc, "its first process", err);
+	expected(j, b, &w, &spec);
+	if (measure_first(j, b, proc, &w, &m, &d, err) < 0)
+		return -1;
+	memcpy(b->ns, m.ns, sizeof(b->ns));
+	return 0;
+}
+
+/* ---- receipts ---- */
+
+struct reading {
+	int err; /* -errno, 0 = read and compared, 1 = differs */
+	struct measure_diff diff;
+};
+
+static void __attribute__((noreturn)) reader_main(const struct box *b, int out, int broker)
+{
+	struct reading r = { .err = 0 };
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* A copy of the broker's socket held here would hide its end from both sides. */
+	close(broker);
+	alarm(READER_S);
+	unsigned n = 1u + (b->deny_suid != 0);
+	r.err = measure_filters(b->slot.pid, n, b->deny_suid != 0, &r.diff);
+	_exit(fd_send(out, &r, sizeof(r), NULL, 0) < 0);
+}
+
+int receipt_begin(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err)
+{
+	int sv[2];
+	if (b->state != BOX_LIVE || b->receipt_seq || b->frozen) {
+		brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is %s", b->id,
+			  b->frozen	   ? "paused, and cannot be measured"
+			  : b->receipt_seq ? "being measured"
+					   : "not running");
+		return brig_fix(err, b->frozen ? "let it go on (`brig unpause`), and ask again" :
+						 "ask again");
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "make a socket pair");
+	AUTO_FD out = sv[1];
+	struct epoll_event ev = { .events = EPOLLIN,
+				  .data.u64 = (uint64_t)EV_READER << 32 | (uint32_t)(b - j->box) };
+	pid_t pid = epoll_ctl(j->epoll, EPOLL_CTL_ADD, sv[0], &ev) < 0 ? -1 : fork();
+	if (pid < 0) {
+		int e = errno;
+		close(sv[0]);
+		return brig_fail(err, BRIG_E_EXHAUSTED, e, "start a reader of filters");
+	}
+	if (pid == 0)
+		reader_main(b, out, j->o->broker);
+	b->reader = sv[0];
+	b->reader_pid = pid;
+	b->receipt_seq = seq;
+	return 0;
+}
+
+static void reader_done(struct box *b)
+{
+	fd_close(&b->reader);
+	if (b->reader_pid > 0) {
+		kill(b->reader_pid, SIGKILL);
+		while (waitpid(b->reader_pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	b->reader_pid = 0;
+}
+
+void receipt_end(struct serve *j, struct box *b)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	reader_done(b);
+	if (!b->receipt_seq)
+		return;
+	brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' ended while it was measured", b->id);
+	answer_err(j, b->receipt_seq, &err);
+	b->receipt_seq = 0;
+}
+
+/* No other sandbox of ours is in one of its namespaces. */
+static int compare_others(const struct serve *j, const struct box *b, struct measure_diff *d)
+{
+	for (int i = 0; i < j->n_boxes; i++) {
+		const struct box *o = &j->box[i];
+		if (o == b || o->state != BOX_LIVE)
+			continue;
+		for (unsigned k = 0; k < JAIL_NS__N; k++)
+			if (b->ns[k] && b->ns[k] == o->ns[k] && b->ns[k] != j->ns_own[k]) {
+				snprintf(d->item, sizeof(d->item), "namespaces");
+				snprintf(d->text, sizeof(d->text), "it shares one with sandbox %s",
+					 o->id);
+				return 1;
+			}
+	}
+	return 0;
+}
+
+/* <store>/images/DIGEST/rootfs, by our own descriptor of it. */
+static void image_digest(const struct serve *j, const struct box *b, struct jail_receipt *m)
+{
+	char link[64], path[PATH_MAX];
+	if (b->spec->image == 0)
+		return;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", j->image_fd[b->spec->image]);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
+	char *end = strrchr(path, '/');
+	if (end)
+		*end = '\0';
+	char *name = strrchr(path, '/');
+	snprintf(m->image, sizeof(m->image), "%.95s", name ? name + 1 : "?");
+}
+
+static int measure_all(struct serve *j, struct box *b, const struct reading *read,
+		       struct jail_receipt *m, struct brig_err *err)
+{
+	struct measure_want w;
+	struct measure_diff d;
+	struct jail_spec spec;
+	struct utsname u;
+	char pids[65536];
+	AUTO_FD proc = open_first(b);
+	if (proc < 0)
+		return unread(b, proc, "its first process", err);
+	expected(j, b, &w, &spec);
+	m->mounts_len = 1; /* asks for the list */
+	if (measure_first(j, b, proc, &w, m, &d, err) < 0)
+		return -1;
+	if (read->err == 1)
+		return mismatch(b, &read->diff, err);
+	m->filters_read = read->err == 0;
+	m->filters = 1u + w.writable_volume;
+	for (unsigned i = 0; i < m->filters; i++) {
+		snprintf(m->filter_digest[i], sizeof(m->filter_digest[i]), "%s", seccomp_digest((int)i));
+		snprintf(m->filter_name[i], sizeof(m->filter_name[i]), "%s", seccomp_name((int)i));
+	}
+	if (measure_network(proc, m, &d) || compare_others(j, b, &d))
+		return mismatch(b, &d, err);
+	int r = cgroup_procs(&j->cg, b->id, pids, sizeof(pids));
+	if (r == 0 && measure_commands(pids, b->slot.pid, m, &d))
+		return mismatch(b, &d, err);
+	if (r < 0 && r != -ENOENT)
+		return unread(b, r, "its list of processes", err);
+	image_digest(j, b, m);
+	memcpy(m->ns_host, j->ns_own, sizeof(m->ns_host));
+	if (uname(&u) == 0)
+		snprintf(m->kernel, sizeof(m->kernel), "%.64s %.64s", u.release, u.version);
+	return 0;
+}
+
+void receipt_on_reader(struct serve *j, struct box *b)
+{
+	struct reading read = { .err = -ETIMEDOUT };
+	struct jail_receipt m;
+	struct brig_err err = BRIG_ERR_INIT;
+	if (b->state == BOX_FREE || b->reader < 0)
+		return;
+	/* End of file without a word: the alarm. */
+	if (fd_recv(b->reader, &read, sizeof(read), NULL, NULL, MSG_DONTWAIT) != sizeof(read))
+		read.err = -ETIMEDOUT;
+	read.diff.item[sizeof(read.diff.item) - 1] = '\0';
+	read.diff.text[sizeof(read.diff.text) - 1] = '\0';
+	reader_done(b);
+	uint32_t seq = b->receipt_seq;
+	b->receipt_seq = 0;
+	begin(b, &m);
+	if (b->state != BOX_LIVE) {
+		brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' is not running", b->id);
+		answer_err(j, seq, &err);
+		return;
+	}
+	if (measure_all(j, b, &read, &m, &err) == 0) {
+		m.h = (struct jail_hdr){ JAIL_RECEIPT_IS, seq };
+		memset(m.mounts + m.mounts_len, 0, sizeof(m.mounts) - m.mounts_len);
+		answer(j, &m, sizeof(m));
+		return;
+	}
+	answer_err(j, seq, &err);
+	if (err.code != BRIG_E_MISMATCH)
+		return;
+	fprintf(stderr, "brig-jaild: %s\n", err.msg);
+	box_kill(j, b);
+}
