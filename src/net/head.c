@@ -98,11 +98,32 @@ static bool target_read(struct span t, bool connect, struct head *ret)
 	return true;
 }
 
+/* White space that some servers take for the blanks of a request line. */
+static bool blank(unsigned char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f';
+}
+
+/* Whether n bytes without a line feed can be the beginning of a request line, also to a server that
+ * reads kindly; a protocol that is no text, or has no method in front, shows it soon. */
+static bool may_be_line(const char *s, size_t n)
+{
+	size_t m = 0;
+	while (m < n && token_char((unsigned char)s[m]))
+		m++;
+	if (m < n && !blank((unsigned char)s[m]))
+		return false;
+	for (size_t i = m; i < n; i++)
+		if ((unsigned char)s[i] < ' ' && !blank((unsigned char)s[i]))
+			return false;
+	return true;
+}
+
 /* The request line: METHOD SP TARGET SP HTTP/1.x. Whether a line is one is told by its end. */
 static enum head_result line_read(struct span l, struct head *ret, bool *ret_old)
 {
 	size_t m = 0;
-	if (l.n < 9 || strncasecmp(l.p + l.n - 9, " HTTP/", 6) != 0)
+	if (!may_be_line(l.p, l.n) || l.n < 9 || strncasecmp(l.p + l.n - 9, " HTTP/", 6) != 0)
 		return HEAD_OTHER;
 	if (memcmp(l.p + l.n - 9, " HTTP/", 6) != 0 || l.p[l.n - 2] != '.')
 		return HEAD_BAD;
@@ -198,21 +219,6 @@ static bool field_read(struct span l, struct head *ret, struct seen *seen)
 static bool slack(uint8_t c)
 {
 	return c == '\r' || c == '\n' || c == ' ' || c == '\t';
-}
-
-/* Whether n bytes without a line feed can be the beginning of a request line; a protocol that is no
- * text, or has no method in front, shows it soon. */
-static bool may_be_line(const char *s, size_t n)
-{
-	size_t m = 0;
-	while (m < n && token_char((unsigned char)s[m]))
-		m++;
-	if (m > METHOD_MAX || (m < n && s[m] != ' '))
-		return false;
-	for (size_t i = m; i < n; i++)
-		if ((unsigned char)s[i] < ' ' && s[i] != '\r' && s[i] != '\t')
-			return false;
-	return true;
 }
 
 enum head_result head_read(const uint8_t *p, size_t n, struct head *ret)
@@ -333,8 +339,8 @@ static bool chunk_byte(struct head_chunks *c, uint8_t b, bool *ret_end)
 		c->state = C_TRAIL;
 		return b == '\n';
 	case C_END_LF:
-		*ret_end = true;
-		return b == '\n';
+		*ret_end = b == '\n';
+		return *ret_end;
 	default:
 		return false;
 	}

@@ -375,7 +375,10 @@ static void test_heads(void **state)
 		{ " \x01\x02", HEAD_OTHER },
 		{ "\x16\x03\x01", HEAD_OTHER },
 		{ "x", HEAD_MORE },
-		{ "abcdefghijklmnopqrstuvwxyz0123456789", HEAD_OTHER },
+		{ "abcdefghijklmnopqrstuvwxyz0123456789", HEAD_MORE },
+		{ "abcdefghijklmnopqrstuvwxyz0123456789 / HTTP/1.1\r\n", HEAD_BAD },
+		{ "GET\t/ HTTP/1.1\r\n", HEAD_BAD },
+		{ "G\xac / HTTP/1.1\r\n", HEAD_OTHER },
 	};
 	struct head h;
 	(void)state;
