@@ -26,6 +26,13 @@
  * at once; the agent answers ATTACHED with the same nonce. The host drops every byte that precedes
  * that ATTACHED frame (a reader that takes over a channel in the middle of a frame looks for
  * BRIG_ATTACH_MAGIC followed by its own nonce).
+ *
+ * A host that takes a channel over, whose former host may have died in the middle of a frame, first
+ * sends one byte to which a descriptor is attached (SCM_RIGHTS; which one does not matter, the agent
+ * never takes it). No byte of the stream can say this. The agent forgets the frame that was begun in
+ * either direction, ends every file operation and connection, and holds the outputs back; behind its
+ * ATTACHED comes a RESUMED for each command whose stream is open. What the new host does not know, it
+ * closes; the rest it reads on with REATTACH.
  */
 #ifndef BRIG_AGENT_PROTO_H
 #define BRIG_AGENT_PROTO_H
@@ -62,6 +69,7 @@ _Static_assert(sizeof(struct brig_frame_hdr) == 12, "wire");
 	X(SHUTDOWN, 5, H)    /* empty; the agent kills all and exits */                            \
 	X(CREDIT, 6, B)      /* struct brig_credit */                                              \
 	X(CLOSE, 7, H)       /* empty; ends the stream: kills its command, frees its rings */      \
+	X(RESUMED, 8, A)     /* struct brig_resumed: a command, for a host that took over */       \
 	X(EXEC, 16, H)       /* struct brig_exec + strings */                                      \
 	X(STARTED, 17, A)    /* struct brig_started: the exec succeeded, or why not */             \
 	X(STDIN, 18, H)      /* bytes; FF_EOF closes the command's stdin */                        \
@@ -108,6 +116,18 @@ struct brig_attach {
 };
 _Static_assert(sizeof(struct brig_attach) == 32, "wire");
 
+/* RESUMED: where a command stands. It is followed by STARTED and EXIT as far as they are still to come;
+ * an EXIT that the former host may have been sent comes again after REATTACH. */
+#define BRIG_RESUMED_STARTED 0x1u
+struct brig_resumed {
+	uint32_t flags;
+	uint32_t pid;	       /* inside; 0 before STARTED */
+	uint32_t stdin_credit; /* bytes of STDIN the host may send now */
+	uint32_t reserved;
+	uint64_t stdout_bytes, stderr_bytes; /* produced so far */
+};
+_Static_assert(sizeof(struct brig_resumed) == 32, "wire");
+
 /* CREDIT: `bytes` more may be sent on this channel of this stream. The sum in force never passes
  * BRIG_CREDIT_MAX; a grant that would is a protocol error. */
 #define BRIG_CREDIT_MAX (64u * 1024u * 1024u)
@@ -136,6 +156,10 @@ _Static_assert(sizeof(struct brig_credit) == 8, "wire");
 /* With DROP an output that nobody has granted credit for is read on into its ring and the oldest
  * bytes are lost (detached commands). Without it the command is held back by its full pipe. */
 #define BRIG_EXEC_DROP 0x4u
+/* With KEEP (not with DROP) the first credits are a window, no larger than the ring: the bytes that were
+ * granted but for the last window have reached whom the host passes them to, and only those may leave
+ * the ring. So a host that attaches again from where its reader stands finds all that is missing. */
+#define BRIG_EXEC_KEEP 0x10u
 #define BRIG_EXEC_LIFELINE 0x8u /* when this command's main process ends, kill what it left behind */
 struct brig_exec {
 	uint32_t flags;

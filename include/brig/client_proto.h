@@ -24,6 +24,8 @@
  *                                          the host image),"user","home","limits"}
  *  {"op":"exec","id"*,"cmd"*,"env":[..],"workdir","user","tty","stdin","rows","cols","timeout_ms",
  *   "max_output_bytes","detach"}        -> as run, in a living sandbox; {"id","exec","pid"}
+ *  {"op":"attach","id"*,"exec","stdout_offset","stderr_offset"} -> as exec: reads on at a command whose
+ *      reader was lost with a brigd; without "exec" at the main one. Offsets are what the reader has.
  *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
  *  {"op":"inspect","id"*}               -> INFO with "limits","env","labels","volumes","execs":[..]
  *  {"op":"logs","id"*,"follow","stderr","stdout","offset"} -> REP {}, STDOUT/STDERR on stream 1, END

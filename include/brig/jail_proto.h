@@ -10,8 +10,11 @@
  * again. It never resolves a path of a tenant by name, except inside a root that no tenant process
  * has entered yet and only beneath it.
  *
- * When the socket ends, jaild destroys everything that it made and exits; when jaild ends, brigd
- * sees end of file and exits too.
+ * When the socket of a private server ends, jaild destroys everything that it made and exits. The jaild
+ * of a resident server goes on without: what was not answered is undone, images are forgotten,
+ * sandboxes live. The supervisor hands it the socket of the next brigd, which asks what there is (LIST)
+ * and gets a duplicate of the host's end of each agent channel. When jaild ends, brigd sees end of file
+ * and exits too.
  */
 #ifndef BRIG_JAIL_PROTO_H
 #define BRIG_JAIL_PROTO_H
@@ -26,13 +29,15 @@
 	/* to jaild                                                                             */ \
 	X(HELLO, 1)   /* jail_hello; answer HELLO_OK with what this host enforces */               \
 	X(IMAGE, 2)   /* jail_image + fd of the root directory (O_PATH); answer OK or ERROR */     \
-	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume; answer */ \
+	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume, then with */ \
+	              /* `keep` one of the host's end; answer                                   */ \
 	              /* OK when the sandbox's first process runs behind every boundary, or ERROR */ \
 	X(STATS, 4)   /* jail_ref; answer STATS_IS */                                              \
 	X(DESTROY, 5) /* jail_ref; answers STATS_IS at once (final figures), GONE when clean */    \
 	X(PAUSE, 6)   /* jail_ref; answer OK when every process of it stands still, or ERROR */    \
 	X(RESUME, 7)  /* jail_ref; answer OK or ERROR */                                           \
 	X(MEASURE, 8) /* jail_ref; answer STATS_IS, with the figures that take longer to get, too */ \
+	X(LIST, 9)    /* jail_list; answer BOX_IS                                               */ \
 	X(RECEIPT, 10) /* jail_ref; answer RECEIPT_IS, or ERROR: then it is being destroyed, or is too */ \
 	              /* young to be measured */                                                  \
 	/* from jaild                                                                           */ \
@@ -41,7 +46,8 @@
 	X(HELLO_OK, 66) /* jail_hello */                                                           \
 	X(STATS_IS, 67) /* jail_stats */                                                           \
 	X(GONE, 68)     /* jail_gone; unasked with seq 0, behind a STATS_IS with seq 0, when the first  */ \
-	                /* process ended by itself */                                           \
+	                /* process ended by itself                                           */ \
+	X(BOX_IS, 69)   /* jail_box + fd of the host's end of the agent channel, if it was kept */ \
 	X(RECEIPT_IS, 70) /* jail_receipt */
 
 enum jail_verb {
@@ -115,6 +121,7 @@ struct jail_spec {
 	uint32_t cpu_milli, pids, nofile;
 	uint32_t uid, gid; /* inside: who owns home and sees volumes as its own */
 	char home[JAIL_PATH_MAX]; /* made and given to uid:gid if missing; "" = none */
+	uint32_t keep; /* 1: a duplicate of the host's end of the channel is kept for the next brigd */
 	uint32_t nvolumes;
 	struct jail_volume volumes[JAIL_VOLUMES_MAX];
 };
@@ -122,6 +129,21 @@ struct jail_spec {
 struct jail_ref {
 	struct jail_hdr h;
 	char id[BRIG_ID_LEN + 8];
+};
+
+/* LIST: the first sandbox at place `at` of the table or behind. */
+struct jail_list {
+	struct jail_hdr h;
+	uint32_t at;
+	uint32_t reserved;
+};
+
+struct jail_box {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8]; /* "": there is none any more */
+	uint32_t next;	 /* where to go on */
+	uint32_t frozen; /* it was told to stop */
+	uint64_t init_pid;
 };
 
 struct jail_error {

@@ -13,6 +13,10 @@
  * was begun can be finished. They are not taken from the pipe of the command on their way: it has
  * other readers if the command wishes (/proc/self/fd), which would leave half a frame.
  *
+ * A host that takes over sends a byte with a descriptor. It is read without room for one, so nothing
+ * enters this process; that something did not is told by MSG_CTRUNC, and the kernel ends a read behind
+ * such a byte, so it is the last one read.
+ *
  * The receive buffer lies inside struct chan until a frame or a burst does not fit, and goes back
  * there when it is empty and no stream takes data: an idle agent holds one page for it.
  */
@@ -23,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/core.h"
@@ -51,7 +56,7 @@ void chan_init(struct chan *c, int fd, struct agent *a)
 	c->rx = c->rx_small;
 	c->rx_cap = sizeof(c->rx_small);
 	c->rx_head = c->rx_tail = 0;
-	c->in_bulk = false;
+	c->in_bulk = c->plain = false;
 	c->bulk_streams = 0;
 	c->tx = (struct buf)BUF_INIT(CHAN_QUEUE_MAX);
 	c->tx_before = 0;
@@ -156,6 +161,44 @@ static void rx_shrink(struct chan *c)
 	c->rx_head = c->rx_tail = 0;
 }
 
+/* One read. *ret_cut: behind the last byte, which belongs to no frame, another host begins. */
+static ssize_t rx_read(struct chan *c, void *p, size_t n, bool *ret_cut)
+{
+	struct iovec v = { .iov_base = p, .iov_len = n };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	*ret_cut = false;
+	if (!c->plain) {
+		ssize_t r = recvmsg(c->fd, &m, 0);
+		*ret_cut = r > 0 && (m.msg_flags & MSG_CTRUNC);
+		if (r >= 0 || errno != ENOTSOCK)
+			return r;
+		c->plain = true;
+	}
+	return read(c->fd, p, n);
+}
+
+void chan_cut(struct chan *c)
+{
+	struct source *s = c->out.active ? c->out.src : NULL;
+	size_t lost = c->out.part[0].iov_len + c->out.part[1].iov_len + c->out.lent;
+	c->rx_head = c->rx_tail = 0;
+	c->in_bulk = false;
+	c->bulk_left = 0;
+	buf_consume(&c->tx, buf_len(&c->tx));
+	c->tx_before = 0;
+	free(c->out.carry);
+	/* Who reads them again has them kept (output.h); the pipe is made anew for the next. */
+	if (c->out.lent) {
+		fd_close(&c->pipe[0]);
+		fd_close(&c->pipe[1]);
+	}
+	memset(&c->out, 0, sizeof(c->out));
+	if (s) {
+		chan_offer(c, s);
+		s->sent(s, lost, true);
+	}
+}
+
 int chan_receive(struct chan *c)
 {
 	for (int i = 0; i < RX_READS && c->agent->end < 0; i++) {
@@ -164,15 +207,20 @@ int chan_receive(struct chan *c)
 		if (c->rx_tail == c->rx_cap && rx_reserve(c, c->rx_cap) < 0)
 			return -ENOMEM;
 		size_t room = c->rx_cap - c->rx_tail;
-		ssize_t n = read(c->fd, c->rx + c->rx_tail, room);
+		bool cut;
+		ssize_t n = rx_read(c, c->rx + c->rx_tail, room, &cut);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 1 : 0;
 		if (n == 0)
 			return 0;
-		c->rx_tail += (size_t)n;
+		c->rx_tail += (size_t)n - cut;
 		int r = rx_parse(c);
 		if (r < 0)
 			return r;
+		if (cut) {
+			dispatch_cut(c->agent);
+			continue;
+		}
 		/* A full small buffer: more is coming than it is made for. */
 		if ((size_t)n == room && c->rx == c->rx_small && rx_reserve(c, CHAN_RX_LARGE) < 0)
 			return -ENOMEM;

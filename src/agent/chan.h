@@ -65,6 +65,7 @@ struct chan {
 	struct brig_frame_hdr bulk; /* the frame whose payload is passing through */
 	uint32_t bulk_left;
 	bool in_bulk;
+	bool plain;	       /* no socket: read() it */
 	uint32_t bulk_streams; /* streams on which the host may send data */
 
 	/* sending */
@@ -92,6 +93,8 @@ void chan_done(struct chan *c);
 /* Reads and dispatches, a bounded amount per call. 1 while the channel stands, 0 at its end,
  * -EPROTO for a broken rule. */
 int chan_receive(struct chan *c);
+/* Another host takes over: forgets what was begun in either direction, and what waits to be sent. */
+void chan_cut(struct chan *c);
 /* What epoll should report now. */
 uint32_t chan_events(const struct chan *c);
 

@@ -36,6 +36,8 @@ struct stream_ops {
 	void (*close)(struct stream *s);
 	/* A new host attached: it has granted nothing yet. */
 	void (*orphan)(struct stream *s);
+	/* .. and took over: says where it stands, if it goes on. May be NULL. */
+	void (*resume)(struct stream *s);
 };
 
 struct stream {
@@ -73,6 +75,7 @@ struct agent {
 	struct stream *bucket[STREAM_BUCKETS];
 	uint32_t nstreams;
 	bool attached;
+	bool taken_over; /* the next ATTACH is that of a host that knows only our streams' numbers */
 	bool is_init;	  /* pid 1: orphans are ours, and -1 is the whole sandbox */
 	bool has_spawned; /* code of the tenant may be running */
 	int sigfd;
@@ -108,6 +111,8 @@ struct stream *stream_find(const struct agent *a, uint32_t id);
 /* The dispatcher, called by the channel for what came from the host: first the header alone, then
  * either the whole frame or, for data, its payload in pieces. 0, or -EPROTO. */
 bool dispatch_is_data(uint16_t type);
+/* The host is another one from here on. */
+void dispatch_cut(struct agent *a);
 int dispatch_header(struct agent *a, const struct brig_frame_hdr *h);
 int dispatch_frame(struct agent *a, const struct frame *f);
 int dispatch_data(struct agent *a, const struct brig_frame_hdr *h, const uint8_t *p, size_t n,

@@ -76,6 +76,27 @@ int dispatch_header(struct agent *a, const struct brig_frame_hdr *h)
 	return a->attached || h->type == BRIG_ATTACH ? 0 : -EPROTO;
 }
 
+static void each_stream(struct agent *a, bool resume)
+{
+	for (unsigned i = 0; i < STREAM_BUCKETS; i++)
+		for (struct stream *s = a->bucket[i], *next; s; s = next) {
+			next = s->next;
+			if (!resume)
+				s->ops->orphan(s);
+			else if (s->ops->resume)
+				s->ops->resume(s);
+		}
+}
+
+void dispatch_cut(struct agent *a)
+{
+	each_stream(a, false);
+	/* After the streams, which may have had last words for the former host. */
+	chan_cut(&a->chan);
+	a->attached = false;
+	a->taken_over = true;
+}
+
 static int rx_attach(struct agent *a, const struct frame *f)
 {
 	struct brig_attach m;
@@ -84,15 +105,15 @@ static int rx_attach(struct agent *a, const struct frame *f)
 		return -EPROTO;
 	/* A new host took the channel over. It granted nothing and knows no file operation;
 	 * commands wait for its REATTACH. */
-	for (unsigned i = 0; a->attached && i < STREAM_BUCKETS; i++)
-		for (struct stream *s = a->bucket[i], *next; s; s = next) {
-			next = s->next;
-			s->ops->orphan(s);
-		}
+	if (a->attached)
+		each_stream(a, false);
 	a->attached = true;
 	m.version = BRIG_AGENT_PROTO_VERSION;
 	/* The first command often comes with it: one answer for both (loop.c). */
 	chan_send_lazy(&a->chan, BRIG_ATTACHED, 0, &m, sizeof(m));
+	if (a->taken_over)
+		each_stream(a, true);
+	a->taken_over = false;
 	return 0;
 }
 

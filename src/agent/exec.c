@@ -33,6 +33,7 @@ static int exec_frame(struct stream *s, const struct frame *f);
 static int exec_data(struct stream *s, uint16_t type, const uint8_t *p, size_t n, bool eof);
 static void exec_close(struct stream *s);
 static void exec_orphan(struct stream *s);
+static void exec_resume(struct stream *s);
 static void exec_reaped(struct child *c, int status, const struct rusage *ru);
 static void exec_settle(void *ctx);
 static void exec_linger(void *ctx);
@@ -43,6 +44,7 @@ static const struct stream_ops exec_ops = {
 	.data = exec_data,
 	.close = exec_close,
 	.orphan = exec_orphan,
+	.resume = exec_resume,
 };
 
 static struct exec *exec_of_stream(struct stream *s)
@@ -69,6 +71,8 @@ struct exec *exec_new(struct agent *a, uint32_t id, const struct brig_exec *h)
 	output_init(&x->out[1], a, id, BRIG_STDERR, h->ring_bytes, h->credit_stderr, drop);
 	input_none(&x->in, a, id);
 	for (int i = 0; i < 2; i++) {
+		if (h->flags & BRIG_EXEC_KEEP)
+			x->out[i].window = x->out[i].credit;
 		x->out[i].settled = exec_settle;
 		x->out[i].ctx = x;
 	}
@@ -366,6 +370,19 @@ static void exec_orphan(struct stream *s)
 	x->new_host = true;
 	for (int i = 0; i < 2; i++)
 		output_detach(&x->out[i], x->out[i].droppable);
+}
+
+static void exec_resume(struct stream *s)
+{
+	struct exec *x = exec_of_stream(s);
+	struct brig_resumed m = { .flags = x->started ? BRIG_RESUMED_STARTED : 0,
+				  .pid = x->started ? (uint32_t)x->child.pid : 0,
+				  .stdin_credit = x->started ? x->in.credit : 0,
+				  .stdout_bytes = x->out[0].end,
+				  .stderr_bytes = x->out[1].end };
+	/* Told here; REATTACH need not. */
+	x->new_host = false;
+	chan_send(&s->agent->chan, BRIG_RESUMED, s->id, &m, sizeof(m), NULL, 0);
 }
 
 void exec_drop_all(struct agent *a)

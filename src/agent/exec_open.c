@@ -39,7 +39,7 @@ static void refuse(struct agent *a, uint32_t id, int err, enum brig_exec_step st
 static int request_check(struct brig_exec *h)
 {
 	const uint32_t known =
-		BRIG_EXEC_TTY | BRIG_EXEC_STDIN | BRIG_EXEC_DROP | BRIG_EXEC_LIFELINE;
+		BRIG_EXEC_TTY | BRIG_EXEC_STDIN | BRIG_EXEC_DROP | BRIG_EXEC_KEEP | BRIG_EXEC_LIFELINE;
 	if ((h->flags & ~known) || h->reserved || h->argc < 1 || h->argc > ARGS_MAX ||
 	    h->envc > ARGS_MAX)
 		return -EINVAL;
@@ -47,6 +47,10 @@ static int request_check(struct brig_exec *h)
 		return -EINVAL;
 	if (h->ring_bytes == 0)
 		h->ring_bytes = RING_DEFAULT;
+	if ((h->flags & BRIG_EXEC_KEEP) &&
+	    ((h->flags & BRIG_EXEC_DROP) || h->credit_stdout > h->ring_bytes ||
+	     h->credit_stderr > h->ring_bytes))
+		return -EINVAL;
 	return h->ring_bytes < RING_MIN || h->ring_bytes > RING_MAX ? -EINVAL : 0;
 }
 

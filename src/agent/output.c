@@ -54,8 +54,15 @@ static bool output_loses(const struct output *o)
 
 static uint32_t output_room(const struct output *o)
 {
-	return output_loses(o) ? o->size - o->pinned
-			       : o->size - o->pinned - (uint32_t)(o->end - o->sent);
+	uint64_t from = o->sent - o->pinned;
+	if (output_loses(o))
+		return o->size - o->pinned;
+	if (o->window) {
+		uint64_t granted = o->sent + o->credit;
+		uint64_t passed = granted > o->window ? granted - o->window : 0;
+		from = passed < from ? passed : from;
+	}
+	return o->end - from < o->size ? o->size - (uint32_t)(o->end - from) : 0;
 }
 
 static uint64_t output_oldest(const struct output *o)

@@ -10,6 +10,9 @@
  * reference, and its last bytes are kept so, too (hist.h). They are put into the ring when it is needed:
  * before a read, and for a host that attaches again.
  *
+ * With a window, bytes that the host may not have passed on yet are not overwritten either: of all that
+ * was granted, the last `window`.
+ *
  * Lossless: nothing is read while there is no room beside the waiting bytes, so the command is held
  * back by its full pipe. Droppable and without credit: it is read on, and the oldest waiting bytes
  * are lost.
@@ -41,6 +44,7 @@ struct output {
 	uint32_t size;
 	uint64_t end, sent;
 	uint32_t pinned, credit;
+	uint32_t window;  /* 0 = none */
 	uint32_t lent;	  /* of the frame under way, in the channel's pipe */
 	struct hist hist; /* the bytes before `end` that are not in the ring */
 	bool bulk;	  /* the last read brought much */

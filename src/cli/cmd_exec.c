@@ -87,6 +87,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	}
 out:
 	c.id = argv[0];
+	c.stream.again = !o->command.detach;
 	if (req)
 		code = command_run(&c, CONN_EXISTING, req, NULL, 0);
 	else

@@ -184,6 +184,9 @@ static int finish(struct command *c, const struct stream_result *res)
 	}
 	if (res->rep)
 		tell_warnings(c, res->rep);
+	if (res->lost && !c->o->quiet)
+		cli_note("%llu bytes of output are missing: they were under way when the server's brigd ended",
+			 (unsigned long long)res->lost);
 	if (res->signal) {
 		brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "given up because of signal %d",
 			     res->signal);

@@ -8,6 +8,7 @@
 	X(run)        \
 	X(create)     \
 	X(exec)       \
+	X(attach)     \
 	X(ls)         \
 	X(inspect)    \
 	X(cp)         \

@@ -4,8 +4,8 @@
  * -------------------
  * Runs in `brig` and in `brig serve`. A server is two processes, brigd and brig-jaild, joined by a
  * socket pair that is made here; neither knows how it was started. They get their descriptors by
- * number (3: the link, 4: the client or the listening socket, 5: the door to brig-api), /dev/null
- * as standard input and output, and a session of their own.
+ * number (3: the link; brigd 4: the client or the listening socket, then the door to brig-api and the
+ * ledger; jaild 4: where the link to the next brigd comes from), /dev/null as standard input and output, and a session of their own.
  *
  * A private server must be fast, because it is the price of every `brig run` on a machine without a
  * server: both daemons are started before anything is waited for, and forked rather than executed where
@@ -158,64 +158,102 @@ static int start_one(const char *dir, const char *program, daemon_main *main, co
 	return spawn_start(&s, ret, err);
 }
 
+/* A resident server's daemons are programs of their own: nobody waits for their start, and they outlive the
+ * memory image of whoever started them. */
+static struct server_mains forked_mains(const struct server_daemons *d)
+{
+	const char *libexec = secure_getenv("BRIG_LIBEXEC");
+	if (d->client >= 0 && !(libexec && libexec[0]))
+		return linked;
+	return (struct server_mains){ NULL, NULL };
+}
+
+static int start_jaild(const struct server_daemons *d, const char *dir, char **envp, int null, int link,
+		       pid_t *ret, struct brig_err *err)
+{
+	char agent[PATH_MAX + 16];
+	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
+	/* --once: no stock of prepared sandboxes for a server that serves one command. */
+	const char *argv[] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data,
+			       d->client >= 0 ? "--once" : "--control-fd", d->client >= 0 ? NULL : "4", NULL };
+	int fds[] = { null, null, d->log, link, d->control };
+	return start_one(dir, "brig-jaild", forked_mains(d).jaild, argv, envp, fds, d->client >= 0 ? 4 : 5,
+			 ret, err);
+}
+
 #define EXTRA_MAX 160
+static int start_brigd(const struct server_daemons *d, const char *dir, char **envp, int null, int link,
+		       pid_t *ret, struct brig_err *err)
+{
+	const char *argv[EXTRA_MAX + 12];
+	char number[2][4];
+	int fds[7] = { null, null, d->log, link, d->client >= 0 ? d->client : d->listen };
+	unsigned nfds = 5;
+	size_t n = 0;
+	argv[n++] = "brigd";
+	argv[n++] = "--jail-fd";
+	argv[n++] = "3";
+	argv[n++] = d->client >= 0 ? "--client-fd" : "--listen-fd";
+	argv[n++] = "4";
+	argv[n++] = "--data";
+	argv[n++] = d->data;
+	const struct {
+		const char *flag;
+		int fd;
+	} more[] = { { "--door-fd", d->door }, { "--ledger-fd", d->ledger } };
+	for (unsigned i = 0; i < 2; i++) {
+		if (more[i].fd < 0)
+			continue;
+		snprintf(number[i], sizeof(number[i]), "%u", nfds);
+		fds[nfds++] = more[i].fd;
+		argv[n++] = more[i].flag;
+		argv[n++] = number[i];
+	}
+	for (size_t i = 0; d->extra && d->extra[i] && i < EXTRA_MAX; i++)
+		argv[n++] = d->extra[i];
+	argv[n] = NULL;
+	return start_one(dir, "brigd", forked_mains(d).brigd, argv, envp, fds, nfds, ret, err);
+}
+
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err)
 {
 	struct server s = { .log = -1 };
-	char dir[PATH_MAX], agent[PATH_MAX + 16];
+	char dir[PATH_MAX];
 	int link[2];
 	if (spawn_dir(dir, err) < 0)
 		return -1;
-	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
 	AUTO_FREE char **envp = spawn_environ();
 	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (!envp || null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare a server");
 	AUTO_FD link_brigd = link[0];
 	AUTO_FD link_jaild = link[1];
-
-	const char *brigd_argv[EXTRA_MAX + 10];
-	size_t n = 0;
-	brigd_argv[n++] = "brigd";
-	brigd_argv[n++] = "--jail-fd";
-	brigd_argv[n++] = "3";
-	brigd_argv[n++] = d->client >= 0 ? "--client-fd" : "--listen-fd";
-	brigd_argv[n++] = "4";
-	brigd_argv[n++] = "--data";
-	brigd_argv[n++] = d->data;
-	if (d->door >= 0) {
-		brigd_argv[n++] = "--door-fd";
-		brigd_argv[n++] = "5";
-	}
-	for (size_t i = 0; d->extra && d->extra[i] && i < EXTRA_MAX; i++)
-		brigd_argv[n++] = d->extra[i];
-	brigd_argv[n] = NULL;
-	/* --once: no stock of prepared sandboxes for a server that serves one command. */
-	const char *jaild_argv[] = { "brig-jaild", "--broker-fd",
-				     "3",	   "--agent",
-				     agent,	   "--data",
-				     d->data,	   d->client >= 0 ? "--once" : NULL,
-				     NULL };
-
-	/* A resident server's daemons are programs of their own: nobody waits for their start, and they
-	 * outlive the memory image of whoever started them. */
-	struct server_mains forked = { NULL, NULL };
-	const char *libexec = secure_getenv("BRIG_LIBEXEC");
-	if (d->client >= 0 && !(libexec && libexec[0]))
-		forked = linked;
-	/* jaild first: its preparations are the longer ones. */
-	int jaild_fds[] = { null, null, d->log, link_jaild };
-	if (start_one(dir, "brig-jaild", forked.jaild, jaild_argv, envp, jaild_fds, 4, &s.jaild, err) < 0)
-		return -1;
-	int brigd_fds[] = {
-		null, null, d->log, link_brigd, d->client >= 0 ? d->client : d->listen, d->door
-	};
-	/* If this fails the link is closed on return, and jaild ends by itself. */
-	if (start_one(dir, "brigd", forked.brigd, brigd_argv, envp, brigd_fds, d->door >= 0 ? 6 : 5,
-		      &s.brigd, err) < 0)
+	/* jaild first: its preparations are the longer ones. If brigd then fails the link is closed on
+	 * return, and so must be the control socket: jaild ends by itself. */
+	if (start_jaild(d, dir, envp, null, link_jaild, &s.jaild, err) < 0 ||
+	    start_brigd(d, dir, envp, null, link_brigd, &s.brigd, err) < 0)
 		return -1;
 	*ret = s;
 	return 0;
+}
+
+int server_start_brigd(const struct server_daemons *d, int control, struct server *ret,
+		       struct brig_err *err)
+{
+	char dir[PATH_MAX];
+	int link[2];
+	if (spawn_dir(dir, err) < 0)
+		return -1;
+	AUTO_FREE char **envp = spawn_environ();
+	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (!envp || null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare brigd");
+	AUTO_FD link_brigd = link[0];
+	AUTO_FD link_jaild = link[1];
+	int r = fd_send(control, "", 1, &link_jaild, 1);
+	if (r < 0)
+		return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "give brig-jaild another brigd");
+	return start_brigd(d, dir, envp, null, link_brigd, &ret->brigd, err);
 }
 
 int server_start_private(struct server *ret, struct brig_err *err)
@@ -232,7 +270,7 @@ int server_start_private(struct server *ret, struct brig_err *err)
 	/* Two writers share one offset; with O_APPEND neither overwrites the other. */
 	(void)fcntl(log, F_SETFL, O_APPEND);
 	struct server_daemons d = {
-		.data = data, .client = theirs, .listen = -1, .log = log, .door = -1
+		.data = data, .client = theirs, .listen = -1, .log = log, .door = -1, .control = -1, .ledger = -1
 	};
 	if (server_start_daemons(&d, ret, err) < 0)
 		return -1;

@@ -55,8 +55,14 @@ struct server_daemons {
 	const char *const *extra; /* further arguments of brigd; NULL-terminated; NULL = none */
 	int client, listen, log;
 	int door; /* brigd's end of the door to brig-api; -1 */
+	/* Of a resident server, whose sandboxes outlive its brigd; else -1: jaild's end of the socket over
+	 * which it gets the link to the next one, and the file in memory that goes from one to the next. */
+	int control, ledger;
 };
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
+/* Another brigd beside a brig-jaild that lives; control is our end of that socket. ret->brigd is set. */
+int server_start_brigd(const struct server_daemons *d, int control, struct server *ret,
+		       struct brig_err *err);
 /* After the connection of a private server was lost, or one of its halves failed, and the
  * connection is closed: waits a moment for its processes and removes what they left. Nothing
  * without one. */

@@ -105,7 +105,7 @@ static int bulk_begin(struct stream *s, const struct brig_frame_hdr *h, const ui
 	if (n > s->may_send[i])
 		return violation(s, "more output than was asked for");
 	if (s->offset_known[i] && offset != s->offset[i]) {
-		if (!s->o->gaps || offset < s->offset[i])
+		if (!(s->o->gaps || s->attached) || offset < s->offset[i])
 			return violation(s, "output at the wrong place");
 		s->res->lost += offset - s->offset[i];
 	}
@@ -121,8 +121,8 @@ static int bulk_begin(struct stream *s, const struct brig_frame_hdr *h, const ui
 
 static int on_reply(struct stream *s, const struct frame *f)
 {
-	json_t *error = NULL;
-	if (conn_reply(f, &s->res->rep, &error, s->err) < 0) {
+	json_t *error = NULL, *rep = NULL;
+	if (conn_reply(f, &rep, &error, s->err) < 0) {
 		if (!error)
 			return -1;
 		s->res->error = error;
@@ -130,6 +130,11 @@ static int on_reply(struct stream *s, const struct frame *f)
 		return 0;
 	}
 	s->phase = s->o->detach ? ENDED : RUNNING;
+	if (s->res->rep) { /* of the former connection */
+		json_decref(rep);
+		return 0;
+	}
+	s->res->rep = rep;
 	if (s->phase == RUNNING && s->o->tty)
 		(void)tty_raw(&s->tty);
 	return 0;
@@ -240,7 +245,7 @@ static int read_socket(struct stream *s)
 	if (n < 0 && errno != ECONNRESET)
 		return brig_fail(s->err, BRIG_E_UNAVAILABLE, errno, "read from the server");
 	if (n <= 0)
-		return conn_lost(s->c, s->err);
+		return stream_lost(s);
 	s->tail += (size_t)n;
 	while ((r = take(s)) == 1 && s->phase != ENDED)
 		;
@@ -281,6 +286,7 @@ static int on_stdin(struct stream *s)
 	memcpy(at, &h, HDR);
 	buf_commit(&s->c->tx, HDR + h.len);
 	s->stdin_credit -= h.len;
+	s->stdin_sent += h.len + (n <= 0);
 	if (n <= 0)
 		s->stdin_open = false;
 	return conn_flush(s->c, s->err);
@@ -377,7 +383,7 @@ int stream_run(struct conn *c, const struct stream_opts *o, struct stream_result
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare for output");
 	/* One frame beyond the credit can be under way when an output begins to wait. */
 	for (int i = 0; i < 2; i++)
-		out_init(&s.out[i], i + 1, BRIG_CLIENT_CREDIT + BRIG_FRAME_MAX);
+		out_init(&s.out[i], i + 1, (o->again ? 2 : 1) * (BRIG_CLIENT_CREDIT + BRIG_FRAME_MAX));
 	int r = o->signals ? stream_signals_open(&s) : 0;
 	while (r == 0 && !is_over(&s))
 		r = stream_round(&s);

@@ -17,6 +17,7 @@ struct stream_opts {
 	bool tty;     /* stdin_fd is a terminal: raw mode, window size */
 	bool signals; /* forward signals to the command; else they act on brig */
 	bool detach;  /* the reply is the end */
+	bool again;   /* a command in a sandbox that outlives brigd: read on when the connection is lost */
 	bool gaps;    /* offsets may begin anywhere and jump: logs */
 };
 

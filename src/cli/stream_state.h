@@ -28,6 +28,8 @@ struct stream {
 	bool bulk;	   /* the last frame was a large one */
 	bool stdin_open;
 	uint64_t stdin_credit;
+	uint64_t stdin_sent;
+	bool attached; /* again, to another brigd: output may be missing */
 	bool closing; /* CLOSE was sent */
 	uint64_t give_up, last_int;
 	int sigfd;
@@ -38,6 +40,11 @@ struct stream {
 int stream_send(struct stream *s, uint16_t type, const void *p, size_t n);
 /* CLOSE, once: the command is killed, and its end awaited for a while. */
 int stream_close(struct stream *s);
+
+/*
+ * The connection was lost. 0: another one reads on; -1 with s->err, which says how to if that is possible.
+ */
+int stream_lost(struct stream *s);
 
 /* Signals come through s->sigfd from now on. 0, or -1 with s->err. */
 int stream_signals_open(struct stream *s);

@@ -9,9 +9,12 @@
  *                it may remove a stale socket; nobody else touches its name. The file also says
  *                which daemons are ours, for the case that we are killed (leftover.h).
  *   the socket   stays open across restarts, so that clients that connect meanwhile wait, not fail.
- *   the daemons  when one dies the other ends by itself, because their link is gone, and is killed
- *                if it does not. What they left is removed by brig-jaild --gc, then both are
- *                started again, more slowly each time; five deaths within a minute are too many.
+ *   the daemons  when brigd dies it is started again and brig-jaild keeps the sandboxes for it: we
+ *                hold a socket by which jaild gets the other end of the new brigd's link, and the
+ *                ledger, a file in memory in which one brigd notes what the next must know. When
+ *                jaild dies, or a new brigd did not get as far as to take over, everything goes:
+ *                what they left is removed by brig-jaild --gc, then both are started again. Each
+ *                time more slowly; five deaths within a minute are too many.
  *
  *   brig-api     dies alone: it is started again and brigd does not notice (apiproc.h). When brigd
  *                dies it goes, too, because its door leads nowhere.
@@ -35,9 +38,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -47,6 +52,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "brig/ledger.h"
 #include "cli/cli.h"
 #include "cli/leftover.h"
 #include "cli/spawn.h"
@@ -63,6 +69,8 @@ struct supervisor {
 	struct brig_err *err;
 	int lock, listener, sigfd;
 	struct server daemons;
+	int control, ledger; /* control: ends with the life of a jaild; ledger: likewise */
+	uint64_t taken_over; /* as the ledger had it when the last brigd was started */
 	struct apiproc api;
 	bool told; /* that it is ready */
 	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
@@ -166,22 +174,67 @@ static void record(struct supervisor *s)
 	(void)leftover_record(s->lock, pids, s->api.pid ? 3 : 2);
 }
 
-static int daemons_start(struct supervisor *s)
+static int ledger_make(struct supervisor *s)
+{
+	AUTO_FD fd = memfd_create("brig-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)LEDGER_SIZE) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "make the ledger of sandboxes");
+		return brig_fix(s->err, "allow larger files: `ulimit -f unlimited`");
+	}
+	s->ledger = fd_steal(&fd);
+	return 0;
+}
+
+/* How often a brigd has taken over what its predecessor left. */
+static uint64_t taken_over(const struct supervisor *s)
+{
+	uint64_t n;
+	ssize_t got = pread(s->ledger, &n, sizeof(n), offsetof(struct ledger_head, taken_over));
+	return got == sizeof(n) ? n : 0;
+}
+
+/* The life of everything that jaild keeps is over. */
+static void keep_end(struct supervisor *s)
+{
+	fd_close(&s->control);
+	fd_close(&s->ledger);
+}
+
+/* jaild, too; or only another brigd beside the jaild that lives. */
+static int daemons_start(struct supervisor *s, bool only_brigd)
 {
 	AUTO_FD door = -1;
+	AUTO_FD theirs = -1;
+	int control[2], r;
 	if (s->o->api && apiproc_door(&s->api, &door, s->err) < 0)
 		return -1;
+	if (!only_brigd) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+			return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare a server");
+		s->control = control[0];
+		theirs = control[1];
+		if (ledger_make(s) < 0)
+			return -1;
+	}
 	struct server_daemons d = { .data = s->o->data,
 				    .extra = s->o->extra,
 				    .client = -1,
 				    .listen = s->listener,
 				    .log = 2,
-				    .door = door };
-	if (server_start_daemons(&d, &s->daemons, s->err) < 0)
+				    .door = door,
+				    .control = theirs,
+				    .ledger = s->ledger };
+	s->taken_over = taken_over(s);
+	if (only_brigd)
+		r = server_start_brigd(&d, s->control, &s->daemons, s->err);
+	else
+		r = server_start_daemons(&d, &s->daemons, s->err);
+	if (r < 0)
 		return -1;
 	/* brig-api must see the end of brigd's end: only brigd may hold it. */
 	fd_close(&door);
-	int r = s->o->api ? apiproc_start(&s->api, s->err) : 0;
+	r = s->o->api ? apiproc_start(&s->api, s->err) : 0;
 	record(s);
 	return r;
 }
@@ -325,13 +378,21 @@ static void end_in_order(struct supervisor *s)
 	end_now(s);
 	apiproc_reap(&s->api, DRAIN_NS);
 	int ended = daemon_reap(&s->daemons.brigd, DRAIN_NS);
+	keep_end(s);
 	ended |= daemon_reap(&s->daemons.jaild, DIE_NS);
 	/* One of them had died, and nobody has cleaned up after it yet. */
 	if (ended)
 		spawn_gc(5000);
 }
 
-/* One life of the daemons. 1: start them again; 0: done; -1. */
+static bool has_ended(pid_t pid)
+{
+	siginfo_t si = { .si_pid = 0 };
+	return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == pid;
+}
+
+/* One life of the daemons. BOTH or BRIGD: what to start again; DONE; -1. */
+enum { DONE, BOTH, BRIGD };
 static int serve_once(struct supervisor *s)
 {
 	char what[128];
@@ -340,34 +401,51 @@ static int serve_once(struct supervisor *s)
 		return -1;
 	if (r == 1) {
 		end_in_order(s);
-		return 0;
+		return DONE;
 	}
-	/* Whichever it was, the other sees the end of the link. */
-	pid_t first = s->daemons.brigd;
-	siginfo_t si = { .si_pid = 0 };
-	(void)waitid(P_PID, (id_t)first, &si, WEXITED | WNOHANG | WNOWAIT);
-	bool brigd_first = si.si_pid == first;
-	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS);
-	int jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	bool brigd_first = has_ended(s->daemons.brigd);
+	bool jaild_lives = !has_ended(s->daemons.jaild);
+	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS), jaild = 0;
 	apiproc_reap(&s->api, DIE_NS);
+	/* One that dies of what it finds must not find it again. */
+	bool keeps = brigd_first && brigd != 0 && jaild_lives && taken_over(s) != s->taken_over;
+	if (!keeps) {
+		keep_end(s); /* with it and the link jaild has nothing to stay for */
+		jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	}
 	if (brigd_first && brigd == 0)
-		return client_waits(s) ? 1 : 0;
+		return client_waits(s) ? BOTH : DONE;
 	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what,
 		 sizeof(what));
-	spawn_gc(5000);
+	if (!keeps)
+		spawn_gc(5000);
 	if (!may_restart(s)) {
 		brig_err_set(s->err, BRIG_E_INTERNAL, 0, "%s, the sixth time within a minute",
 			     what);
 		return brig_fix(s->err, "read the lines above, and run `brig doctor`");
 	}
-	cli_note("%s; its sandboxes were removed; starting again", what);
-	return 1;
+	cli_note("%s; its sandboxes %s; starting again", what, keeps ? "go on" : "were removed");
+	return keeps ? BRIGD : BOTH;
 }
 
 static int supervise(struct supervisor *s)
 {
+	int start = BOTH;
 	for (unsigned life = 0;; life++) {
-		if (daemons_start(s) < 0)
+		if (start == BRIGD && daemons_start(s, true) < 0) {
+			/* jaild has died as well, most likely. */
+			cli_note("%s; its sandboxes are removed", s->err->msg);
+			*s->err = (struct brig_err)BRIG_ERR_INIT;
+			keep_end(s);
+			(void)daemon_reap(&s->daemons.brigd, DIE_NS);
+			(void)daemon_reap(&s->daemons.jaild, DIE_NS);
+			apiproc_reap(&s->api, 0);
+			spawn_gc(5000);
+			start = BOTH;
+		} else if (start == BRIGD) {
+			start = DONE;
+		}
+		if (start == BOTH && daemons_start(s, false) < 0)
 			return -1;
 		if (life == 0) {
 			printf("brig: serving on %s (pid %d)\n", s->o->socket, (int)getpid());
@@ -375,9 +453,9 @@ static int supervise(struct supervisor *s)
 			if (s->o->ready >= 0)
 				(void)fd_write_full(s->o->ready, "\n", 1);
 		}
-		int r = serve_once(s);
-		if (r <= 0)
-			return r;
+		start = serve_once(s);
+		if (start <= 0)
+			return start;
 	}
 }
 
@@ -388,6 +466,8 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 				.lock = -1,
 				.listener = -1,
 				.sigfd = -1,
+				.control = -1,
+				.ledger = -1,
 				.daemons = SERVER_NONE,
 				.api = APIPROC_NONE };
 	AUTO_FD dir = server_open_dir(o->socket, true, err);
@@ -413,6 +493,7 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 		/* Only after a failure; an orderly end has reaped them all. */
 		apiproc_reap(&s.api, 0);
 		(void)daemon_reap(&s.daemons.brigd, 0);
+		keep_end(&s);
 		(void)daemon_reap(&s.daemons.jaild, DIE_NS);
 		(void)leftover_record(s.lock, NULL, 0);
 		name_remove(&s);

@@ -6,14 +6,21 @@
  * frame goes straight from the caller's memory to the socket; only what the socket did not take is
  * copied to the queue. Numbers of streams are places in the table, so the lowest free one is used
  * first and the table stays as small as the number of commands that ever ran at once.
+ *
+ * Taking over: what the former host had begun to send ends with a byte that carries a descriptor, which
+ * no client could have written (agent_proto.h). Then come ATTACH and a PING; the agent tells what it
+ * runs, and the PONG says that this was all. The descriptor is the end of a pipe of its own that nobody
+ * writes to.
  */
 #include "daemon/chan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "daemon/chan_rx.h"
@@ -32,6 +39,27 @@ void chan_init(struct chan *c, int fd, const uint8_t nonce[16], const struct cha
 	frame_add(&c->tx, BRIG_ATTACH, 0, 0, &a, sizeof(a), NULL, 0);
 }
 
+void chan_take_over(struct chan *c)
+{
+	const uint32_t all[2] = CHAN_TAKEN_MARK;
+	c->taking = c->mark = true;
+	frame_add(&c->tx, BRIG_PING, 0, 0, all, sizeof(all), NULL, 0);
+}
+
+/* 0, 1 if the socket is full, -errno. */
+static int mark_send(struct chan *c)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return errno == EMFILE || errno == ENFILE ? 1 : -errno;
+	int r = fd_send(c->fd, "", 1, &ends[0], 1);
+	fd_close(&ends[0]);
+	fd_close(&ends[1]);
+	if (r == 0)
+		c->mark = false;
+	return r == -EAGAIN ? 1 : r;
+}
+
 void chan_done(struct chan *c)
 {
 	fd_close(&c->fd);
@@ -48,6 +76,11 @@ void chan_done(struct chan *c)
 int chan_flush(struct chan *c)
 {
 	c->corked = false;
+	if (c->mark) {
+		int r = mark_send(c);
+		if (r)
+			return r;
+	}
 	while (buf_len(&c->tx)) {
 		ssize_t n = send(c->fd, buf_head(&c->tx), buf_len(&c->tx), MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
@@ -93,15 +126,13 @@ static int chan_send(struct chan *c, uint16_t type, uint16_t flags, uint32_t str
 	return 0;
 }
 
-static int stream_new(struct chan *c, enum stream_kind kind, void *owner, struct chan_stream **ret)
+static int stream_at(struct chan *c, uint32_t i, enum stream_kind kind, void *owner,
+		     struct chan_stream **ret)
 {
-	uint32_t i = 0;
-	while (i < c->nstreams && c->streams[i])
-		i++;
-	if (i >= BRIG_STREAMS_MAX)
-		return -EMFILE;
-	if (i == c->nstreams) {
+	if (i >= c->nstreams) {
 		uint32_t n = c->nstreams ? c->nstreams * 2 : 4;
+		while (n <= i)
+			n *= 2;
 		struct chan_stream **v = reallocarray(c->streams, n, sizeof(struct chan_stream *));
 		if (!v)
 			return -ENOMEM;
@@ -120,6 +151,25 @@ static int stream_new(struct chan *c, enum stream_kind kind, void *owner, struct
 	c->nopen++;
 	*ret = s;
 	return 0;
+}
+
+static int stream_new(struct chan *c, enum stream_kind kind, void *owner, struct chan_stream **ret)
+{
+	uint32_t i = 0;
+	while (i < c->nstreams && c->streams[i])
+		i++;
+	return i >= BRIG_STREAMS_MAX ? -EMFILE : stream_at(c, i, kind, owner, ret);
+}
+
+struct chan_stream *chan_put(struct chan *c, uint32_t id, void *owner, bool gaps)
+{
+	struct chan_stream *s = NULL;
+	if (id < 1 || id > BRIG_STREAMS_MAX || (id <= c->nstreams && c->streams[id - 1]) ||
+	    stream_at(c, id - 1, STREAM_EXEC, owner, &s) < 0)
+		return NULL;
+	s->gaps = gaps;
+	s->put = true;
+	return s;
 }
 
 void chan_stream_free(struct chan *c, struct chan_stream *s)
@@ -230,6 +280,16 @@ int chan_reattach(struct chan *c, struct chan_stream *s, uint32_t credit)
 	s->phase = PHASE_STARTED;
 	s->gaps = true;
 	return chan_send(c, BRIG_REATTACH, 0, s->id, &m, sizeof(m));
+}
+
+int chan_read_on(struct chan *c, struct chan_stream *s, const uint64_t offset[2], uint32_t credit,
+		 bool gaps)
+{
+	s->offset[0] = offset[0];
+	s->offset[1] = offset[1];
+	int r = chan_reattach(c, s, credit);
+	s->gaps = gaps;
+	return r;
 }
 
 void chan_release(struct chan *c, struct chan_stream *s)

@@ -33,6 +33,8 @@ struct chan_stream {
 	uint16_t fs_type; /* BRIG_FS_* of the request */
 	bool gaps;	  /* offsets may jump forward: DROP */
 	bool watching;	  /* FS_WATCH: DONE_OPEN was seen */
+	bool put;	  /* of a former host: chan_put() */
+	bool resumed;	  /* .. and the agent knows it, too */
 	bool meta;	  /* FS_STAT, FS_LIST: entries carry pairs */
 	void *owner;
 	uint64_t offset[2]; /* next byte of each output */
@@ -42,6 +44,10 @@ struct chan_stream {
 
 struct chan_ops {
 	void (*attached)(void *ctx);
+	/* Of a channel that is taken over: a command that its owner put there goes on, or (m NULL) is not
+	 * there any more; then, that this was all. */
+	void (*resumed)(void *ctx, struct chan_stream *s, const struct brig_resumed *m);
+	void (*taken)(void *ctx);
 	void (*started)(void *ctx, struct chan_stream *s, const struct brig_started *m);
 	/* out: 0 stdout, 1 stderr. p lies in the reader's buffer, valid until chan_feed() returns.
 	 */
@@ -61,6 +67,8 @@ struct chan_ops {
 
 /* Bytes before ATTACHED, and bytes queued for an agent that does not read. */
 #define CHAN_GARBAGE_MAX (64u * 1024u)
+/* .. where a former host left its socket full. */
+#define CHAN_LEFT_MAX (32u * 1024u * 1024u)
 #define CHAN_QUEUE_MAX (4u * 1024u * 1024u)
 /* Above this much in the queue the owner stops taking data from clients. */
 #define CHAN_QUEUE_HIGH (512u * 1024u)
@@ -70,6 +78,8 @@ struct chan_ops {
 struct chan {
 	int fd;
 	bool attached, nonce_seen, corked, failed;
+	bool taking; /* it was another host's, and the agent has not told all that goes on */
+	bool mark;   /* the byte that says so is still to be sent */
 	uint8_t nonce[16];
 	size_t garbage;
 	uint8_t tail[24]; /* the last bytes before ATTACHED, for a magic cut in two */
@@ -89,6 +99,11 @@ struct chan {
 void chan_init(struct chan *c, int fd, const uint8_t nonce[16], const struct chan_ops *ops,
 	       void *ctx);
 void chan_done(struct chan *c);
+/* Right after chan_init(): the channel was another host's, whose frames may be cut anywhere. */
+void chan_take_over(struct chan *c);
+/* Before the first byte is fed: a command of the former host. NULL without memory, or if its number is
+ * none or taken. */
+struct chan_stream *chan_put(struct chan *c, uint32_t id, void *owner, bool gaps);
 
 /* Checks and dispatches bytes read from the agent. 0, or -1 with err: the channel must be closed. A
  * callback that ends the channel sets c->failed; the rest of the bytes is then dropped, and 0 is
@@ -127,6 +142,10 @@ int chan_signal(struct chan *c, struct chan_stream *s, uint32_t sig);
 int chan_resize(struct chan *c, struct chan_stream *s, uint16_t rows, uint16_t cols);
 /* After EXIT: asks for what the agent still has beyond our offsets. */
 int chan_reattach(struct chan *c, struct chan_stream *s, uint32_t credit);
+/* Of a resumed command: its outputs from these offsets on, or from the oldest bytes that are kept if
+ * `gaps`. */
+int chan_read_on(struct chan *c, struct chan_stream *s, const uint64_t offset[2], uint32_t credit,
+		 bool gaps);
 /* Ends the stream. The object is freed by the channel; s is invalid afterwards. */
 void chan_close(struct chan *c, struct chan_stream *s);
 /* After STARTED with an error: the agent has closed it already. Same for s. */

@@ -86,7 +86,9 @@ static int rx_shape(void *ctx, const struct brig_frame_hdr *h, enum framer_shape
 		*ret = FRAMER_BULK;
 		*ret_prefix = 0;
 	}
-	if (on_channel)
+	if (h->type == BRIG_RESUMED && (!c->taking || h->stream > BRIG_STREAMS_MAX))
+		return violation(c, "RESUMED on stream %u that nobody asked for", h->stream);
+	if (on_channel || h->type == BRIG_RESUMED)
 		return 0;
 	const struct chan_stream *s = stream_get(c, h->stream);
 	if (!s)
@@ -188,6 +190,45 @@ static int rx_started(struct chan *c, struct chan_stream *s, const struct frame 
 	s->may_send = m.err ? 0 : m.stdin_credit;
 	c->ops->started(c->ctx, s, &m);
 	return 0;
+}
+
+/* A command that goes on. One that nobody here knows is ended. */
+static int rx_resumed(struct chan *c, struct chan_stream *s, const struct frame *f)
+{
+	struct brig_resumed m;
+	if (!frame_struct(f, &m, sizeof(m)) || f->h.len != sizeof(m))
+		return violation(c, "RESUMED of %u bytes", f->h.len);
+	if ((m.flags & ~BRIG_RESUMED_STARTED) || m.reserved || m.stdin_credit > BRIG_CREDIT_MAX)
+		return violation(c, "RESUMED with flags 0x%x, credit %u", m.flags, m.stdin_credit);
+	if (!s) {
+		s = chan_put(c, f->h.stream, NULL, false);
+		if (!s)
+			return violation(c, "out of memory for a stream");
+		chan_close(c, s);
+		return 0;
+	}
+	if (s->kind == STREAM_CLOSING)
+		return 0; /* ended while this was under way */
+	if (s->kind != STREAM_EXEC || s->resumed)
+		return violation(c, "RESUMED twice on stream %u", f->h.stream);
+	s->resumed = true;
+	s->phase = m.flags & BRIG_RESUMED_STARTED ? PHASE_STARTED : PHASE_ASKED;
+	s->may_send = m.stdin_credit;
+	c->ops->resumed(c->ctx, s, &m);
+	return 0;
+}
+
+/* All that goes on was told: the rest of what was put here does not. */
+static void taken(struct chan *c)
+{
+	c->taking = false;
+	for (uint32_t i = 0; i < c->nstreams && !c->failed; i++) {
+		struct chan_stream *s = c->streams[i];
+		if (s && s->kind == STREAM_EXEC && s->owner && !s->resumed && s->put)
+			c->ops->resumed(c->ctx, s, NULL);
+	}
+	if (!c->failed)
+		c->ops->taken(c->ctx);
 }
 
 static int rx_exit(struct chan *c, struct chan_stream *s, const struct frame *f)
@@ -360,6 +401,12 @@ static int rx_fs_done(struct chan *c, struct chan_stream *s, const struct frame 
 static int rx_pong(struct chan *c, const struct frame *f)
 {
 	uint32_t mark[2];
+	const uint32_t all[2] = CHAN_TAKEN_MARK;
+	if (c->taking && frame_struct(f, mark, sizeof(mark)) && f->h.len == sizeof(mark) &&
+	    memcmp(mark, all, sizeof(all)) == 0) {
+		taken(c);
+		return 0;
+	}
 	if (!frame_struct(f, mark, sizeof(mark)) || f->h.len != sizeof(mark) || mark[1] != 0)
 		return violation(c, "PONG of %u bytes that nobody asked for", f->h.len);
 	struct chan_stream *s = stream_get(c, mark[0]);
@@ -376,6 +423,8 @@ static int rx_frame(void *ctx, const struct frame *f)
 	int r;
 	if (f->h.type == BRIG_PONG) {
 		r = rx_pong(c, f);
+	} else if (f->h.type == BRIG_RESUMED) {
+		r = rx_resumed(c, s, f);
 	} else if (!s) {
 		r = violation(c, "%s twice on one channel", type_name(f->h.type)); /* ATTACHED */
 	} else if (s->kind == STREAM_CLOSING) {
@@ -439,8 +488,8 @@ static ssize_t attach_find(struct chan *c, const uint8_t *p, size_t n)
 		if (p[i] == mark[23] && c->tail_len == sizeof(mark) &&
 		    memcmp(c->tail, mark, sizeof(mark)) == 0)
 			return (ssize_t)i + 1;
-		if (++c->garbage > CHAN_GARBAGE_MAX)
-			return violation(c, "more than %u bytes before ATTACHED", CHAN_GARBAGE_MAX);
+		if (++c->garbage > (c->taking ? CHAN_LEFT_MAX : CHAN_GARBAGE_MAX))
+			return violation(c, "%zu bytes before ATTACHED", c->garbage);
 	}
 	return 0;
 }

@@ -5,6 +5,9 @@
 
 #include "daemon/chan.h"
 
+/* What the PONG behind a takeover carries. */
+#define CHAN_TAKEN_MARK { 0, 1 }
+
 extern const struct framer_ops chan_rx_ops;
 
 /* Takes the stream out of the table and frees it. */

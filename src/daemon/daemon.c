@@ -11,8 +11,10 @@
  * brig-jaild (jail.c) in fixed messages with descriptors. Names, limits, states, verdicts and pools
  * are decided here; namespaces, cgroups, mounts and processes are made and removed there.
  *
- * brigd keeps nothing on disk: when it ends, jaild sees end of file and removes every sandbox; when
- * jaild ends, brigd tells its clients and exits 1, and its supervisor starts both again. It opens
+ * brigd keeps nothing on disk. When a private one ends, jaild sees end of file and removes every sandbox.
+ * A resident one notes in the ledger (ledger.h) what its successor must know, which takes over what
+ * lives (adopt.c). When jaild ends, brigd tells its clients and exits 1, and its supervisor starts both
+ * again. It opens
  * no file but the image store's, resolves no path of a tenant, and has no thread and no child.
  *
  * Private mode serves one connection and ends with it; listening mode serves many and ends on
@@ -31,6 +33,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "daemon/adopt.h"
 #include "daemon/exec.h"
 #include "daemon/listen.h"
 #include "daemon/pool.h"
@@ -56,7 +59,6 @@ void id_make(char ret[BRIG_ID_LEN + 8])
 static void hello_answered(void *ctx, const union jail_answer *a)
 {
 	struct brigd *d = ctx;
-	struct conn *c, *next;
 	if (a->h.verb != JAIL_HELLO_OK || a->hello.version != BRIG_JAIL_PROTO_VERSION) {
 		struct brig_err err = BRIG_ERR_INIT;
 		jail_error_to(a, &err);
@@ -64,6 +66,12 @@ static void hello_answered(void *ctx, const union jail_answer *a)
 		return;
 	}
 	d->host = a->hello;
+	adopt_begin(d);
+}
+
+void brigd_ready(struct brigd *d)
+{
+	struct conn *c, *next;
 	d->host_known = true;
 	pool_schedule(d);
 	/* Requests that came first have waited in their sockets. */
@@ -285,6 +293,17 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 	return 0;
 }
 
+int brigd_keep(struct brigd *d, int fd, struct brig_err *err)
+{
+	bool lost = false;
+	int r = ledger_open(&d->ledger, fd, &lost);
+	if (r < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, -r, "map the ledger");
+	if (lost)
+		log_line(&d->log, LOG_WARN, NULL, "the ledger is of another version: what it holds is lost");
+	return 0;
+}
+
 int brigd_run(struct brigd *d)
 {
 	while (!d->quit) {
@@ -334,6 +353,9 @@ void brigd_done(struct brigd *d)
 	images_done(&d->images);
 	ev_done(&d->ev);
 	relay_done(&d->relay);
+	ledger_close(&d->ledger);
+	free(d->adopted);
+	d->adopted = NULL;
 	free(d->scratch);
 	free(d->pools);
 	d->scratch = NULL;

@@ -17,6 +17,7 @@
 #include "daemon/conn.h"
 #include "daemon/images.h"
 #include "daemon/jail.h"
+#include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/relay.h"
 #include "daemon/note.h"
@@ -41,6 +42,10 @@ struct brigd {
 	struct jail_hello host;
 	bool host_known;
 	struct images images;
+	struct ledger ledger;	  /* for the next brigd; none in private mode */
+	bool adopt_listing;	  /* jaild is being asked what a former one left */
+	struct sandbox **adopted; /* meanwhile: by place in the ledger */
+	unsigned nadopting;	  /* whose agents have not answered yet */
 	struct sandbox_list all, by_id[SANDBOX_BUCKETS], by_name[SANDBOX_BUCKETS];
 	unsigned nlive;	 /* sandboxes that jaild knows or will know */
 	unsigned nboxes; /* records, stopped ones too */
@@ -79,6 +84,9 @@ void brigd_look_ahead(struct brigd *d, int fd);
 int brigd_listen(struct brigd *d, int fd);
 /* Takes connected clients from brig-api, each a descriptor in a message of this seqpacket socket. */
 int brigd_door(struct brigd *d, int fd);
+/* What is to outlive this brigd is noted in the ledger fd, and what it holds is taken over. After
+ * brigd_init(). */
+int brigd_keep(struct brigd *d, int fd, struct brig_err *err);
 /* Runs until there is nothing left to do; returns the exit code. */
 int brigd_run(struct brigd *d);
 /* Takes no new clients, serves those that are there, and then drains. brig-api counts as one for as
@@ -88,6 +96,7 @@ void brigd_quiesce(struct brigd *d);
 void brigd_drain(struct brigd *d, const char *why);
 
 /* Told by the parts. */
+void brigd_ready(struct brigd *d); /* all is known: clients are served */
 void brigd_conn_left(struct brigd *d);
 void brigd_conn_told(struct brigd *d); /* its last frame has left */
 void brigd_door_closed(struct brigd *d);

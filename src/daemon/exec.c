@@ -9,7 +9,9 @@
  *
  * Credit: the agent is granted at most CREDIT_WINDOW per output, and no more while the client's
  * queue is above CONN_QUEUE_HIGH; what the client has granted beyond that is held here. So a client
- * that grants much and reads nothing costs one window, not all that it granted.
+ * that grants much and reads nothing costs one window, not all that it granted. Where the next brigd
+ * must be able to read again what was under way, the window is what the agent keeps, and it moves as bytes
+ * reach the client's socket, where they outlive us.
  *
  * A detached main command has no client. Its output goes to the sandbox's log rings, and credit is
  * returned in steps of time, so that a flood costs brigd at most LOGRING_MAX bytes per
@@ -41,6 +43,7 @@ static void exec_free(void *ctx)
 	struct exec *x = ctx;
 	if (x->jail_refs)
 		return; /* the last answer frees it */
+	ledger_exec_free(&x->sb->d->ledger, x->kept);
 	cmd_done(&x->cmd);
 	free(x);
 }
@@ -170,6 +173,8 @@ void exec_settle(struct exec *x, const struct jail_stats *after)
 	stream_orphan(x);
 	if (x->is_main)
 		sandbox_main_ended(sb, status);
+	ledger_exec_free(&sb->d->ledger, x->kept);
+	x->kept = NULL;
 	json_decref(status);
 	ev_task_queue(&sb->d->ev, &x->grave);
 }
@@ -199,13 +204,25 @@ void exec_abort(struct exec *x, const struct brig_err *err)
 static void exec_expired(void *ctx)
 {
 	struct exec *x = ctx;
-	if (x->phase == EXEC_ASKED)
+	if (x->ended)
+		exec_stop(x, CAUSE_NONE, NULL);
+	else if (x->phase == EXEC_ASKED)
 		exec_stop(x, CAUSE_FAULT, "the command did not start in time");
 	else
 		exec_stop(x, x->kill_sent ? CAUSE_KILL : CAUSE_WALL, NULL);
 }
 
 /* ---- from the agent ---- */
+
+/* Bytes of an output that the agent was granted and that may not have reached the client. */
+static uint64_t under_way(const struct exec *x, int out)
+{
+	uint64_t n = x->stream->credit[out];
+	if (x->window == CREDIT_WINDOW)
+		return n;
+	/* Of the frame that is passing, whichever output it is of, and in the queue. */
+	return n + framer_bulk_left(&x->sb->chan.in) + conn_queued(x->conn);
+}
 
 /* Passes held credit on, as far as the window and the client's queue allow. */
 static void exec_topup(struct exec *x)
@@ -215,10 +232,11 @@ static void exec_topup(struct exec *x)
 	    conn_queued(x->conn) > CONN_QUEUE_HIGH)
 		return;
 	for (int out = 0; out < 2; out++) {
-		uint64_t have = x->stream->credit[out];
-		uint64_t room = have < CREDIT_WINDOW ? CREDIT_WINDOW - have : 0;
+		uint64_t have = under_way(x, out);
+		uint64_t room = have < x->window ? x->window - have : 0;
 		uint64_t n = x->held[out] < room ? x->held[out] : room;
-		if (n == 0)
+		/* Not for every line. */
+		if (n == 0 || (room < x->window / 4 && x->window < CREDIT_WINDOW))
 			continue;
 		x->held[out] -= n;
 		sandbox_sent(sb, chan_grant(&sb->chan, x->stream, out, (uint32_t)n));
@@ -234,7 +252,7 @@ static void exec_send_credit(struct exec *x, uint32_t bytes)
 		conn_frame(x->conn, BRIG_CREDIT, 0, BRIG_CLIENT_STREAM, &m, sizeof(m));
 }
 
-static void exec_answer(struct exec *x)
+void exec_answer(struct exec *x)
 {
 	struct sandbox *sb = x->sb;
 	struct conn *c = x->conn;
@@ -286,6 +304,7 @@ void exec_on_started(struct exec *x, const struct brig_started *m)
 		x->left_ns = 0;
 		freeze_clock_stop(x, x->started_ns);
 	}
+	exec_touch(x);
 	if (x->is_main)
 		sandbox_main_started(sb);
 	exec_answer(x);
@@ -331,6 +350,8 @@ void exec_on_output(struct exec *x, int out, uint64_t offset, const uint8_t *p, 
 	if (cut)
 		n = (size_t)room;
 	*mine = (x->detach ? offset : *mine) + n;
+	if (x->kept)
+		x->kept->out_bytes[out] = *mine;
 	if (x->conn && n)
 		conn_bulk(x->conn, out ? BRIG_STDERR : BRIG_STDOUT, 0, BRIG_CLIENT_STREAM, &offset,
 			  p, n);
@@ -356,6 +377,15 @@ uint64_t exec_unseen_room(const struct exec *x)
 void exec_unseen(struct exec *x, int out, size_t n)
 {
 	x->facts.out_bytes[out] += n;
+	if (x->kept)
+		x->kept->out_bytes[out] = x->facts.out_bytes[out];
+	exec_passed(x);
+}
+
+void exec_passed(struct exec *x)
+{
+	if (x->window < CREDIT_WINDOW)
+		exec_topup(x);
 }
 
 void exec_on_credit(struct exec *x, uint32_t bytes)
@@ -382,6 +412,12 @@ void exec_on_exited(struct exec *x, const struct brig_exit *m)
 		x->facts.out_bytes[0] = m->stdout_bytes;
 		x->facts.out_bytes[1] = m->stderr_bytes;
 	}
+	if (x->orphan) {
+		/* The agent says it again to who attaches. */
+		x->ended = true;
+		ev_timer_set(&sb->d->ev, &x->timer, clock_now() + EXEC_ORPHAN_MS * MS_NS);
+		return;
+	}
 	exec_stop(x, CAUSE_NONE, NULL);
 }
 
@@ -395,6 +431,7 @@ void exec_signal(struct exec *x, int sig)
 	if (x->phase != EXEC_STARTED || !x->stream)
 		return;
 	x->facts.signal_sent = sig;
+	exec_touch(x);
 	if (sig == SIGKILL && x->is_main) {
 		/* Nothing that it left behind may stay, whatever the agent does. */
 		x->kill_sent = true;
@@ -559,6 +596,12 @@ static int exec_send(struct exec *x, struct brig_err *err)
 	} else {
 		req.h.ring_bytes = DISCARD_RING;
 	}
+	if (!x->detach && sb->kept) {
+		x->window = EXEC_KEPT_RING;
+		req.h.flags |= BRIG_EXEC_KEEP;
+		req.h.ring_bytes = req.h.credit_stdout = req.h.credit_stderr = EXEC_KEPT_RING;
+		x->held[0] = x->held[1] = BRIG_CLIENT_CREDIT - EXEC_KEPT_RING;
+	}
 	int built = payload_exec_build(&req, &payload, err);
 	/* Nobody needs them again, and the request may be kept for as long as the command runs. */
 	secrets_wipe(x->cmd.secret_env);
@@ -583,22 +626,37 @@ static int exec_send(struct exec *x, struct brig_err *err)
 	return 0;
 }
 
-int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *conn,
-	       uint64_t asked_ns, struct exec **ret, struct brig_err *err)
+struct exec *exec_new(struct sandbox *sb)
 {
-	struct brigd *d = sb->d;
 	struct exec *x = calloc(1, sizeof(*x));
 	if (!x)
-		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "start a command");
+		return NULL;
 	x->sb = sb;
-	x->cmd = *cmd;
-	x->is_main = is_main;
-	x->detach = cmd->detach;
-	x->asked_ns = asked_ns;
 	x->timer = (struct ev_timer){ .fn = exec_expired, .ctx = x };
 	x->grant_timer = (struct ev_timer){ .fn = exec_grant_due, .ctx = x };
 	x->grave = (struct ev_task){ .fn = exec_free, .ctx = x };
 	x->facts.end = ENDED_LOST;
+	x->window = CREDIT_WINDOW;
+	return x;
+}
+
+void exec_serve(struct exec *x, struct conn *conn)
+{
+	x->conn = conn;
+	conn_set_role(conn, CONN_STREAM, &exec_role, x);
+}
+
+int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *conn,
+	       uint64_t asked_ns, struct exec **ret, struct brig_err *err)
+{
+	struct brigd *d = sb->d;
+	struct exec *x = exec_new(sb);
+	if (!x)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "start a command");
+	x->cmd = *cmd;
+	x->is_main = is_main;
+	x->detach = cmd->detach;
+	x->asked_ns = asked_ns;
 	x->facts.argv0 = json_string_value(json_array_get(cmd->argv, 0));
 	exec_limits(x);
 	if (is_main) /* a fresh sandbox: everything that it used is this command's */
@@ -627,10 +685,10 @@ int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *c
 		sb->main = x;
 		sb->main_argv = json_incref(x->cmd.argv);
 	}
-	if (conn) {
-		x->conn = conn;
-		conn_set_role(conn, CONN_STREAM, &exec_role, x);
-	}
+	if (conn)
+		exec_serve(x, conn);
+	if (sb->kept)
+		exec_note(x);
 	*ret = x;
 	return 0;
 }

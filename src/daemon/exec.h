@@ -27,6 +27,11 @@ enum exec_phase { EXEC_ASKED, EXEC_STARTED, EXEC_ENDING, EXEC_SETTLED };
 #define EXEC_START_MS 30000u
 /* A command that outlives its SIGKILL by this is destroyed with its sandbox. */
 #define EXEC_KILL_MS 1000u
+/* So long, from its end. */
+#define EXEC_ORPHAN_MS (10u * 60u * 1000u)
+/* In a sandbox that outlives brigd no more is under way than the agent keeps, so that it can be read again.
+ * A pipe for as much again is what an ordinary user may ask for. */
+#define EXEC_KEPT_RING (512u * 1024u)
 /* A detached output that nobody waits for is granted LOGRING_MAX bytes this often. */
 #define EXEC_GRANT_MS 100u
 
@@ -39,6 +44,8 @@ struct exec {
 	struct cmd cmd;
 	enum exec_phase phase;
 	bool is_main, detach, reattached;
+	bool orphan;	  /* its reader was lost with a former brigd; nobody has attached since */
+	bool ended;	  /* an orphan that has; its end is kept for who attaches */
 	bool stdin_eof;
 	bool answered;	  /* REP was sent */
 	bool kill_sent;	  /* SIGKILL was sent; the timer makes sure of it */
@@ -46,8 +53,11 @@ struct exec {
 	uint64_t asked_ns, started_ns;
 	uint64_t left_ns;  /* of the timer while its sandbox is paused, 0 = it does not run */
 	uint64_t stood_ns; /* how long it has stood still in all */
+	uint32_t window;   /* bytes that may be between agent and client: KEPT_RING or CREDIT_WINDOW */
 	uint64_t held[2];  /* credit of the client not yet passed on */
 	uint64_t owed[2];  /* bytes of a detached output to be granted again */
+	uint64_t resumed_bytes[2]; /* produced when a new brigd took over: nobody has seen more */
+	struct ledger_exec *kept;  /* for the next brigd; NULL = not */
 	struct stop_facts facts;
 	struct ev_timer timer, grant_timer;
 	struct ev_task grave;
@@ -67,13 +77,34 @@ void exec_signal(struct exec *x, int sig);
 /* The sandbox could not be made: the client gets err as its REP. */
 void exec_abort(struct exec *x, const struct brig_err *err);
 
+/* Its timers and so on; the rest is the caller's. NULL without memory. */
+struct exec *exec_new(struct sandbox *sb);
+/* conn gets its output, and may feed it, signal it and close it. */
+void exec_serve(struct exec *x, struct conn *conn);
+/* Tells its client that it runs. */
+void exec_answer(struct exec *x);
+
+/* For the next brigd: that it exists, if its sandbox is kept; and how far it is. */
+void exec_note(struct exec *x);
+void exec_touch(struct exec *x);
+/* One that a former brigd noted, in a sandbox that was restored. NULL: it makes no sense, or no memory. */
+struct exec *exec_restore(struct sandbox *sb, struct ledger_exec *kept);
+/* Gives the outputs from these offsets on, and the end, of an orphan to conn. exec NULL: of the main
+ * command. */
+int exec_attach(struct sandbox *sb, const char *exec, struct conn *conn, const uint64_t offset[2],
+		struct brig_err *err);
+
 /* From the channel. */
+/* m NULL: it is not there any more. */
+void exec_on_resumed(struct exec *x, const struct brig_resumed *m);
 void exec_on_started(struct exec *x, const struct brig_started *m);
 void exec_on_output(struct exec *x, int out, uint64_t offset, const uint8_t *p, size_t n);
 /* Output that need not be looked at: how many bytes of it may go to x->conn before the next is, 0 if there
  * is no such client; and that n of them went. */
 uint64_t exec_unseen_room(const struct exec *x);
 void exec_unseen(struct exec *x, int out, size_t n);
+/* What was handed on has left for its client. */
+void exec_passed(struct exec *x);
 void exec_on_credit(struct exec *x, uint32_t bytes);
 void exec_on_exited(struct exec *x, const struct brig_exit *m);
 

@@ -14,7 +14,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/adopt.h"
 #include "daemon/exec.h"
+#include "daemon/record.h"
 
 static void waiter_gone(struct conn *c)
 {
@@ -57,6 +59,7 @@ static void clock_start(struct exec *x, uint64_t since, uint64_t now)
 	if (x->phase >= EXEC_ENDING)
 		return;
 	x->stood_ns += now - since;
+	exec_touch(x);
 	/* Armed meanwhile: a SIGKILL of which nobody wants to wait longer. */
 	if (x->left_ns && !ev_timer_armed(&x->timer))
 		ev_timer_set(ev, &x->timer, now + x->left_ns);
@@ -69,6 +72,7 @@ static void clocks_stop(struct sandbox *sb)
 	sb->frozen_ns = clock_now();
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
 		freeze_clock_stop(x, sb->frozen_ns);
+	record_touch(sb);
 	sb->cpu_counted = ev_timer_armed(&sb->cpu_timer);
 	ev_timer_stop(&sb->d->ev, &sb->cpu_timer);
 }
@@ -119,6 +123,8 @@ static void resume_answered(void *ctx, const union jail_answer *a)
 	if (a->h.verb == JAIL_OK && !sb->destroying) {
 		sandbox_go(sb, sb->unpaused);
 		clocks_start(sb);
+		if (sb->taking)
+			sandbox_await_agent(sb, ADOPT_AGENT_MS);
 	}
 	answered(sb, a, "unpause");
 }

@@ -34,6 +34,7 @@ struct jail_queued {
 		struct jail_image image;
 		struct jail_spec spec;
 		struct jail_ref ref;
+		struct jail_list list;
 	} msg;
 };
 
@@ -69,6 +70,8 @@ static size_t answer_size(uint32_t verb)
 		return sizeof(struct jail_gone);
 	case JAIL_RECEIPT_IS:
 		return sizeof(struct jail_receipt);
+	case JAIL_BOX_IS:
+		return sizeof(struct jail_box);
 	default:
 		return 0;
 	}
@@ -93,6 +96,8 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 		return answer == JAIL_STATS_IS;
 	case JAIL_RECEIPT:
 		return answer == JAIL_RECEIPT_IS;
+	case JAIL_LIST:
+		return answer == JAIL_BOX_IS;
 	case JAIL_DESTROY:
 		*last = answer == JAIL_GONE;
 		return answer == JAIL_STATS_IS || answer == JAIL_GONE;
@@ -111,6 +116,8 @@ static int answer_handle(struct jail_link *l, union jail_answer *a, size_t n)
 	}
 	if (a->h.verb == JAIL_STATS_IS)
 		a->stats.id[sizeof(a->stats.id) - 1] = '\0';
+	if (a->h.verb == JAIL_BOX_IS)
+		a->box.id[sizeof(a->box.id) - 1] = '\0';
 	if (a->h.verb == JAIL_GONE)
 		a->gone.id[sizeof(a->gone.id) - 1] = '\0';
 	if (a->h.seq == 0) {
@@ -165,7 +172,8 @@ static void link_event(void *ctx, uint32_t events)
 		return;
 	for (int i = 0; i < ANSWERS_PER_ROUND; i++) {
 		union jail_answer a;
-		ssize_t n = fd_recv(l->fd, &a, sizeof(a), NULL, NULL, MSG_DONTWAIT);
+		unsigned nfds = 1;
+		ssize_t n = fd_recv(l->fd, &a, sizeof(a), &l->answer_fd, &nfds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return;
 		if (n <= 0) {
@@ -174,7 +182,9 @@ static void link_event(void *ctx, uint32_t events)
 								: "cannot read from brig-jaild");
 			return;
 		}
-		if (answer_handle(l, &a, (size_t)n) < 0) {
+		int r = answer_handle(l, &a, (size_t)n);
+		fd_close(&l->answer_fd);
+		if (r < 0) {
 			link_lose(l, "brig-jaild broke the protocol");
 			return;
 		}
@@ -185,7 +195,7 @@ static void link_event(void *ctx, uint32_t events)
 
 int jail_link_init(struct jail_link *l, struct ev *ev, int fd)
 {
-	*l = (struct jail_link){ .ev = ev, .fd = fd };
+	*l = (struct jail_link){ .ev = ev, .fd = fd, .answer_fd = -1 };
 	l->queue_end = &l->queue;
 	l->pending = calloc(JAIL_PENDING_MAX, sizeof(*l->pending));
 	if (!l->pending)

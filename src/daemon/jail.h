@@ -21,6 +21,7 @@ union jail_answer {
 	struct jail_stats stats;
 	struct jail_gone gone;
 	struct jail_receipt receipt; /* its texts need not end */
+	struct jail_box box;
 };
 
 /* Requests that may be without their last answer at one time. */
@@ -51,6 +52,7 @@ struct jail_link {
 	void (*gone)(void *ctx, const struct jail_gone *g);
 	void (*lost)(void *ctx, const char *why); /* the link ended; once */
 	void *ctx;
+	int answer_fd; /* came with the answer that is being handled; -1, or stolen from here */
 };
 
 /* Takes over fd. The callbacks must be set before the first round. */

@@ -6,6 +6,9 @@
  * costs a page. Readers are pumped when bytes arrive, when their queue has emptied and when they
  * grant credit; a reader that does not follow stops at the bytes that were there when it asked, so
  * a command that prints without end cannot hold it for ever.
+ *
+ * A ring in the ledger is right at any instruction: bytes that are about to be overwritten are given up
+ * first, new ones count once they are there. What the ring lacks then, the agent still has.
  */
 #include "daemon/logs.h"
 
@@ -21,23 +24,37 @@ struct logring *logring_new(void)
 	return calloc(1, sizeof(struct logring));
 }
 
+static void mem_free(struct logring *r)
+{
+	if (!r->kept)
+		free(r->mem);
+	else
+		ledger_piece_free(r->ledger, r->kept->mem);
+}
+
 void logring_free(struct logring *r)
 {
-	if (r)
-		free(r->mem);
+	if (!r)
+		return;
+	mem_free(r);
+	if (r->kept)
+		*r->kept = (struct ledger_ring){ .mem = 0 };
 	free(r);
 }
 
-static int logring_grow(struct logring *r, size_t want)
+static void range_set(struct logring *r, uint64_t start, uint64_t end)
 {
-	size_t cap = r->cap ? r->cap : 4096;
-	if (r->cap == LOGRING_MAX || want <= r->cap)
-		return 0;
-	while (cap < want && cap < LOGRING_MAX)
-		cap *= 2;
-	uint8_t *mem = malloc(cap);
-	if (!mem)
-		return -ENOMEM;
+	r->start = start;
+	r->end = end;
+	if (r->kept) {
+		ledger_put64(&r->kept->start, start);
+		ledger_put64(&r->kept->end, end);
+	}
+}
+
+/* [start, end) in memory of another size. */
+static void ring_copy(const struct logring *r, uint8_t *mem, size_t cap)
+{
 	/* Below the maximum a ring never dropped bytes, so they lie in one piece modulo cap; moving
 	 * them to their place under the new modulus is a copy of at most two pieces. */
 	for (uint64_t at = r->start; r->cap && at < r->end;) {
@@ -48,7 +65,61 @@ static int logring_grow(struct logring *r, size_t want)
 		memcpy(mem + to, r->mem + from, n);
 		at += n;
 	}
-	free(r->mem);
+}
+
+int logring_keep(struct logring *r, struct ledger *l, struct ledger_ring *kept)
+{
+	ledger_ref ref = 0;
+	uint8_t *mem = NULL;
+	if (r->cap) {
+		mem = ledger_piece(l, r->cap, &ref);
+		if (!mem)
+			return -ENOMEM;
+		ring_copy(r, mem, r->cap);
+		free(r->mem);
+	}
+	r->mem = mem;
+	r->ledger = l;
+	r->kept = kept;
+	*kept = (struct ledger_ring){ .mem = ref, .start = r->start, .end = r->end };
+	return 0;
+}
+
+struct logring *logring_kept(struct ledger *l, struct ledger_ring *kept)
+{
+	struct logring *r = logring_new();
+	if (!r)
+		return NULL;
+	r->ledger = l;
+	r->kept = kept;
+	r->cap = (uint32_t)kept->mem;
+	r->mem = kept->mem ? ledger_at(l, kept->mem) : NULL;
+	r->start = kept->start;
+	r->end = kept->end;
+	/* Between the two stores of a jump, or nonsense: empty, from where it is sure. */
+	if (r->start > r->end || r->end - r->start > r->cap)
+		range_set(r, r->end, r->end);
+	return r;
+}
+
+static int logring_grow(struct logring *r, size_t want)
+{
+	size_t cap = r->cap ? r->cap : 4096;
+	if (r->cap == LOGRING_MAX || want <= r->cap)
+		return 0;
+	while (cap < want && cap < LOGRING_MAX)
+		cap *= 2;
+	ledger_ref ref, old = r->kept ? r->kept->mem : 0;
+	uint8_t *mem = r->kept ? ledger_piece(r->ledger, cap, &ref) : malloc(cap);
+	if (!mem)
+		return -ENOMEM;
+	ring_copy(r, mem, cap);
+	if (r->kept) {
+		ledger_put64(&r->kept->mem, ref);
+		ledger_piece_free(r->ledger, old);
+	} else {
+		free(r->mem);
+	}
 	r->mem = mem;
 	r->cap = cap;
 	return 0;
@@ -57,27 +128,31 @@ static int logring_grow(struct logring *r, size_t want)
 int logring_add(struct logring *r, uint64_t offset, const uint8_t *p, size_t n)
 {
 	if (offset != r->end)
-		r->start = r->end = offset;
+		range_set(r, offset, offset);
 	if (n > LOGRING_MAX) {
 		p += n - LOGRING_MAX;
-		r->start = r->end = offset + (n - LOGRING_MAX);
+		offset += n - LOGRING_MAX;
+		range_set(r, offset, offset);
 		n = LOGRING_MAX;
 	}
 	int e = logring_grow(r, (size_t)(r->end - r->start) + n);
 	if (e < 0) {
-		r->start = r->end = r->end + n;
+		range_set(r, r->end + n, r->end + n);
 		return e;
 	}
+	uint64_t end = r->end;
+	/* What is overwritten is given up before. */
+	if (end + n - r->start > r->cap)
+		range_set(r, end + n - r->cap, end);
 	while (n) {
-		size_t at = (size_t)(r->end % r->cap);
+		size_t at = (size_t)(end % r->cap);
 		size_t k = n < r->cap - at ? n : r->cap - at;
 		memcpy(r->mem + at, p, k);
 		p += k;
 		n -= k;
-		r->end += k;
+		end += k;
 	}
-	if (r->end - r->start > r->cap)
-		r->start = r->end - r->cap;
+	range_set(r, r->start, end);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "daemon/conn.h"
+#include "daemon/ledger.h"
 
 #define LOGRING_MAX (1024u * 1024u)
 
@@ -26,12 +27,19 @@ struct logring {
 	size_t cap;
 	uint64_t start,
 		end; /* offsets of the kept bytes; mem[offset % cap] once cap is LOGRING_MAX */
+	/* Where the next brigd finds them; then mem is of the ledger's heap. NULL: not kept. */
+	struct ledger *ledger;
+	struct ledger_ring *kept;
 };
 
 struct logring *logring_new(void);
 void logring_free(struct logring *r);
 /* Adds bytes at offset; a gap before them empties the ring. 0 or -ENOMEM (the bytes are lost). */
 int logring_add(struct logring *r, uint64_t offset, const uint8_t *p, size_t n);
+/* Moves it into the ledger, to be found at `kept`. 0 or -ENOMEM: it stays where it is. */
+int logring_keep(struct logring *r, struct ledger *l, struct ledger_ring *kept);
+/* The one that a former brigd kept there. NULL without memory. */
+struct logring *logring_kept(struct ledger *l, struct ledger_ring *kept);
 /* The contiguous kept bytes at *offset (moved forward to the oldest kept). Returns their number. */
 size_t logring_peek(const struct logring *r, uint64_t *offset, const uint8_t **ret);
 

@@ -32,6 +32,7 @@
 #include "daemon/note.h"
 #include "daemon/pool.h"
 #include "daemon/receipt.h"
+#include "daemon/record.h"
 #include "daemon/sandbox.h"
 #include "daemon/spec.h"
 #include "daemon/statsop.h"
@@ -146,6 +147,7 @@ static int op_create(struct conn *c, json_t *req, struct brig_err *err)
 		return -1;
 	sb->keep = true;
 	if (sb->state == SB_READY) {
+		record_sandbox(sb);
 		conn_ok_last(c, sandbox_created(sb));
 		return 0;
 	}
@@ -195,6 +197,8 @@ static int op_setenv(struct conn *c, json_t *req, struct brig_err *err)
 	if (fields_known(req, "setenv", keys, err) < 0 || find(c, req, &sb, err) < 0 ||
 	    spec_setenv(&sb->spec, req, err) < 0)
 		return -1;
+	if (sb->kept)
+		record_sandbox(sb);
 	conn_ok_last(c, json_object());
 	return 0;
 }
@@ -290,6 +294,22 @@ static int op_rm(struct conn *c, json_t *req, struct brig_err *err)
 	conn_set_role(c, CONN_WAIT, &remover_role, sb);
 	sandbox_destroy(sb, CAUSE_KILL);
 	return 0;
+}
+
+/* A command whose reader was lost together with a brigd. */
+static int op_attach(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", "exec", "stdout_offset", "stderr_offset", NULL };
+	struct sandbox *sb;
+	const char *exec = NULL;
+	uint64_t offset[2] = { 0, 0 };
+	if (fields_known(req, "attach", keys, err) < 0 ||
+	    field_str(req, "exec", BRIG_ID_LEN, &exec, err) < 0 ||
+	    field_u64(req, "stdout_offset", 0, INT64_MAX, &offset[0], err) < 0 ||
+	    field_u64(req, "stderr_offset", 0, INT64_MAX, &offset[1], err) < 0 ||
+	    find(c, req, &sb, err) < 0 || must_live(sb, err) < 0)
+		return -1;
+	return exec_attach(sb, exec, c, offset, err);
 }
 
 static int op_logs(struct conn *c, json_t *req, struct brig_err *err)
@@ -438,6 +458,7 @@ static const struct op {
 	{ "run", true, true, true, op_run },
 	{ "create", true, true, true, op_create },
 	{ "exec", true, false, true, op_exec },
+	{ "attach", true, false, true, op_attach },
 	{ "setenv", false, false, true, op_setenv },
 	{ "ls", false, false, false, op_ls },
 	{ "inspect", false, false, false, op_inspect },

@@ -28,12 +28,14 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "daemon/adopt.h"
 #include "daemon/exec.h"
 #include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
 #include "daemon/logs.h"
 #include "daemon/pool.h"
 #include "daemon/receipt.h"
+#include "daemon/record.h"
 #include "daemon/sandbox_io.h"
 #include "daemon/tcprelay.h"
 
@@ -53,6 +55,7 @@ int sandbox_go(struct sandbox *sb, enum sb_state to)
 		return -1;
 	}
 	sb->state = to;
+	record_touch(sb);
 	return 0;
 }
 
@@ -194,6 +197,7 @@ static void sandbox_free(void *ctx)
 static void sandbox_leave(struct sandbox *sb)
 {
 	struct brigd *d = sb->d;
+	record_drop(sb);
 	LIST_REMOVE(sb, all);
 	LIST_REMOVE(sb, id_link);
 	if (sb->name[0])
@@ -246,6 +250,7 @@ static void sandbox_ended(struct sandbox *sb)
 	log_line(&d->log, LOG_DEBUG, sb->id, "removed");
 	if (sb->keep && !d->draining) {
 		sandbox_go(sb, SB_STOPPED);
+		record_sandbox(sb);
 		return;
 	}
 	logs_end(sb);
@@ -288,6 +293,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 		return;
 	sb->destroying = true;
 	sandbox_go(sb, SB_REMOVING);
+	adopt_settled(sb);
 	ev_timer_stop(&d->ev, &sb->cpu_timer);
 	ev_timer_stop(&d->ev, &sb->start_timer);
 	(void)FAILPOINT("destroy.begin");
@@ -373,6 +379,11 @@ static void cpu_answered(void *ctx, const union jail_answer *a)
 	sandbox_jail_answered(sb);
 }
 
+void sandbox_watch_cpu(struct sandbox *sb)
+{
+	cpu_schedule(sb, 0);
+}
+
 static void cpu_due(void *ctx)
 {
 	struct sandbox *sb = ctx;
@@ -387,8 +398,16 @@ static void cpu_due(void *ctx)
 static void start_expired(void *ctx)
 {
 	struct sandbox *sb = ctx;
-	sandbox_fault(sb, "no answer %s within %u s", sb->born ? "of the agent" : "of brig-jaild",
-		      SANDBOX_START_MS / 1000);
+	if (sb->taking)
+		sandbox_fault(sb, "its agent did not answer the brigd that took over");
+	else
+		sandbox_fault(sb, "no answer %s within %u s", sb->born ? "of the agent" : "of brig-jaild",
+			      SANDBOX_START_MS / 1000);
+}
+
+void sandbox_await_agent(struct sandbox *sb, unsigned ms)
+{
+	ev_timer_set(&sb->d->ev, &sb->start_timer, clock_now() + ms * MS_NS);
 }
 
 /* ---- creation ---- */
@@ -396,7 +415,7 @@ static void start_expired(void *ctx)
 void sandbox_check_ready(struct sandbox *sb)
 {
 	struct brigd *d = sb->d;
-	if (!sb->born || !sb->chan.attached || sb->destroying)
+	if (!sb->born || !sb->chan.attached || sb->destroying || sb->taking)
 		return;
 	ev_timer_stop(&d->ev, &sb->start_timer);
 	if (sb->state != SB_CREATING || sb->main)
@@ -408,6 +427,7 @@ void sandbox_check_ready(struct sandbox *sb)
 		struct conn *c = sb->creator;
 		sb->creator = NULL;
 		c->role = NULL;
+		record_sandbox(sb);
 		conn_ok_last(c, sandbox_created(sb));
 	}
 }
@@ -469,6 +489,7 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 		.nofile = (uint32_t)l->nofile,
 		.uid = sb->owner.uid,
 		.gid = sb->owner.gid,
+		.keep = ledger_on(&sb->d->ledger),
 		.nvolumes = sb->spec.nvolumes,
 	};
 	memcpy(m->id, sb->id, sizeof(m->id));
@@ -489,7 +510,7 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 {
 	struct brigd *d = sb->d;
 	struct jail_spec m;
-	int pair[2], fds[1 + JAIL_VOLUMES_MAX];
+	int pair[2], fds[2 + JAIL_VOLUMES_MAX];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "make the agent's channel");
 	AUTO_FD theirs = pair[1];
@@ -504,9 +525,10 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 	fds[0] = theirs;
 	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
 		fds[1 + i] = volume_fds[sb->spec.volumes[i].fd];
+	fds[1 + m.nvolumes] = pair[0];
 	r = FAILPOINT("create.send");
 	if (r == 0)
-		r = jail_call(&d->jail, &m, sizeof(m), fds, 1 + sb->spec.nvolumes, create_answered,
+		r = jail_call(&d->jail, &m, sizeof(m), fds, 1 + m.nvolumes + m.keep, create_answered,
 			      sb);
 	(void)FAILPOINT("create.sent");
 	if (r < 0)
@@ -536,16 +558,11 @@ void sandbox_adopt(struct sandbox *sb, struct sandbox_plan *plan)
 		cpu_schedule(sb, 0);
 }
 
-int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume_fds,
-		   struct sandbox **ret, struct brig_err *err)
+static struct sandbox *sandbox_new(struct brigd *d)
 {
-	if (d->nboxes >= SANDBOXES_MAX) {
-		brig_err_set(err, BRIG_E_EXHAUSTED, 0, "%u records of sandboxes exist", d->nboxes);
-		return brig_fix(err, "remove stopped ones with `brig rm`");
-	}
 	struct sandbox *sb = calloc(1, sizeof(*sb));
 	if (!sb)
-		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a sandbox");
+		return NULL;
 	sb->d = d;
 	sb->state = SB_CREATING;
 	sb->cpu_timer = (struct ev_timer){ .fn = cpu_due, .ctx = sb };
@@ -553,6 +570,46 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 	sb->grave = (struct ev_task){ .fn = sandbox_free, .ctx = sb };
 	sb->chan.fd = -1;
 	sb->peer = -1;
+	return sb;
+}
+
+static void sandbox_enlist(struct sandbox *sb)
+{
+	struct brigd *d = sb->d;
+	LIST_INSERT_HEAD(&d->all, sb, all);
+	LIST_INSERT_HEAD(&d->by_id[bucket_of(sb->id)], sb, id_link);
+	d->nboxes++;
+}
+
+struct sandbox *sandbox_restore(struct brigd *d, const char *id, struct image *image, int fd)
+{
+	struct sandbox *sb = sandbox_new(d);
+	if (!sb || (fd >= 0 && sandbox_io_open(sb, fd) < 0)) {
+		if (!sb)
+			fd_close(&fd);
+		free(sb);
+		return NULL;
+	}
+	memcpy(sb->id, id, sizeof(sb->id));
+	sb->state = SB_READY;
+	sb->born = true;
+	sb->image = image ? image_ref(image) : NULL;
+	sandbox_enlist(sb);
+	sb->counted = fd >= 0;
+	d->nlive += sb->counted;
+	return sb;
+}
+
+int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume_fds,
+		   struct sandbox **ret, struct brig_err *err)
+{
+	if (d->nboxes >= SANDBOXES_MAX) {
+		brig_err_set(err, BRIG_E_EXHAUSTED, 0, "%u records of sandboxes exist", d->nboxes);
+		return brig_fix(err, "remove stopped ones with `brig rm`");
+	}
+	struct sandbox *sb = sandbox_new(d);
+	if (!sb)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a sandbox");
 	id_make(sb->id);
 	sb->image = image_ref(plan->image);
 	sandbox_adopt(sb, plan);
@@ -566,9 +623,7 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 		return -1;
 	}
 	ev_timer_set(&d->ev, &sb->start_timer, sb->created_ns + SANDBOX_START_MS * MS_NS);
-	LIST_INSERT_HEAD(&d->all, sb, all);
-	LIST_INSERT_HEAD(&d->by_id[bucket_of(sb->id)], sb, id_link);
-	d->nboxes++;
+	sandbox_enlist(sb);
 	d->nlive++;
 	sb->counted = true;
 	log_line(&d->log, LOG_DEBUG, sb->id, "create, image %s", sb->image->ref);
@@ -582,6 +637,9 @@ void sandbox_main_started(struct sandbox *sb)
 		sb->unpaused = SB_RUNNING; /* said before it stopped */
 	else
 		sandbox_go(sb, SB_RUNNING);
+	/* Before its client is told. */
+	if (sb->main->detach)
+		record_sandbox(sb);
 }
 
 void sandbox_main_ended(struct sandbox *sb, json_t *status)
@@ -593,5 +651,7 @@ void sandbox_main_ended(struct sandbox *sb, json_t *status)
 		sandbox_go(sb, SB_EXITED);
 	else if (!sb->destroying && sb->state == SB_PAUSED)
 		sb->unpaused = SB_EXITED;
+	if (sb->kept)
+		record_sandbox(sb);
 	logs_pump(sb);
 }

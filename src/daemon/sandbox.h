@@ -65,6 +65,9 @@ struct sandbox {
 	bool auto_rm;	      /* detached with rm */
 	bool destroying;      /* DESTROY was sent */
 	bool counted;	      /* in d->nlive */
+	bool taking;	      /* a former brigd's, and its agent has not told all that goes on */
+	bool awaited;	      /* .. and clients wait for that */
+	struct ledger_box *kept; /* its record for the next brigd; NULL = none */
 	struct image *image;  /* NULL once nothing runs from it */
 	char image_name[129]; /* as the client called it */
 	struct spec spec;
@@ -92,6 +95,7 @@ struct sandbox {
 	bool cpu_counted;	  /* cpu_timer ran when the clocks were stopped */
 	enum sb_state unpaused;	  /* what PAUSED goes back to */
 	uint64_t frozen_ns;	  /* since when its clocks stand still */
+	uint64_t stood_ns;	  /* taken over: what they stood that is not noted with its commands */
 	struct conn *freeze_conn; /* waits for the answer */
 	bool measuring;		   /* a RECEIPT was asked of jaild (receipt.c) */
 	struct conn *receipt_conn; /* waits for it */
@@ -107,6 +111,14 @@ struct sandbox {
  * caller's. */
 int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume_fds,
 		   struct sandbox **ret, struct brig_err *err);
+/* One that exists already: found by its id from now on, and of state READY; takes over fd, the channel.
+ * image: a reference is taken; NULL for one of which nothing is left. The caller fills in the rest. NULL
+ * without memory; fd is closed. */
+struct sandbox *sandbox_restore(struct brigd *d, const char *id, struct image *image, int fd);
+/* CPU time is looked at from now on. */
+void sandbox_watch_cpu(struct sandbox *sb);
+/* Its agent has so long to answer, or the sandbox ends. */
+void sandbox_await_agent(struct sandbox *sb, unsigned ms);
 int sandbox_name_free(struct brigd *d, const char *name, struct brig_err *err);
 /* The name of a sandbox that is handed to a client, which must be free; NULL makes one up. */
 void sandbox_name(struct sandbox *sb, const char *name);

@@ -19,6 +19,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "daemon/adopt.h"
 #include "daemon/exec.h"
 #include "daemon/fsrelay.h"
 #include "daemon/sandbox.h"
@@ -31,6 +32,19 @@
 static void on_attached(void *ctx)
 {
 	sandbox_check_ready(ctx);
+}
+
+static void on_resumed(void *ctx, struct chan_stream *s, const struct brig_resumed *m)
+{
+	(void)ctx;
+	exec_on_resumed(s->owner, m);
+}
+
+static void on_taken(void *ctx)
+{
+	struct sandbox *sb = ctx;
+	adopt_settled(sb);
+	sandbox_check_ready(sb);
 }
 
 static void on_started(void *ctx, struct chan_stream *s, const struct brig_started *m)
@@ -95,6 +109,8 @@ static void on_tcp_done(void *ctx, struct chan_stream *s, int err)
 
 static const struct chan_ops chan_ops = {
 	.attached = on_attached,
+	.resumed = on_resumed,
+	.taken = on_taken,
 	.started = on_started,
 	.output = on_output,
 	.credit = on_credit,
@@ -169,6 +185,16 @@ static void io_drained(struct sandbox *sb)
 	}
 }
 
+/* What was read has left for its clients, or is queued for them. */
+static void io_passed(struct sandbox *sb)
+{
+	struct exec *x, *next;
+	for (x = LIST_FIRST(&sb->execs); x && sb->chan_open; x = next) {
+		next = LIST_NEXT(x, link);
+		exec_passed(x);
+	}
+}
+
 /* The only reader of this channel is behind: leave the rest in the socket. */
 static void io_hold_back(struct sandbox *sb)
 {
@@ -228,6 +254,7 @@ static ssize_t io_read(struct sandbox *sb, size_t size)
 	}
 	int r = chan_feed(&sb->chan, d->scratch, (size_t)n, &err);
 	conn_gather_flush(d);
+	io_passed(sb);
 	io_hold_back(sb);
 	if (r < 0) {
 		sandbox_fault(sb, "the agent broke the protocol: %.180s", err.msg);
@@ -291,6 +318,12 @@ int sandbox_io_open(struct sandbox *sb, int fd)
 	}
 	sb->chan_open = true;
 	return 0;
+}
+
+void sandbox_io_take_over(struct sandbox *sb)
+{
+	chan_take_over(&sb->chan);
+	sb->taking = true;
 }
 
 void sandbox_io_stop(struct sandbox *sb)

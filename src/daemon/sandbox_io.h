@@ -12,6 +12,9 @@ void sandbox_io_stop(struct sandbox *sb);
 /* Frees the channel. Not from within its callbacks. */
 void sandbox_io_close(struct sandbox *sb);
 
+/* The channel was a former brigd's. Nothing is sent before sandbox_greet(). */
+void sandbox_io_take_over(struct sandbox *sb);
+
 /* In sandbox.c: born or attached; both make a sandbox without a main command READY. */
 void sandbox_check_ready(struct sandbox *sb);
 

@@ -67,7 +67,7 @@ struct box *box_new(struct serve *j, const char *id)
 	j->free_box = b->next;
 	memset(b, 0, sizeof(*b));
 	b->state = BOX_BORN;
-	b->slot.userns = b->slot.netns = b->slot.timens = b->slot.ctl = b->slot.pidfd = -1;
+	b->slot.userns = b->slot.netns = b->slot.timens = b->slot.ctl = b->slot.pidfd = b->chan = -1;
 	b->reader = -1;
 	memcpy(b->id, id, sizeof(b->id));
 	unsigned h = hash_id(id);
@@ -87,6 +87,7 @@ void box_free(struct serve *j, struct box *b)
 	receipt_end(j, b);
 	slot_done(&j->slots, &b->slot);
 	free(b->spec);
+	fd_close(&b->chan);
 	memset(b, 0, sizeof(*b));
 	b->next = j->free_box;
 	j->free_box = i;
@@ -106,9 +107,12 @@ struct box *box_by_spawn(struct serve *j, uint32_t spawn)
 
 void answer(struct serve *j, const void *msg, size_t n)
 {
-	/* A broker that does not read its answers, or is gone, is noticed by the main loop. */
-	if (fd_send(j->o->broker, msg, n, NULL, 0) < 0)
-		j->quit = 1;
+	/* What nobody asks for any more; the next brigd asks for itself. */
+	if (j->broker < 0)
+		return;
+	/* A broker that does not read its answers is as good as gone. */
+	if (fd_send(j->broker, msg, n, NULL, 0) < 0)
+		serve_broker_lost(j);
 }
 
 void answer_ok(struct serve *j, uint32_t seq, const char *id)
@@ -163,11 +167,11 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all)
 
 void box_refuse(struct serve *j, struct box *b, const struct brig_err *err)
 {
-	if (b->unborn) {
-		answer_err(j, b->birth_seq, err);
-		j->births--;
-	}
+	if (!b->unborn)
+		return;
 	b->unborn = 0;
+	j->births--;
+	answer_err(j, b->birth_seq, err);
 }
 
 /* ---- the end of a box ---- */
@@ -246,6 +250,21 @@ void box_kill(struct serve *j, struct box *b)
 	}
 }
 
+void box_unasked(struct serve *j, struct box *b)
+{
+	b->destroy_seq = 0;
+	receipt_unasked(b);
+	receipt_keep_image(j, b);
+	if (b->pause_seq)
+		j->pauses--;
+	b->pause_seq = 0; /* it may stand still; whoever comes next is told so */
+	if (!b->unborn)
+		return;
+	b->unborn = 0;
+	j->births--;
+	box_kill(j, b);
+}
+
 /* ---- standing still ---- */
 
 void box_pause_end(struct serve *j, struct box *b, const char *why)
@@ -253,10 +272,11 @@ void box_pause_end(struct serve *j, struct box *b, const char *why)
 	struct brig_err err = BRIG_ERR_INIT;
 	if (!b->pause_seq)
 		return;
-	brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' was not paused: %s", b->id, why);
-	answer_err(j, b->pause_seq, &err);
+	uint32_t seq = b->pause_seq;
 	b->pause_seq = 0;
 	j->pauses--;
+	brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' was not paused: %s", b->id, why);
+	answer_err(j, seq, &err);
 }
 
 void box_pauses_poll(struct serve *j)
@@ -268,9 +288,10 @@ void box_pauses_poll(struct serve *j)
 			continue;
 		int r = cgroup_frozen(&j->cg, b->id);
 		if (r == 1) {
-			answer_ok(j, b->pause_seq, b->id);
+			uint32_t seq = b->pause_seq;
 			b->pause_seq = 0;
 			j->pauses--;
+			answer_ok(j, seq, b->id);
 		} else if (r < 0 || now > b->pause_until) {
 			cgroup_freeze(&j->cg, b->id, 0);
 			b->frozen = 0;

@@ -13,13 +13,14 @@ static const struct {
 } shapes[] = {
 	{ JAIL_HELLO, sizeof(struct jail_hello), 0 },
 	{ JAIL_IMAGE, sizeof(struct jail_image), 1 },
-	{ JAIL_CREATE, sizeof(struct jail_spec), 1 + JAIL_VOLUMES_MAX },
+	{ JAIL_CREATE, sizeof(struct jail_spec), 2 + JAIL_VOLUMES_MAX },
 	{ JAIL_STATS, sizeof(struct jail_ref), 0 },
 	{ JAIL_DESTROY, sizeof(struct jail_ref), 0 },
 	{ JAIL_PAUSE, sizeof(struct jail_ref), 0 },
 	{ JAIL_RESUME, sizeof(struct jail_ref), 0 },
 	{ JAIL_MEASURE, sizeof(struct jail_ref), 0 },
 	{ JAIL_RECEIPT, sizeof(struct jail_ref), 0 },
+	{ JAIL_LIST, sizeof(struct jail_list), 0 },
 };
 
 int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err *err)
@@ -94,7 +95,7 @@ static int check_texts(const struct jail_spec *p, struct brig_err *err)
 	static const char host_chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 					 "0123456789-.";
 	if (!jail_check_id(p->id) || !ends(p->hostname, sizeof(p->hostname)) ||
-	    !ends(p->home, sizeof(p->home)) || p->nvolumes > JAIL_VOLUMES_MAX)
+	    !ends(p->home, sizeof(p->home)) || p->nvolumes > JAIL_VOLUMES_MAX || p->keep > 1)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE is malformed");
 	size_t n = strspn(p->hostname, host_chars);
 	if (n == 0 || p->hostname[n])
@@ -109,6 +110,11 @@ static int check_texts(const struct jail_spec *p, struct brig_err *err)
 			return brig_fail(err, BRIG_E_INVALID, 0,
 					 "the path of volume %u is no clean absolute path below /", i);
 	return 0;
+}
+
+unsigned jail_spec_fds(const struct jail_spec *p)
+{
+	return 1 + p->nvolumes + p->keep;
 }
 
 static int beyond(struct brig_err *err, const char *what)

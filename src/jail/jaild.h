@@ -34,13 +34,17 @@ struct box {
 	uint64_t ns[JAIL_NS__N]; /* as measured at its birth */
 	uint32_t receipt_seq; /* of the RECEIPT to be answered, 0 = none */
 	int reader, reader_pid; /* who reads its filters back, -1 and 0 = nobody */
+	char image[96]; /* digest of its image, once jaild knows it no more by its number; "" = not so */
+	int chan; /* the host's end of its agent channel, for the next brigd; -1 = none was given */
 	char id[BRIG_ID_LEN + 8];
 };
 
-enum ev_kind { EV_BROKER, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER };
+enum ev_kind { EV_BROKER, EV_CONTROL, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER };
 
 struct serve {
 	const struct serve_options *o;
+	int broker;  /* the socket to brigd; -1 = there is none at present */
+	int control; /* from where the next one comes; -1 = from nowhere */
 	struct instance in;
 	struct cgroup_host cg;
 	struct slot_host slots;
@@ -83,6 +87,8 @@ void box_pauses_poll(struct serve *j);
 void box_undo(struct serve *j, struct box *b, int status);
 /* The pidfd of its first process is readable. */
 void box_ended(struct serve *j, struct box *b);
+/* Nobody waits for what was asked about it: an unanswered birth is undone. */
+void box_unasked(struct serve *j, struct box *b);
 /* Watches its first process; b->slot holds its pid and pidfd. */
 void box_watch(struct serve *j, struct box *b);
 
@@ -117,6 +123,10 @@ int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid);
 int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err);
 /* Begins a receipt: it is answered when the filters have been read. */
 int receipt_begin(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);
+/* Nobody waits for its receipt any more. */
+void receipt_unasked(struct box *b);
+/* The numbers of images are about to mean others: keeps what that of the box meant. */
+void receipt_keep_image(const struct serve *j, struct box *b);
 /* The reader of a box has something to say. */
 void receipt_on_reader(struct serve *j, struct box *b);
 /* Answers the RECEIPT of a box that will have none. Nothing without one. */
@@ -124,6 +134,8 @@ void receipt_end(struct serve *j, struct box *b);
 
 /* ---- serve.c ---- */
 
+/* brigd is gone: the end, or the wait for the next one. */
+void serve_broker_lost(struct serve *j);
 /* Once a slot is ready: finds out whether mounts can be id-mapped. */
 void serve_learn_idmap(struct serve *j);
 

@@ -27,6 +27,7 @@ struct request {
 		struct jail_image image;
 		struct jail_spec spec;
 		struct jail_ref ref;
+		struct jail_list list;
 	} m;
 	int fd[FD_MSG_MAX]; /* handlers steal what they keep; the rest is closed */
 	unsigned n_fd;
@@ -226,9 +227,9 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	refresh_capacity(j);
 	if (jail_check_spec(p, &j->facts, err) < 0)
 		return -1;
-	if (r->n_fd != 1 + p->nvolumes)
+	if (r->n_fd != jail_spec_fds(p))
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE with %u descriptors", r->n_fd);
-	if (check_channel(r->fd[0], err) < 0)
+	if (check_channel(r->fd[0], err) < 0 || (p->keep && check_channel(r->fd[r->n_fd - 1], err) < 0))
 		return -1;
 	if (box_find(j, p->id))
 		return brig_fail(err, BRIG_E_EXISTS, 0, "sandbox '%s' exists already", p->id);
@@ -262,6 +263,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember what was asked for");
 		goto fail;
 	}
+	if (p->keep)
+		b->chan = fd_steal(&r->fd[r->n_fd - 1]);
 	(void)FAILPOINT("jail.spawn");
 	b->birth_seq = r->m.h.seq;
 	b->unborn = 1;
@@ -302,6 +305,31 @@ static int op_receipt(struct serve *j, struct request *r, struct brig_err *err)
 	return receipt_begin(j, b, r->m.h.seq, err);
 }
 
+/*
+ * LIST. A new brigd learns what the former one left, and gets the host's end of each agent channel. A
+ * hostile brigd could ask at any time and gets what it has already: channels of its own sandboxes.
+ */
+static int op_list(struct serve *j, struct request *r, struct brig_err *err)
+{
+	struct jail_box a = { .h = { JAIL_BOX_IS, r->m.h.seq } };
+	int at = r->m.list.at < (uint32_t)j->n_boxes ? (int)r->m.list.at : j->n_boxes;
+	if (r->m.list.reserved)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "LIST is malformed");
+	/* What dies is as good as gone. */
+	while (at < j->n_boxes && (j->box[at].state == BOX_FREE || j->box[at].state == BOX_DYING))
+		at++;
+	const struct box *b = at < j->n_boxes ? &j->box[at] : NULL;
+	a.next = (uint32_t)at + 1;
+	if (b) {
+		memcpy(a.id, b->id, sizeof(a.id));
+		a.frozen = (uint32_t)b->frozen;
+		a.init_pid = (uint64_t)b->slot.pid;
+	}
+	if (fd_send(j->broker, &a, sizeof(a), b ? &b->chan : NULL, b && b->chan >= 0) < 0)
+		serve_broker_lost(j);
+	return 0;
+}
+
 #define LAST_WORDS_MS 3
 static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 {
@@ -313,7 +341,7 @@ static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 	/* Whoever waits for these figures ends with them: let it go first, for the death of a tree of processes
 	 * and of its namespaces takes a CPU for a while. The end of the link ends the wait. */
 	if (j->o->once)
-		(void)poll(&(struct pollfd){ .fd = j->o->broker, .events = POLLIN }, 1, LAST_WORDS_MS);
+		(void)poll(&(struct pollfd){ .fd = j->broker, .events = POLLIN }, 1, LAST_WORDS_MS);
 	struct brig_err gone = BRIG_ERR_INIT;
 	brig_fail(&gone, BRIG_E_STATE, 0, "sandbox '%s' was destroyed before it was ready", b->id);
 	box_refuse(j, b, &gone);
@@ -390,7 +418,7 @@ void ops_on_broker(struct serve *j)
 	struct brig_err err = BRIG_ERR_INIT;
 	r.n_fd = FD_MSG_MAX;
 	memset(&r.m.h, 0, sizeof(r.m.h));
-	ssize_t n = fd_recv(j->o->broker, &r.m, sizeof(r.m), r.fd, &r.n_fd, MSG_DONTWAIT);
+	ssize_t n = fd_recv(j->broker, &r.m, sizeof(r.m), r.fd, &r.n_fd, MSG_DONTWAIT);
 	if (n == -EAGAIN)
 		return;
 	if (n == -EMSGSIZE) {
@@ -402,7 +430,7 @@ void ops_on_broker(struct serve *j)
 		return;
 	}
 	if (n <= 0) {
-		j->quit = 1;
+		serve_broker_lost(j);
 		return;
 	}
 	int e = -1;
@@ -431,6 +459,9 @@ void ops_on_broker(struct serve *j)
 		break;
 	case JAIL_RESUME:
 		e = op_resume(j, &r, &err);
+		break;
+	case JAIL_LIST:
+		e = op_list(j, &r, &err);
 		break;
 	default:
 		break;

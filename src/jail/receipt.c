@@ -185,12 +185,14 @@ struct reading {
 	struct measure_diff diff;
 };
 
-static void __attribute__((noreturn)) reader_main(const struct box *b, int out, int broker)
+static void __attribute__((noreturn)) reader_main(const struct serve *j, const struct box *b, int out)
 {
 	struct reading r = { .err = 0 };
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	/* A copy of the broker's socket held here would hide its end from both sides. */
-	close(broker);
+	/* A copy of one of these held here would hide its end from both sides. */
+	close(j->broker);
+	if (j->control >= 0)
+		close(j->control);
 	alarm(READER_S);
 	unsigned n = 1u + (b->deny_suid != 0);
 	r.err = measure_filters(b->slot.pid, n, b->deny_suid != 0, &r.diff);
@@ -220,7 +222,7 @@ int receipt_begin(struct serve *j, struct box *b, uint32_t seq, struct brig_err 
 		return brig_fail(err, BRIG_E_EXHAUSTED, e, "start a reader of filters");
 	}
 	if (pid == 0)
-		reader_main(b, out, j->o->broker);
+		reader_main(j, b, out);
 	b->reader = sv[0];
 	b->reader_pid = pid;
 	b->receipt_seq = seq;
@@ -244,8 +246,15 @@ void receipt_end(struct serve *j, struct box *b)
 	reader_done(b);
 	if (!b->receipt_seq)
 		return;
+	uint32_t seq = b->receipt_seq;
+	b->receipt_seq = 0;
 	brig_fail(&err, BRIG_E_STATE, 0, "sandbox '%s' ended while it was measured", b->id);
-	answer_err(j, b->receipt_seq, &err);
+	answer_err(j, seq, &err);
+}
+
+void receipt_unasked(struct box *b)
+{
+	reader_done(b);
 	b->receipt_seq = 0;
 }
 
@@ -268,11 +277,15 @@ static int compare_others(const struct serve *j, const struct box *b, struct mea
 }
 
 /* <store>/images/DIGEST/rootfs, by our own descriptor of it. */
-static void image_digest(const struct serve *j, const struct box *b, struct jail_receipt *m)
+static void image_digest(const struct serve *j, const struct box *b, char ret[sizeof(b->image)])
 {
 	char link[64], path[PATH_MAX];
-	if (b->spec->image == 0)
+	if (!b->spec || b->spec->image == 0)
 		return;
+	if (b->image[0]) {
+		memcpy(ret, b->image, sizeof(b->image));
+		return;
+	}
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", j->image_fd[b->spec->image]);
 	ssize_t n = readlink(link, path, sizeof(path) - 1);
 	path[n > 0 ? n : 0] = '\0';
@@ -280,7 +293,14 @@ static void image_digest(const struct serve *j, const struct box *b, struct jail
 	if (end)
 		*end = '\0';
 	char *name = strrchr(path, '/');
-	snprintf(m->image, sizeof(m->image), "%.95s", name ? name + 1 : "?");
+	snprintf(ret, sizeof(b->image), "%.95s", name ? name + 1 : "?");
+}
+
+void receipt_keep_image(const struct serve *j, struct box *b)
+{
+	char digest[sizeof(b->image)] = "";
+	image_digest(j, b, digest);
+	memcpy(b->image, digest, sizeof(b->image));
 }
 
 static int measure_all(struct serve *j, struct box *b, const struct reading *read,
@@ -313,7 +333,7 @@ static int measure_all(struct serve *j, struct box *b, const struct reading *rea
 		return mismatch(b, &d, err);
 	if (r < 0 && r != -ENOENT)
 		return unread(b, r, "its list of processes", err);
-	image_digest(j, b, m);
+	image_digest(j, b, m->image);
 	memcpy(m->ns_host, j->ns_own, sizeof(m->ns_host));
 	if (uname(&u) == 0)
 		snprintf(m->kernel, sizeof(m->kernel), "%.64s %.64s", u.release, u.version);

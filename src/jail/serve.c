@@ -15,6 +15,10 @@
  * has ended every process of its pid namespace, and with the last of these its mounts. There is
  * nothing else: no directory, file, link, rule or mount of a sandbox exists on the host.
  *
+ * A private server ends with its brigd. A resident one outlives it: the supervisor's control socket
+ * brings the link to the next brigd, which is told of the boxes by LIST. Only when neither is there any
+ * more everything is removed.
+ *
  * No byte of a tenant is parsed here. brigd is not trusted: every field is checked again
  * (check.c), and ops.c says above each verb what an attacker who owns brigd could try with it.
  */
@@ -150,6 +154,56 @@ static int prepare(struct serve *j)
 	return -1;
 }
 
+void serve_broker_lost(struct serve *j)
+{
+	if (j->broker < 0)
+		return;
+	epoll_ctl(j->epoll, EPOLL_CTL_DEL, j->broker, NULL);
+	fd_close(&j->broker);
+	if (j->control < 0) {
+		j->quit = 1;
+		return;
+	}
+	for (int i = 0; i < j->n_boxes; i++)
+		if (j->box[i].state != BOX_FREE)
+			box_unasked(j, &j->box[i]);
+	/* The numbers were the former brigd's. What lives keeps its image. */
+	for (unsigned i = 1; i < JAIL_IMAGES_MAX; i++) {
+		fd_close(&j->image_fd[i]);
+		j->facts.image[i] = 0;
+	}
+}
+
+static int watch(struct serve *j, int fd, enum ev_kind kind)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (uint64_t)kind << 32 };
+	return epoll_ctl(j->epoll, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* The socket to another brigd, from the supervisor, or its end. */
+static void control_event(struct serve *j)
+{
+	char byte;
+	int fd = -1;
+	unsigned n = 1;
+	ssize_t r = fd_recv(j->control, &byte, 1, &fd, &n, MSG_DONTWAIT);
+	if (r == -EAGAIN || r == -EINTR)
+		return;
+	if (r <= 0) {
+		epoll_ctl(j->epoll, EPOLL_CTL_DEL, j->control, NULL);
+		fd_close(&j->control);
+		if (j->broker < 0)
+			j->quit = 1;
+		return;
+	}
+	if (n != 1)
+		return;
+	serve_broker_lost(j); /* if it has not been noticed yet */
+	j->broker = fd;
+	if (watch(j, fd, EV_BROKER) < 0)
+		serve_broker_lost(j);
+}
+
 static void destroy_all(struct serve *j)
 {
 	for (int i = 0; i < j->n_boxes; i++)
@@ -207,7 +261,7 @@ static int serve_start(struct serve *j)
 	/* One sandbox: its groups are made here, beside the maker. */
 	if (j->o->once)
 		j->slots.cg = NULL;
-	if (j->o->ready > 0 && slot_maker_start(&j->slots, j->o->broker) < 0)
+	if (j->o->ready > 0 && slot_maker_start(&j->slots, j->broker, j->control) < 0)
 		j->slots.maker = -1; /* slots are made inline then */
 	for (int i = 0; i < j->o->ready; i++)
 		slot_prefetch(&j->slots, (unsigned)j->o->ready);
@@ -218,15 +272,11 @@ static int serve_start(struct serve *j)
 	measure_host(j);
 	j->facts.image[0] = 1;
 	j->epoll = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event a = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_BROKER << 32 };
-	struct epoll_event b = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_STAGE << 32 };
-	struct epoll_event c = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_MAKER << 32 };
-	struct epoll_event d = { .events = EPOLLIN, .data.u64 = (uint64_t)EV_STAGE_END << 32 };
 	j->stage_pidfd = (int)syscall(SYS_pidfd_open, j->stage_pid, 0u);
-	if (j->epoll < 0 || epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->o->broker, &a) < 0 ||
-	    epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->stage, &b) < 0 || j->stage_pidfd < 0 ||
-	    epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->stage_pidfd, &d) < 0 ||
-	    (j->slots.maker >= 0 && epoll_ctl(j->epoll, EPOLL_CTL_ADD, j->slots.maker, &c) < 0)) {
+	if (j->epoll < 0 || watch(j, j->broker, EV_BROKER) < 0 || watch(j, j->stage, EV_STAGE) < 0 ||
+	    j->stage_pidfd < 0 || watch(j, j->stage_pidfd, EV_STAGE_END) < 0 ||
+	    (j->control >= 0 && watch(j, j->control, EV_CONTROL) < 0) ||
+	    (j->slots.maker >= 0 && watch(j, j->slots.maker, EV_MAKER) < 0)) {
 		brig_fail(&err, BRIG_E_EXHAUSTED, errno, "watch the sockets");
 		goto fail;
 	}
@@ -242,6 +292,8 @@ int serve_run(const struct serve_options *o)
 {
 	static struct serve j;
 	j.o = o;
+	j.broker = o->broker;
+	j.control = o->control;
 	j.epoll = j.stage = j.stage_pidfd = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
 	box_table_init(&j);
 	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
@@ -271,8 +323,10 @@ int serve_run(const struct serve_options *o)
 		}
 		for (int i = 0; i < n; i++) {
 			uint32_t kind = (uint32_t)(ev[i].data.u64 >> 32), at = (uint32_t)ev[i].data.u64;
-			if (kind == EV_BROKER)
+			if (kind == EV_BROKER && j.broker >= 0)
 				ops_on_broker(&j);
+			else if (kind == EV_CONTROL && j.control >= 0)
+				control_event(&j);
 			else if (kind == EV_STAGE)
 				birth_on_stage(&j);
 			else if (kind == EV_STAGE_END)
@@ -281,7 +335,7 @@ int serve_run(const struct serve_options *o)
 				slot_collect(&j.slots);
 			else if (kind == EV_READER)
 				receipt_on_reader(&j, &j.box[at]);
-			else if (j.box[at].slot.pidfd >= 0)
+			else if (kind == EV_BOX && j.box[at].slot.pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}
 	}

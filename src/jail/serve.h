@@ -7,6 +7,7 @@
 
 struct serve_options {
 	int broker;           /* socket to brigd */
+	int control;          /* resident: the sockets to its successors come here; -1 = there are none */
 	const char *agent;    /* program of the stage */
 	const char *data;     /* image store; NULL = none */
 	const char *delegated; /* cgroup directory, see cgroup_host_open */
@@ -16,7 +17,8 @@ struct serve_options {
 	uint32_t sub_ids;
 };
 
-/* Serves until the broker's socket ends, removes everything, and returns the exit code. */
+/* Serves until the broker's socket ends and, where there is one, the control's; removes everything, and
+ * returns the exit code. */
 int serve_run(const struct serve_options *o);
 
 #endif

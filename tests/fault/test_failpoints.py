@@ -15,7 +15,8 @@ from faults import Fault, failpoints
 
 POINTS = failpoints()
 # Passed by a command in a living sandbox only, not by the one command of a `run`.
-SERVED_ONLY = {"exec.ending"}
+# (or by a brigd that takes over).
+SERVED_ONLY = {"exec.ending", "adopt.box", "adopt.greet", "adopt.done"}
 # Passed by brig-image, which is another program with its own way to fail.
 IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
 RUN_POINTS = [p for p in POINTS if not p[1].startswith("src/image/")]

@@ -158,9 +158,15 @@ class PausedDeaths(TestCase):
         self.assertEqual(self.server.stop(), 0)
         self.gone()
 
-    def test_of_brigd(self):
-        os.kill(self.daemon("brigd"), signal.SIGKILL)
-        self.gone()
+    def test_of_brigd_changes_nothing(self):
+        former = self.daemon("brigd")
+        os.kill(former, signal.SIGKILL)
+        wait_until("another serves", lambda: self.brig.json("ls"))
+        self.assertNotEqual(self.daemon("brigd"), former)
+        self.assertEqual([b["state"] for b in self.brig.json("ls")], ["paused"])
+        self.assertOk(self.brig.call("unpause", self.box))
+        self.assertEqual(self.brig.call("exec", self.box, "--", "echo", "on").out, b"on\n")
+        self.assertEqual(self.brig.json("stats", "--no-stream", self.box)[0]["init_pid"], self.pid)
 
     def test_of_jaild(self):
         os.kill(self.daemon("brig-jaild"), signal.SIGKILL)

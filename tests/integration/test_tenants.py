@@ -597,7 +597,7 @@ class Crowd(Tenants):
         wait_until("the rest is known", lambda: len(self.ask(
             "GET", "/v1/sandboxes", key=key)[2]["sandboxes"]) == len(self.of_acme()), 20)
 
-    def test_what_a_killed_brigd_had_is_given_back(self):
+    def test_what_a_killed_brigd_had_is_taken_over_and_counted(self):
         brigtest.need_root()
         key = self.tenant("acme")
         self.assertOk(self.brig.call("tenant", "set", "acme", "--quota-sandboxes", "2"))
@@ -608,7 +608,9 @@ class Crowd(Tenants):
         os.kill(pid, signal.SIGKILL)
         wait_until("others serve", lambda: hoststate.brig_pids("brigd") not in ([], [pid])
                    and self.api_pid() not in (None, api) and self.healthy(), 20)
-        self.settled()
+        self.assertEqual(self.settled(), 2)
+        self.assertEqual(create(), 429)
+        self.assertOk(self.brig.call("rm", "--force", self.of_acme()[0]["id"]))
         wait_until("there is room again", lambda: create() == 201, 10)
         self.assertEqual(self.settled(), self.use()["sandboxes"])
 

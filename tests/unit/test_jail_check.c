@@ -137,7 +137,7 @@ static void messages_of_a_wrong_shape_are_refused(void **state)
 	struct brig_err e = BRIG_ERR_INIT;
 	for (size_t n = 0; n < sizeof(p); n += 7)
 		assert_int_equal(jail_check_message(&p, n, 1, &e), -1);
-	assert_int_equal(jail_check_message(&p, sizeof(p), 2 + JAIL_VOLUMES_MAX, &e), -1);
+	assert_int_equal(jail_check_message(&p, sizeof(p), 3 + JAIL_VOLUMES_MAX, &e), -1);
 	for (uint32_t v = 0; v < 100; v++) {
 		struct jail_ref r = { .h = { v, 1 } };
 		int ok = jail_check_message(&r, sizeof(r), 0, &e) >= 0;

@@ -316,7 +316,7 @@ static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 	_exit(0);
 }
 
-int slot_maker_start(struct slot_host *h, int broker)
+int slot_maker_start(struct slot_host *h, int broker, int control)
 {
 	int sv[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
@@ -325,8 +325,10 @@ int slot_maker_start(struct slot_host *h, int broker)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		/* A copy of the broker's socket held here would hide its end from both sides. */
+		/* A copy of one of these held here would hide its end from both sides. */
 		close(broker);
+		if (control >= 0)
+			close(control);
 		close(sv[0]);
 		maker_main(h, sv[1]);
 	}

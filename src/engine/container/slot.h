@@ -62,7 +62,7 @@ void slot_host_close(struct slot_host *h);
  * locks), and no request may wait for that. Call before anything secret is in memory: it is a
  * fork. `broker` is closed in it.
  */
-int slot_maker_start(struct slot_host *h, int broker);
+int slot_maker_start(struct slot_host *h, int broker, int control);
 /* Asks for one more slot ahead, if fewer than `most` are ready or asked for. */
 void slot_prefetch(struct slot_host *h, unsigned most);
 /* Makes the groups of the next slot here, beside the maker that makes its namespaces. For a caller that
