@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@
 #include "engine/container/cgroup.h"
 #include "engine/container/seccomp.h"
 #include "engine/container/slot.h"
+#include "engine/microvm/probe.h"
 #include "jail/json_out.h"
 #include "jail/rootless.h"
 
@@ -202,6 +204,27 @@ static void check_ids(struct probe *p)
 	    "apt-get install uidmap, and usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER");
 }
 
+static void check_kvm(struct probe *p)
+{
+	static const char other[] = "a host, or a cloud's instance type, with hardware virtualisation for its guests";
+	char text[96];
+	uint64_t us = 0;
+	AUTO_FD kvm = kvm_open();
+	say(p, "microvm", "/dev/kvm", kvm >= 0, 0, kvm < 0 ? strerror(-kvm) : "API version 12",
+	    kvm == -EACCES ? "add the user to the group of /dev/kvm" :
+			     "modprobe kvm_intel or kvm_amd; in a virtual machine, allow nested virtualisation");
+	if (kvm < 0)
+		return;
+	int r = kvm_probe_loop(kvm, &us);
+	if (r < 0)
+		snprintf(text, sizeof(text), "a guest of a few bytes does not run: %s", strerror(-r));
+	else
+		snprintf(text, sizeof(text), "%u turns of a loop in a guest took %.2f ms of CPU time",
+			 KVM_PROBE_TURNS, (double)us / 1000);
+	bool is_native = r == 0 && us < KVM_PROBE_SLOW_US;
+	say(p, "microvm", "guests run on the processor", is_native, 0, text, other);
+}
+
 /* What makes the kernel that all containers share a smaller target. Nothing here is required. */
 static void check_hygiene(struct probe *p)
 {
@@ -256,6 +279,7 @@ int probe_report(const char *delegated)
 	check_ids(&p);
 	check_cgroups(&p, delegated);
 	say(&p, "gvisor", "engine", 0, 0, "not part of this version of brig", "use --tier container");
+	check_kvm(&p);
 	say(&p, "microvm", "engine", 0, 0, "not part of this version of brig", "use --tier container");
 	check_hygiene(&p);
 	fflush(stdout);

@@ -31,6 +31,16 @@ class Doctor(PrivateCase):
         wrong = [c for c in found["checks"] if c["required"] and not c["ok"]]
         self.assertEqual(bool(wrong), report.code == 1)
 
+    def test_it_says_why_there_is_no_microvm(self):
+        report = json.loads(self.brig.call("doctor", "-o", "json").out)
+        rows = {c["check"]: c for c in report["checks"] if c["tier"] == "microvm"}
+        self.assertIn("/dev/kvm", rows)
+        self.assertEqual(rows["/dev/kvm"]["ok"], os.access("/dev/kvm", os.R_OK | os.W_OK), rows)
+        self.assertEqual("guests run on the processor" in rows, rows["/dev/kvm"]["ok"])
+        if os.path.exists("/sys/module/kvm_pvm") and rows["/dev/kvm"]["ok"]:
+            # It emulates a guest that is not made for it, instruction by instruction.
+            self.assertFalse(rows["guests run on the processor"]["ok"], rows)
+
     def test_what_it_says_is_true(self):
         works = self.brig.call("doctor").code == 0
         self.assertEqual(self.brig.run("--", "true").code == 0, works)
