@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/microvm/dev/balloon.h"
 #include "engine/microvm/dev/blk.h"
 #include "engine/microvm/dev/rng.h"
 #include "engine/microvm/dev/serial.h"
@@ -31,6 +32,7 @@ struct script {
 };
 static struct vmmio m;
 static struct guest_mem mem;
+static struct balloon balloon;
 static struct blk blk;
 static struct vsock vsock;
 static struct serial serial;
@@ -165,15 +167,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		disk = memfd_create("disk", MFD_CLOEXEC);
 	must(ftruncate(disk, DISK) == 0);
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
-	mem = (struct guest_mem){ .n = 1, .region = { { 0, RAM, calloc(1, RAM) } } };
+	mem = (struct guest_mem){ .n = 1, .region = { { 0, RAM, aligned_alloc(4096, RAM) } } };
 	must(mem.region[0].host != NULL);
+	memset(mem.region[0].host, 0, RAM);
 	serial_init(&serial);
 	vsock_init(&vsock, pair[0], 1);
 	switch (take(&s, 1) % 4) {
 	case 0: vmmio_init(&m, &vsock_ops, &vsock, 0, &mem, no_irq, NULL); break;
 	case 1: vmmio_init(&m, &rng_ops, NULL, 0, &mem, no_irq, NULL); break;
+	case 3: vmmio_init(&m, &balloon_ops, &balloon, BALLOON_FEATURES, &mem, no_irq, NULL); break;
 	default:
-		must(blk_init(&blk, disk, data[0] & 1, "fuzz") == 0);
+		must(blk_init(&blk, disk, data[0] & 4, "fuzz") == 0);
+		blk_limit(&blk, data[0] & 8 ? 1000 : 0, data[0] & 16 ? 3 : 0);
 		vmmio_init(&m, &blk_ops, &blk, blk_features(&blk), &mem, no_irq, NULL);
 		break;
 	}

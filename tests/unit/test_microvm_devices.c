@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "engine/microvm/dev/balloon.h"
 #include "engine/microvm/dev/blk.h"
 #include "engine/microvm/dev/rng.h"
 #include "engine/microvm/dev/serial.h"
@@ -241,6 +242,68 @@ static void test_blk_readonly(void **state)
 	fg_done(&g);
 }
 
+static void test_bucket(void **state)
+{
+	struct bucket b;
+	const uint64_t s = 1000000000ull;
+	(void)state;
+	bucket_init(&b, 0, 0);
+	bucket_take(&b, 1 << 30);
+	assert_int_equal(bucket_wait(&b, 0), 0);
+	bucket_init(&b, 100, s);
+	assert_int_equal(bucket_wait(&b, s), 0);
+	bucket_take(&b, 150);
+	assert_int_equal(bucket_wait(&b, s), s + s / 2 + s / 100);
+	assert_int_equal(bucket_wait(&b, s + s / 2), s + s / 2 + s / 100);
+	assert_int_equal(bucket_wait(&b, s + s / 2 + s / 100), 0);
+	/* It never holds more than a second's worth, and time does not run backwards. */
+	assert_int_equal(bucket_wait(&b, 1000 * s), 0);
+	assert_int_equal(b.tokens, 100);
+	assert_int_equal(bucket_wait(&b, 0), 0);
+	assert_int_equal(b.tokens, 100);
+	/* The parts of a token are not lost: a call each 0.3 tokens, for 3 seconds. */
+	bucket_init(&b, 100, 0);
+	bucket_take(&b, 100);
+	for (uint64_t now = 0; now <= s * 9 / 10; now += 3000000)
+		bucket_wait(&b, now);
+	assert_in_range(b.tokens, 89, 90);
+	bucket_init(&b, BUCKET_RATE_MAX, 0);
+	bucket_take(&b, UINT32_MAX);
+	assert_int_equal(bucket_wait(&b, UINT64_MAX), 0);
+}
+
+/* A disk that may serve two requests a second serves the rest later, and each of them. */
+static void test_blk_limit(void **state)
+{
+	struct blk b;
+	AUTO_FD fd = disk_fd(64 * 512);
+	(void)state;
+	assert_int_equal(blk_init(&b, fd, true, ""), 0);
+	blk_limit(&b, 0, 2);
+	fg_init(&g, &blk_ops, &b, blk_features(&b));
+	fg_drive(&g, VIRTIO_F_VERSION_1);
+	assert_int_equal(blk_ask(0, 0, 512), 0);
+	assert_int_equal(blk_ask(0, 1, 512), 0);
+	assert_int_equal(blk_ask(0, 2, 512), -1);
+	assert_true(b.due != 0);
+	assert_false(vmmio_run(&g.m)); /* no busy loop */
+	assert_int_equal(fg_used(&g, 0), 2);
+	b.requests.at -= 600000000; /* as if 600 ms had passed */
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 0), 3);
+	/* By bytes: a large one is paid for afterwards. */
+	blk_limit(&b, 4096, 0);
+	assert_int_equal(blk_ask(0, 0, 32 * 512), 0);
+	assert_int_equal(blk_ask(0, 0, 512), -1);
+	b.bytes.at -= 3000000000u;
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 0), 4);
+	b.bytes.at -= 2000000000u;
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 0), 5);
+	fg_done(&g);
+}
+
 /* ---- vsock ---- */
 
 static struct vsock v;
@@ -458,6 +521,47 @@ static void test_vsock_ends(void **state)
 	vsock_down();
 }
 
+/* ---- balloon ---- */
+
+static void test_balloon(void **state)
+{
+	struct balloon b = { 0 };
+	const struct fg_piece free[] = { { DATA, 8192, true }, { DATA + 0x4000, 4096, true } },
+			      crooked[] = { { DATA + 0x4001, 4096, true }, { DATA + 0x4000, 4095, true },
+					    { DATA + 0x4000, 4096, false } },
+			      inflate = { DATA + 0x5000, 4, false };
+	char back[8] = "";
+	(void)state;
+	fg_init(&g, &balloon_ops, &b, BALLOON_FEATURES);
+	assert_int_equal(vmmio_read(&g.m, 0x100, 8), 0);
+	fg_drive(&g, VIRTIO_F_VERSION_1 | BALLOON_FEATURES);
+	for (uint64_t at = DATA; at < DATA + 0x6000; at += 0x1000)
+		guest_write(&g.mem, GPA(at), "content", 8);
+	fg_offer(&g, 2, free, 2);
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 2), 1);
+	assert_int_equal(b.returned, 12288);
+	guest_read(&g.mem, GPA(DATA + 0x1000), back, 8);
+	assert_string_equal(back, "");
+	guest_read(&g.mem, GPA(DATA + 0x2000), back, 8);
+	assert_string_equal(back, "content");
+	/* Not of whole pages, or not the device's to write: left alone. */
+	guest_write(&g.mem, GPA(DATA + 0x4000), "content", 8);
+	for (int i = 0; i < 3; i++)
+		fg_offer(&g, 2, &crooked[i], 1);
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 2), 4);
+	assert_int_equal(b.returned, 12288);
+	guest_read(&g.mem, GPA(DATA + 0x4000), back, 8);
+	assert_string_equal(back, "content");
+	/* The balloon itself takes nothing. */
+	fg_offer(&g, 0, &inflate, 1);
+	vmmio_run(&g.m);
+	assert_int_equal(fg_used(&g, 0), 1);
+	assert_int_equal(b.returned, 12288);
+	fg_done(&g);
+}
+
 /* ---- serial ---- */
 
 static void test_serial(void **state)
@@ -500,9 +604,11 @@ int main(void)
 		cmocka_unit_test(test_identity),     cmocka_unit_test(test_status_order),
 		cmocka_unit_test(test_queues_freeze), cmocka_unit_test(test_broken_ring),
 		cmocka_unit_test(test_rng),	     cmocka_unit_test(test_blk),
+		cmocka_unit_test(test_bucket), cmocka_unit_test(test_blk_limit),
 		cmocka_unit_test(test_blk_readonly), cmocka_unit_test(test_vsock),
 		cmocka_unit_test(test_vsock_credit), cmocka_unit_test(test_vsock_held),
 		cmocka_unit_test(test_vsock_hostile), cmocka_unit_test(test_vsock_ends),
+		cmocka_unit_test(test_balloon),
 		cmocka_unit_test(test_serial),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

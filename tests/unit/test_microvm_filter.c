@@ -65,6 +65,8 @@ static void test_calls(void **state)
 		{ "epoll_ctl ADD", SYS_epoll_ctl, { fd, EPOLL_CTL_ADD, fd }, { 0, 0 } },
 		{ "getrandom", SYS_getrandom, { p, 8, 0 }, { 1, 0 } },
 		{ "preadv", SYS_preadv, { fd, p, 0 }, { 1, 0 } },
+		{ "madvise DONTNEED", SYS_madvise, { 0, 0, 4 }, { 1, 0 } },
+		{ "madvise of another kind", SYS_madvise, { 0, 0, 14 }, { 0, 0 } },
 		{ "openat", SYS_openat, { (unsigned long)-100, p, 0 }, { 0, 0 } },
 		{ "mmap", SYS_mmap, { 0, 4096, 3 }, { 0, 0 } },
 		{ "mprotect", SYS_mprotect, { 0, 0, 4 }, { 0, 0 } },

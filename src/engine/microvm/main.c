@@ -23,7 +23,7 @@
 
 static const char usage[] =
 	"usage: brig-vmm kvm=FD kernel=FD chan=FD memory=MIB vcpus=N uid=N gid=N [initrd=FD]\n"
-	"                [disk=FD[,rw]]... [console=FD] [port=N] [cmdline=TEXT]\n"
+	"         [disk=FD[,rw][,bytes=N][,requests=N]]... [console=FD] [port=N] [cmdline=TEXT]\n"
 	"One virtual machine; started by brig-jaild, not meant to be run by hand.\n";
 
 static int number(const char *text, uint32_t max, uint32_t *ret)
@@ -46,18 +46,36 @@ static int descriptor(const char *text, int *ret)
 	return r;
 }
 
+/* A second; not 0, which is none. */
+static int rate(const char *text, uint64_t *ret)
+{
+	char *end;
+	errno = 0;
+	unsigned long long n = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || n == 0 || n > BUCKET_RATE_MAX)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
 static int disk(struct vm_config *c, char *text)
 {
 	if (c->ndisks == DISKS_MAX)
 		return -EINVAL;
-	char *comma = strchr(text, ',');
-	if (comma) {
-		if (strcmp(comma, ",rw") != 0)
-			return -EINVAL;
-		*comma = '\0';
+	char *save = NULL, *word = strtok_r(text, ",", &save);
+	int r = word ? descriptor(word, &c->disk[c->ndisks].fd) : -EINVAL;
+	while (r == 0 && (word = strtok_r(NULL, ",", &save))) {
+		if (strcmp(word, "rw") == 0)
+			c->disk[c->ndisks].writable = true;
+		else if (strncmp(word, "bytes=", 6) == 0)
+			r = rate(word + 6, &c->disk[c->ndisks].bytes);
+		else if (strncmp(word, "requests=", 9) == 0)
+			r = rate(word + 9, &c->disk[c->ndisks].requests);
+		else
+			r = -EINVAL;
 	}
-	c->disk[c->ndisks].writable = comma != NULL;
-	return descriptor(text, &c->disk[c->ndisks++].fd);
+	c->ndisks++;
+	return r;
 }
 
 static int argument(struct vm_config *c, char *arg)

@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "engine/microvm/acpi.h"
 #include "engine/microvm/boot.h"
@@ -105,7 +106,8 @@ static int devices_make(struct vm *vm, const struct vm_config *c, struct brig_er
 		return brig_fail(err, BRIG_E_INVALID, -r, "use the agent channel's descriptor");
 	vsock_init(&vm->vsock, c->chan, c->port);
 	vm->vsock_device = &vm->device[vm->ndevices];
-	if (device_add(vm, &vsock_ops, &vm->vsock, 0, err) < 0 || device_add(vm, &rng_ops, vm, 0, err) < 0)
+	if (device_add(vm, &vsock_ops, &vm->vsock, 0, err) < 0 || device_add(vm, &rng_ops, NULL, 0, err) < 0 ||
+	    device_add(vm, &balloon_ops, &vm->balloon, BALLOON_FEATURES, err) < 0)
 		return -1;
 	for (unsigned i = 0; i < c->ndisks; i++) {
 		char serial[20];
@@ -113,6 +115,8 @@ static int devices_make(struct vm *vm, const struct vm_config *c, struct brig_er
 		r = blk_init(&vm->blk[i], c->disk[i].fd, !c->disk[i].writable, serial);
 		if (r < 0)
 			return brig_fail(err, BRIG_E_INVALID, -r, "use disk %u", i);
+		blk_limit(&vm->blk[i], c->disk[i].bytes, c->disk[i].requests);
+		vm->blk_device[vm->ndisks++] = &vm->device[vm->ndevices];
 		if (device_add(vm, &blk_ops, &vm->blk[i], blk_features(&vm->blk[i]), err) < 0)
 			return -1;
 	}
@@ -253,6 +257,29 @@ static void chan_follow(struct vm *vm)
 		vm->chan_events = events;
 }
 
+/* Serves the disks whose limit lets them go on; returns how long to wait for the next at most, in ms, or
+ * -1. */
+static int disks_follow(struct vm *vm)
+{
+	uint64_t now = clock_now(), next = 0;
+	for (unsigned i = 0; i < vm->ndisks; i++) {
+		struct vmmio *m = &vm->blk_device[i]->mmio;
+		for (int tries = 0; tries < 2; tries++) {
+			pthread_mutex_lock(&m->lock);
+			uint64_t due = vm->blk[i].due;
+			pthread_mutex_unlock(&m->lock);
+			if (due > now && (next == 0 || due < next))
+				next = due;
+			if (due == 0 || due > now || tries)
+				break;
+			device_run(vm->blk_device[i]);
+		}
+	}
+	if (next == 0)
+		return -1;
+	return next - now < SEC_NS ? (int)((next - now) / MS_NS) + 1 : 1000;
+}
+
 static void event(struct vm *vm, const struct epoll_event *e)
 {
 	if (e->data.u64 == EV_WAKE) {
@@ -272,9 +299,9 @@ static void event(struct vm *vm, const struct epoll_event *e)
 enum vm_end vm_loop(struct vm *vm)
 {
 	struct epoll_event ev[DEVICES_MAX + 2];
-	int end;
+	int end, wait_ms = -1;
 	while ((end = __atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE)) == VM_END_RUNNING) {
-		int n = epoll_wait(vm->epoll, ev, sizeof(ev) / sizeof(ev[0]), -1);
+		int n = epoll_wait(vm->epoll, ev, sizeof(ev) / sizeof(ev[0]), wait_ms);
 		if (n < 0 && errno != EINTR) {
 			vm_end_set(vm, VM_END_KVM, (uint64_t)errno, 0);
 			continue;
@@ -283,6 +310,7 @@ enum vm_end vm_loop(struct vm *vm)
 		for (int i = 0; i < n; i++)
 			event(vm, &ev[i]);
 		chan_follow(vm);
+		wait_ms = disks_follow(vm);
 		alarm(0);
 	}
 	console_flush(vm);

@@ -13,6 +13,7 @@
 #include <pthread.h>
 
 #include "base/err.h"
+#include "engine/microvm/dev/balloon.h"
 #include "engine/microvm/dev/blk.h"
 #include "engine/microvm/dev/rng.h"
 #include "engine/microvm/dev/serial.h"
@@ -58,6 +59,7 @@ struct vm_config {
 	struct {
 		int fd;
 		bool writable;
+		uint64_t bytes, requests; /* a second; 0 = no limit */
 	} disk[DISKS_MAX];
 	unsigned ndisks, vcpus;
 	uint64_t memory; /* bytes */
@@ -75,8 +77,9 @@ struct vm {
 	struct vcpu vcpu[VCPUS_MAX];
 	struct device device[DEVICES_MAX];
 	struct blk blk[DISKS_MAX];
+	struct balloon balloon;
 	struct vsock vsock;
-	struct device *vsock_device;
+	struct device *vsock_device, *blk_device[DISKS_MAX];
 	struct serial serial;
 	int serial_irq;
 	int ended;		  /* enum vm_end; the first one counts; __atomic */

@@ -10,6 +10,8 @@
  *
  * A request without a header or without room for its status cannot be answered: that ring is broken.
  * Everything else that is wrong is answered with an error in the status byte.
+ *
+ * A limit is kept by not looking at the queue before `due`: the guest waits, nothing is stored.
  */
 #include "engine/microvm/dev/blk.h"
 
@@ -20,6 +22,8 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
@@ -49,6 +53,13 @@ int blk_init(struct blk *b, int fd, bool readonly, const char *serial)
 	*b = (struct blk){ .fd = fd, .readonly = readonly, .sectors = bytes / BLK_SECTOR };
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	return 0;
+}
+
+void blk_limit(struct blk *b, uint64_t bytes, uint64_t requests)
+{
+	uint64_t now = clock_now();
+	bucket_init(&b->bytes, bytes, now);
+	bucket_init(&b->requests, requests, now);
 }
 
 uint64_t blk_features(const struct blk *b)
@@ -129,21 +140,48 @@ static int request(const struct blk *b, const struct virtq_chain *c, uint32_t *r
 	return 0;
 }
 
+/* What a request counts for: the data that it had room for, whether it went well or not. */
+static uint64_t moved(const struct virtq_chain *c)
+{
+	uint64_t n = iov_bytes(c->iov, c->nout) + iov_bytes(chain_in(c), c->nin);
+	return n < BLK_REQUEST_MAX ? n : BLK_REQUEST_MAX;
+}
+
+static void blk_reset(void *dev)
+{
+	((struct blk *)dev)->due = 0;
+}
+
+/* May a request be served? Otherwise `due` says when. */
+static bool may_go(struct blk *b)
+{
+	b->due = 0;
+	if (b->bytes.rate == 0 && b->requests.rate == 0)
+		return true;
+	uint64_t now = clock_now(), by_bytes = bucket_wait(&b->bytes, now), by_count = bucket_wait(&b->requests, now);
+	b->due = by_bytes > by_count ? by_bytes : by_count;
+	return b->due == 0;
+}
+
 static int blk_run(void *dev, struct vmmio *m)
 {
 	struct blk *b = dev;
 	unsigned done = 0;
 	int r = 0;
-	while (done < VMMIO_ROUND && (r = virtq_pop(&m->q[0], m->mem, &m->chain)) > 0) {
+	while (done < VMMIO_ROUND && may_go(b) && (r = virtq_pop(&m->q[0], m->mem, &m->chain)) > 0) {
 		uint32_t written = 0;
 		if ((r = request(b, &m->chain, &written)) < 0)
 			break;
+		bucket_take(&b->requests, 1);
+		bucket_take(&b->bytes, moved(&m->chain));
 		virtq_push(&m->q[0], m->chain.head, written);
 		done++;
 	}
 	if (done)
 		vmmio_used(m, 0);
-	return r;
+	/* While it waits there is nothing more to do, whatever the queue holds. */
+	return b->due && r > 0 ? 0 : r;
 }
 
-const struct vdev_ops blk_ops = { .device_id = 2, .nqueues = 1, .config = blk_config, .run = blk_run };
+const struct vdev_ops blk_ops = { .device_id = 2, .nqueues = 1, .config = blk_config, .run = blk_run,
+				  .reset = blk_reset };

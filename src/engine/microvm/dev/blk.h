@@ -3,6 +3,7 @@
 #ifndef BRIG_MICROVM_BLK_H
 #define BRIG_MICROVM_BLK_H
 
+#include "engine/microvm/dev/bucket.h"
 #include "engine/microvm/dev/mmio.h"
 
 #define BLK_SECTOR 512u
@@ -14,12 +15,16 @@ struct blk {
 	bool readonly;
 	uint64_t sectors;
 	char serial[20];
+	struct bucket bytes, requests; /* without a limit unless blk_limit() was called */
+	uint64_t due;		       /* when requests that wait may go on, ns; 0 = none waits */
 };
 extern const struct vdev_ops blk_ops;
 
 /* fd: a regular file or block device. serial: up to 20 characters that the guest may ask for. 0,
  * -EINVAL: it has no whole sector, or -errno. */
 int blk_init(struct blk *b, int fd, bool readonly, const char *serial);
+/* What the guest may move and ask for in a second; 0 = no limit. Before the guest runs. */
+void blk_limit(struct blk *b, uint64_t bytes, uint64_t requests);
 uint64_t blk_features(const struct blk *b);
 
 #endif
