@@ -2,14 +2,18 @@
 """What the microVM cases boot inside the emulated machine: the same kernel package again, an initial
 RAM disk with brig-guest-init and brig-agent, and a small image as an ext4 disk."""
 
+import os
+import pathlib
 import shutil
 
 import machine
 
+BARE = pathlib.Path(__file__).parent / "bare"
+
 # What brig-guest-init needs of the kernel; the modules bring what they depend on.
-MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "vmw_vsock_virtio_transport", "overlay")
+MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "virtio_balloon", "vmw_vsock_virtio_transport", "overlay")
 PROGRAMS = ("brig-vmm", "brig-guest-init", "brig-agent")
-DISK_MIB = 6
+DISK_MIB = 8
 
 
 def initrd_make(path, kernel, build):
@@ -43,6 +47,15 @@ def image_make(path, tmp):
                   "-E", "root_owner=0:0", "-d", str(tree), str(path), f"{DISK_MIB}m"], "make the guest's image")
 
 
+def bare_make(path):
+    """The guest without a kernel (bare/hostile.c), linked where a kernel would be."""
+    cc = os.environ.get("CC", "cc").split()
+    machine._run(cc + ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static",
+                       "-no-pie", "-fno-pie", "-mno-red-zone", "-mgeneral-regs-only", "-fno-stack-protector",
+                       "-fcf-protection=none", "-Wl,-N,-Ttext=0x1000000,--build-id=none",
+                       "-o", str(path), str(BARE / "hostile.c")], "compile the hostile guest")
+
+
 def payload(build, kernel, tmp):
     """{name below /opt/nested: path here}; empty if brig was built without the tier."""
     if not all((build / p).exists() for p in PROGRAMS):
@@ -50,5 +63,6 @@ def payload(build, kernel, tmp):
     (vmlinuz,) = (kernel / "boot").glob("vmlinuz-*")
     initrd_make(tmp / "microvm-initrd", kernel, build)
     image_make(tmp / "microvm-image", tmp)
-    return {"microvm/vmlinuz": vmlinuz, "microvm/initrd": tmp / "microvm-initrd",
+    bare_make(tmp / "microvm-hostile")
+    return {"microvm/vmlinuz": vmlinuz, "microvm/hostile": tmp / "microvm-hostile", "microvm/initrd": tmp / "microvm-initrd",
             "microvm/image": tmp / "microvm-image", "bin/brig-vmm": build / "brig-vmm"}

@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 PROGRAMS = ("brig", "brigd", "brig-jaild", "brig-agent")
 PROGRAMS_EXTRA = ("brig-image",)
-DEADLINE_S = 240
+DEADLINE_S = 480
 
 
 def probes_build(out):
@@ -50,7 +50,7 @@ def probes_build(out):
 
 def payload(build, out, only, kernel):
     files = probes_build(out)
-    if any(only in n for n in names_known() if n.startswith("microvm:")):
+    if any(only in n for n in names_known() if n.startswith("microvm")):
         files.update(microvm.payload(build, kernel, out))
     for f in (HERE / "guest").glob("*.py"):
         files[f.name] = f

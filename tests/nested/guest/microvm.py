@@ -24,8 +24,8 @@ class Ended(Exception):
 
 
 class Vm:
-    def __init__(self, memory=160, vcpus=1, layer=16 << 20, extra="", console=False, kernel=None, initrd=None,
-                 image=None, args=()):
+    def __init__(self, memory=160, vcpus=1, layer=16 << 20, extra="", console=False, kernel=None, image=None,
+                 cmdline=None, disk="", args=()):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock = ours
         self.sock.settimeout(DEADLINE)
@@ -33,15 +33,16 @@ class Vm:
         self.console = pathlib.Path(f"/tmp/console.{os.getpid()}")
         fds = {"kvm": os.open("/dev/kvm", os.O_RDWR),
                "kernel": os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY),
-               "initrd": os.open(initrd or HOME / "microvm/initrd", os.O_RDONLY),
                "disk": os.open(image or HOME / "microvm/image", os.O_RDONLY), "chan": theirs.fileno()}
-        cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"
+        if cmdline is None:  # a real kernel
+            fds["initrd"] = os.open(HOME / "microvm/initrd", os.O_RDONLY)
+            cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"
         if console:
             fds["console"] = os.open(self.console, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             cmdline = cmdline.replace("8250.nr_uarts=0", "console=ttyS0").replace("quiet loglevel=3", "")
         self.start = time.monotonic()
         self.process = subprocess.Popen(
-            [VMM, *(f"{k}={v}" for k, v in fds.items()), f"memory={memory}", f"vcpus={vcpus}", f"uid={UID}",
+            [VMM, *(f"{k}={v}{disk if k == 'disk' else ''}" for k, v in fds.items()), f"memory={memory}", f"vcpus={vcpus}", f"uid={UID}",
              f"gid={UID}", f"cmdline={cmdline}", *args], pass_fds=tuple(fds.values()),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         theirs.close()

@@ -3,22 +3,25 @@
 Here a processor is 20 to 50 times slower than a real one, so most cases share one virtual machine."""
 
 import hashlib
+import json
 import os
 import pathlib
 import re
 import subprocess
 import time
 
-from lib import case
+from lib import case, run
 from microvm import HOME, UID, VMM, Ended, Vm
 
+# Bytes a second; a boot reads less than that.
+DISK_RATE = 2 << 20
 shared = []
 
 
 def vm_shared():
     """The machine that the cases without a need for their own share; booted by the first."""
     if not shared:
-        vm = Vm(vcpus=2, layer=8 << 20)
+        vm = Vm(vcpus=2, layer=8 << 20, disk=f",bytes={DISK_RATE}")
         try:
             vm.took = vm.attach()
         except BaseException:
@@ -68,6 +71,17 @@ def layer():
     assert code != 0, "the image's disk was written"
 
 
+@case("microvm: the limit of a disk holds")
+def disk_limit():
+    inside("sh", "-c", "echo 3 >/proc/sys/vm/drop_caches")
+    start = time.monotonic()
+    size = int(inside("sh", "-c", "cat /dev/vda | wc -c"))
+    took = time.monotonic() - start
+    # A second's worth may go at once, and a part of the disk may be in the page cache.
+    assert took >= (size * 3 / 4 / DISK_RATE - 1), f"{size} bytes in {took:.1f} s"
+    return f"{size >> 20} MiB in {took:.1f} s at {DISK_RATE >> 20} MiB/s"
+
+
 @case("microvm: two CPUs run, entropy comes from the host, VMX and SVM are hidden")
 def processors():
     assert inside("nproc") == "2"
@@ -75,6 +89,25 @@ def processors():
     assert "hypervisor" in flags and not {"vmx", "svm"} & set(flags), flags
     assert inside("cat", "/sys/class/misc/hw_random/rng_current").startswith("virtio_rng")
     assert len(inside("sh", "-c", "head -c 64 /dev/hwrng | md5sum")) > 32
+
+
+def vmm_anon_kib():
+    status = pathlib.Path(f"/proc/{vm_shared().process.pid}/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+
+
+@case("microvm: memory that the guest frees goes back to the host")
+def memory_returns():
+    inside("true")
+    before = vmm_anon_kib()
+    # 40 MiB of a process's own memory, touched and freed by its end.
+    inside("sh", "-c", "dd if=/dev/zero of=/dev/null bs=40M count=1 2>/dev/null")
+    peak = vmm_anon_kib()
+    end = time.monotonic() + 60
+    while (now := vmm_anon_kib()) > peak - 20 * 1024:
+        assert time.monotonic() < end, f"{before} KiB before, {peak} at the peak, {now} a minute later"
+        time.sleep(0.5)
+    return f"{before} KiB before, {peak} at the peak, {now} after"
 
 
 @case("microvm: the VMM is jailed: own uid, empty root, no network, no capability, filters on all threads")
@@ -150,3 +183,78 @@ def bad_input():
     for args in (["uid=0"], ["vcpus=99"], ["memory=x"], ["nonsense=1"], []):
         assert subprocess.run([VMM, *args], stderr=subprocess.DEVNULL).returncode == 2, args
     return said[0]
+
+
+@case("microvm: brig doctor finds that guests run on the processor here")
+def doctor():
+    done = run(HOME / "bin/brig", "doctor", "-o", "json")
+    rows = {c["check"]: c for c in json.loads(done.stdout)["checks"] if c["tier"] == "microvm"}
+    assert rows["/dev/kvm"]["ok"], rows
+    assert rows["guests run on the processor"]["ok"], rows
+    return rows["guests run on the processor"]["detail"]
+
+
+# ---- a guest without a kernel, which attacks the VMM (bare/hostile.c) ----
+
+def hostile(mode, expect=(), codes=(0,)):
+    """Runs one mode to its end; what it said."""
+    with Vm(kernel=HOME / "microvm/hostile", cmdline=mode, memory=64, console=True) as vm:
+        code, said = vm.end(timeout=60)
+        text = vm.console.read_text(errors="replace")
+    # A negative code is a signal: the VMM crashed, or its filter or watchdog killed it.
+    assert code in codes, f"mode {mode}: exit {code}: {said}; the guest: {text}"
+    for line in expect:
+        assert line in text.splitlines(), f"mode {mode}: no '{line}': {text}; {said}"
+    return text
+
+
+@case("microvm, hostile guest: as an ordinary driver it gets what a driver gets (control)")
+def hostile_control():
+    return hostile("g", ("driver ok", "disk ok", "write refused", "entropy ok", "end")).replace("\n", ", ")
+
+
+@case("microvm, hostile guest: broken rings give NEEDS_RESET, queues are frozen, and nothing else happens")
+def hostile_rings():
+    hostile("r", ("all refused", "not ready", "end"))
+    hostile("t", ("frozen", "end"))
+
+
+@case("microvm, hostile guest: storms of notifications and resets in the middle of requests")
+def hostile_storm():
+    hostile("s", ("stormed", "end"))
+    hostile("x", ("still works", "end"))
+
+
+@case("microvm, hostile guest: registers, ports and rings at random")
+def hostile_random():
+    for seed in range(3):
+        hostile(f"w{seed}", codes=(0, 3))
+
+
+@case("microvm, hostile guest: a flood to a host that does not read is held, not stored")
+def hostile_flood():
+    with Vm(kernel=HOME / "microvm/hostile", cmdline="f", memory=64, console=True) as vm:
+        code, said = vm.end(timeout=60)
+        text = vm.console.read_text(errors="replace")
+        got = 0
+        while part := vm.sock.recv(1 << 16):
+            got += len(part)
+    assert code == 0 and "connected" in text and "flooded" in text, (code, said, text)
+    assert 0 < got <= 63 * 4096, got
+    return f"{got} bytes were in the channel"
+
+
+@case("microvm, hostile guest: one that sleeps for ever costs no CPU and ends with its channel")
+def hostile_sleep():
+    with Vm(kernel=HOME / "microvm/hostile", cmdline="h", memory=64, console=True) as vm:
+        end = time.monotonic() + 30
+        while "sleeping" not in vm.console.read_text(errors="replace"):
+            assert time.monotonic() < end and vm.process.poll() is None
+            time.sleep(0.05)
+        used = [sum(map(int, pathlib.Path(f"/proc/{vm.process.pid}/stat").read_text().split()[13:15]))]
+        time.sleep(0.5)
+        used.append(sum(map(int, pathlib.Path(f"/proc/{vm.process.pid}/stat").read_text().split()[13:15])))
+        vm.sock.close()
+        code, said = vm.end()
+    assert code == 0 and "channel" in said, (code, said)
+    assert used[1] - used[0] <= 10, f"{used[1] - used[0]} ticks in half a second"
