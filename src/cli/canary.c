@@ -37,7 +37,8 @@
 #include "base/fd.h"
 
 static const char *const listener_names[CANARY_LISTENERS] = {
-	"a listener on the host's loopback was reached", "a listener on the host's IPv6 loopback was reached",
+	"a listener on the host's loopback was reached",
+	"a listener on the host's IPv6 loopback was reached",
 	"an abstract socket of the host was reached"
 };
 
@@ -67,11 +68,16 @@ static void setting_add(struct buf *b, const char *path)
 static char *settings(void)
 {
 	static const char *const paths[] = {
-		"/proc/sys/kernel/core_pattern",     "/proc/sys/kernel/modprobe",
-		"/proc/sys/kernel/hostname",	     "/proc/sys/kernel/sysrq",
-		"/proc/sys/kernel/hotplug",	     "/sys/kernel/uevent_helper",
-		"/proc/sys/kernel/randomize_va_space", "/proc/sys/vm/overcommit_memory",
-		"/proc/sys/fs/binfmt_misc/status",   "/sys/kernel/mm/ksm/run",
+		"/proc/sys/kernel/core_pattern",
+		"/proc/sys/kernel/modprobe",
+		"/proc/sys/kernel/hostname",
+		"/proc/sys/kernel/sysrq",
+		"/proc/sys/kernel/hotplug",
+		"/sys/kernel/uevent_helper",
+		"/proc/sys/kernel/randomize_va_space",
+		"/proc/sys/vm/overcommit_memory",
+		"/proc/sys/fs/binfmt_misc/status",
+		"/sys/kernel/mm/ksm/run",
 		"/proc/modules",
 	};
 	struct buf b = BUF_INIT(SETTINGS_MAX);
@@ -191,13 +197,15 @@ static void lock_make(struct canary *c)
 		c->lock = open(paths[i], O_RDONLY | O_CLOEXEC);
 		c->lock_path = paths[i];
 		/* Another selftest may have it: it is held all the same. */
-		if (c->lock >= 0 && (flock(c->lock, LOCK_EX | LOCK_NB) == 0 || errno == EWOULDBLOCK))
+		if (c->lock >= 0 &&
+		    (flock(c->lock, LOCK_EX | LOCK_NB) == 0 || errno == EWOULDBLOCK))
 			return;
 		fd_close(&c->lock);
 	}
 }
 
-__attribute__((format(printf, 2, 3))) static void env_add_one(struct canary *c, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void env_add_one(struct canary *c, const char *fmt,
+							      ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
@@ -208,7 +216,8 @@ __attribute__((format(printf, 2, 3))) static void env_add_one(struct canary *c, 
 
 static void env_make(struct canary *c)
 {
-	static const char *const kinds[] = { "pid", "net", "mnt", "ipc", "uts", "user", "cgroup", "time" };
+	static const char *const kinds[] = { "pid", "net",  "mnt",    "ipc",
+					     "uts", "user", "cgroup", "time" };
 	char names[400] = "", path[64], own[64], host[256] = "";
 	struct timespec up = { 0, 0 };
 	size_t at = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * canary.h: things of the host that no sandbox must reach, and the proof from outside of whether one
- * did. An attack is told where they are (src/attack/attack.h); what it says about itself is not the
- * proof.
+ * canary.h: things of the host that no sandbox must reach, and the proof from outside of whether
+ * one did. An attack is told where they are (src/attack/attack.h); what it says about itself is not
+ * the proof.
  */
 #ifndef BRIG_CLI_CANARY_H
 #define BRIG_CLI_CANARY_H
@@ -22,16 +22,16 @@ struct canary {
 	pid_t process;
 	int listener[CANARY_LISTENERS]; /* loopback of IPv4 and IPv6, abstract; -1 = none */
 	unsigned port;
-	int lock;	      /* holds lock_path; -1 = nothing could be locked */
+	int lock; /* holds lock_path; -1 = nothing could be locked */
 	const char *lock_path;
-	const char *reached;  /* the listener that was, since canary_begin(); NULL */
-	char *before;	      /* the host's settings then */
+	const char *reached; /* the listener that was, since canary_begin(); NULL */
+	char *before;	     /* the host's settings then */
 	char env[CANARY_ENV][512];
 	unsigned nenv;
 };
-#define CANARY_NONE                                                                         \
-	{                                                                                   \
-		.listener = { -1, -1, -1 }, .lock = -1                                      \
+#define CANARY_NONE                                    \
+	{                                              \
+		.listener = { -1, -1, -1 }, .lock = -1 \
 	}
 
 /* Puts everything in place; what was is undone if it fails. canary_done() undoes all. */

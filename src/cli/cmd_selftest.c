@@ -98,16 +98,15 @@ static void print_rest(const json_t *report)
 	       (long long)json_integer_value(json_object_get(c, "failed")),
 	       (long long)json_integer_value(json_object_get(c, "not_run")));
 	const char *tier;
-	json_object_foreach(json_object_get(report, "tiers"), tier, v)
-		printf("tier %-10s %s\n", tier,
-		       json_is_true(json_object_get(v, "ok")) ? "contained everything" :
-								"did not hold");
+	json_object_foreach(json_object_get(report, "tiers"), tier, v) printf(
+		"tier %-10s %s\n", tier,
+		json_is_true(json_object_get(v, "ok")) ? "contained everything" : "did not hold");
 }
 
 static int print_table(struct cli *cli, const json_t *report)
 {
-	static const char *const head[] = { "TIER",	 "CLASS",     "CONTAINED",
-					    "ESCAPED", "UNDECIDED", "NOT APPLICABLE", NULL };
+	static const char *const head[] = { "TIER",	 "CLASS",	   "CONTAINED", "ESCAPED",
+					    "UNDECIDED", "NOT APPLICABLE", NULL };
 	struct brig_err err = BRIG_ERR_INIT;
 	struct line lines[LINES_MAX];
 	struct table t;
@@ -158,13 +157,18 @@ const struct cmd cmd_selftest = {
 	.name = "selftest",
 	.operands = "",
 	.summary = "attack this host from inside sandboxes and print what held",
-	.about = "Runs the attacks that are installed with brig, each in a fresh sandbox, as the user and as "
-		 "root inside, in every tier that the host offers. Whether one got out is judged from the "
-		 "outside: by files, processes, listeners and settings of the host that it was told about. "
-		 "For each there is a control where that is harmless: the same attack outside of any sandbox, "
+	.about = "Runs the attacks that are installed with brig, each in a fresh sandbox, as the "
+		 "user and as "
+		 "root inside, in every tier that the host offers. Whether one got out is judged "
+		 "from the "
+		 "outside: by files, processes, listeners and settings of the host that it was "
+		 "told about. "
+		 "For each there is a control where that is harmless: the same attack outside of "
+		 "any sandbox, "
 		 "as root, must succeed, or its failure inside would show nothing.\n"
 		 "\n"
-		 "Uses the running server, or one of its own. Exits 1 unless everything that could be tried "
+		 "Uses the running server, or one of its own. Exits 1 unless everything that could "
+		 "be tried "
 		 "was contained. See --require-selftest of serve.",
 	.flags = flags,
 	.opts_size = sizeof(struct selftest_flags),

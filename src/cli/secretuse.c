@@ -7,8 +7,8 @@
  * two processes that do not know each other's trade: brig-api keeps secrets and may not be believed
  * with a sandbox's volumes, brigd makes sandboxes and cannot read the database. So this process,
  * whose user owns both, carries the value from one to the other. From then on it can neither be
- * traced by others of its user nor leave a core file, and what it held is overwritten as soon as the
- * request has been written.
+ * traced by others of its user nor leave a core file, and what it held is overwritten as soon as
+ * the request has been written.
  *
  * A private server keeps no secrets: it has no database.
  */
@@ -52,16 +52,17 @@ static json_t *wanted(const struct strlist *texts, struct brig_err *err)
 		const char *variable = eq ? eq + 1 : text;
 		if (!name_ok(text, n))
 			brig_err_set(err, BRIG_E_INVALID, 0,
-				     "--secret '%.80s': a name is 1 to %u of a-z A-Z 0-9 _ . -", text,
-				     SECRET_NAME_MAX);
+				     "--secret '%.80s': a name is 1 to %u of a-z A-Z 0-9 _ . -",
+				     text, SECRET_NAME_MAX);
 		else if (!variable_ok(variable)) {
 			brig_err_set(err, BRIG_E_INVALID, 0,
-				     "--secret '%.80s': '%.80s' is no name of a variable", text, variable);
-			brig_err_remedy(err, "name one, as in --secret %.*s=TOKEN", (int)(n < 64 ? n : 64),
-					text);
-		} else if (json_object_get(o, variable))
-			brig_err_set(err, BRIG_E_INVALID, 0, "--secret names variable '%.80s' twice",
+				     "--secret '%.80s': '%.80s' is no name of a variable", text,
 				     variable);
+			brig_err_remedy(err, "name one, as in --secret %.*s=TOKEN",
+					(int)(n < 64 ? n : 64), text);
+		} else if (json_object_get(o, variable))
+			brig_err_set(err, BRIG_E_INVALID, 0,
+				     "--secret names variable '%.80s' twice", variable);
 		else if (json_object_set_new(o, variable, json_stringn(text, n)) == 0)
 			continue;
 		else
@@ -90,7 +91,8 @@ static void wipe(json_t *list)
 		explicit_bzero((char *)(uintptr_t)json_string_value(v), json_string_length(v));
 }
 
-int secretuse_add(json_t *object, const struct strlist *texts, bool *ret_usage, struct brig_err *err)
+int secretuse_add(json_t *object, const struct strlist *texts, bool *ret_usage,
+		  struct brig_err *err)
 {
 	json_t *answer = NULL;
 	if (texts->n == 0)
@@ -105,7 +107,8 @@ int secretuse_add(json_t *object, const struct strlist *texts, bool *ret_usage, 
 			       : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	json_set_alloc_funcs(malloc, free_wiped);
-	if (api_call("POST", "/v1/secret-env", json_pack("{s:o}", "secrets", want), &answer, err) < 0)
+	if (api_call("POST", "/v1/secret-env", json_pack("{s:o}", "secrets", want), &answer, err) <
+	    0)
 		return brig_ctx(err, "--secret needs the server that keeps secrets");
 	json_t *list = json_incref(json_object_get(answer, "secret_env"));
 	json_decref(answer);

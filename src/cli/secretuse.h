@@ -24,7 +24,8 @@
 /* Adds what the texts name to the SPEC of a sandbox, or to the request of an exec. With a server
  * elsewhere that is the names, else the values, which this process asks the server for. *ret_usage:
  * the error is one of the command line. An empty list adds nothing. */
-int secretuse_add(json_t *object, const struct strlist *texts, bool *ret_usage, struct brig_err *err);
+int secretuse_add(json_t *object, const struct strlist *texts, bool *ret_usage,
+		  struct brig_err *err);
 /* Overwrites the values in a request that was sent, or will not be. */
 void secretuse_wipe(const json_t *req);
 

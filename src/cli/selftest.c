@@ -3,8 +3,8 @@
  * Theory of operation
  * -------------------
  * brig-attack lists its attacks; each is run by `brig run`, in a fresh sandbox, as the user and as
- * root inside, and the program is shown to it as a volume. The image is the host's own /usr: nothing
- * has to be built, and nothing is nearer to the host. The worse of the two results counts.
+ * root inside, and the program is shown to it as a volume. The image is the host's own /usr:
+ * nothing has to be built, and nothing is nearer to the host. The worse of the two results counts.
  *
  *   escaped       a canary was reached, the host was changed, or the attack says that it worked
  *   contained     it says that it was refused, and nothing outside speaks against that
@@ -40,7 +40,7 @@
 
 #define LIST_MAX (256u * 1024)
 #define ATTACKS_MAX 256u
-#define RUN_S 90u     /* the command's own limit is shorter */
+#define RUN_S 90u /* the command's own limit is shorter */
 #define CONTROL_S 40u
 #define RUN_TIMEOUT "40s"
 
@@ -130,7 +130,10 @@ static void control_run(struct selftest *t, struct attack *a)
 		strcpy(a->checked_detail, "it needs root");
 	if (a->checked_detail[0])
 		return;
-	t->proc = (struct proc){ .path = t->program, .argv = argv, .leaky = true, .bare = true,
+	t->proc = (struct proc){ .path = t->program,
+				 .argv = argv,
+				 .leaky = true,
+				 .bare = true,
 				 .timeout_s = CONTROL_S };
 	if (proc_run(&t->proc, &t->canary, &err) < 0)
 		line_copy(a->checked_detail, sizeof(a->checked_detail), "", err.msg);
@@ -152,10 +155,9 @@ static void run_args(const struct selftest *t, const struct attack *a, const cha
 		     const char *ret[RUN_ARGS])
 {
 	size_t n = 0;
-	const char *const fixed[] = { "brig",	     "run",	    "-q",	 "--image",
-				      "host",	     "--tier",	    tier,	 "--user",
-				      user,	     "--timeout",   RUN_TIMEOUT, "--memory",
-				      "256m",	     "--volume",    volume };
+	const char *const fixed[] = { "brig",	   "run",      "-q",	 "--image",  "host",
+				      "--tier",	   tier,       "--user", user,	     "--timeout",
+				      RUN_TIMEOUT, "--memory", "256m",	 "--volume", volume };
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
 		ret[n++] = fixed[i];
 	snprintf(volume, cap, "%s:/opt/brig-attack:ro", t->program);
@@ -198,7 +200,8 @@ static enum result said(const struct proc *p, const struct attack *a, char *ret,
 	if (p->err[0])
 		line_copy(ret, cap, "it came to no end: ", p->err);
 	else
-		snprintf(ret, cap, p->timed_out ? "it did not end" : "it ended with %d, without a verdict",
+		snprintf(ret, cap,
+			 p->timed_out ? "it did not end" : "it ended with %d, without a verdict",
 			 code);
 	return UNDECIDED;
 }
@@ -226,9 +229,9 @@ static enum result run_as(struct selftest *t, const struct attack *a, const char
 static int row_add(struct selftest *t, const char *tier, const char *class, const char *name,
 		   enum result r, const char *detail, const char *control, const char *why)
 {
-	json_t *row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "tier", tier, "class", class, "attack",
-				name, "result", result_names[r], "detail", detail, "control", control,
-				"control_detail", why);
+	json_t *row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "tier", tier, "class", class,
+				"attack", name, "result", result_names[r], "detail", detail,
+				"control", control, "control_detail", why);
 	if (row && json_array_append_new(t->rows, row) == 0)
 		return 0;
 	return brig_fail(t->err, BRIG_E_EXHAUSTED, ENOMEM, "keep the results");
@@ -253,9 +256,9 @@ static int neighbour_open(struct selftest *t, const char *tier)
 {
 	const char *accept = t->o->accept ? "--accept" : NULL;
 	char write[128];
-	const char *const create[] = { "brig",	   "create", "-q",    "--image",     "host", "--tier",
-				       tier,	   "--name", t->neighbour, "--memory", "64m",  accept,
-				       t->o->accept, NULL };
+	const char *const create[] = { "brig",	 "create", "-q",	 "--image",    "host",
+				       "--tier", tier,	   "--name",	 t->neighbour, "--memory",
+				       "64m",	 accept,   t->o->accept, NULL };
 	const char *const exec[] = { "brig", "exec", t->neighbour, "sh", "-c", write, NULL };
 	snprintf(t->neighbour, sizeof(t->neighbour), "selftest-%.12s", t->canary.secret + 7);
 	snprintf(write, sizeof(write), "echo %s >/tmp/secret", t->canary.secret);
@@ -371,15 +374,16 @@ static json_t *report(struct selftest *t)
 		count[t->attacks[i].checked]++;
 	if (uname(&u) < 0)
 		return NULL;
-	return json_pack("{s:b,s:s,s:s,s:O,s:{s:i,s:i,s:i},s:O}", "ok", (int)ok, "kernel", u.release,
-			 "version", BRIG_VERSION, "tiers", t->tiers, "controls", "noticed",
-			 (int)count[NOTICED], "failed", (int)count[FAILED], "not_run",
+	return json_pack("{s:b,s:s,s:s,s:O,s:{s:i,s:i,s:i},s:O}", "ok", (int)ok, "kernel",
+			 u.release, "version", BRIG_VERSION, "tiers", t->tiers, "controls",
+			 "noticed", (int)count[NOTICED], "failed", (int)count[FAILED], "not_run",
 			 (int)count[NOT_RUN], "attacks", t->rows);
 }
 
 static int work(struct selftest *t, json_t **ret)
 {
-	if (spawn_self(t->self, t->err) < 0 || list_read(t) < 0 || canary_open(&t->canary, t->err) < 0)
+	if (spawn_self(t->self, t->err) < 0 || list_read(t) < 0 ||
+	    canary_open(&t->canary, t->err) < 0)
 		return -1;
 	t->hole = FAILPOINT("selftest.hole") < 0;
 	int r = selftest_server_open(&t->server, t->o->private, t->err);
@@ -398,9 +402,10 @@ static int work(struct selftest *t, json_t **ret)
 int selftest_run(const struct selftest_opts *o, json_t **ret, struct brig_err *err)
 {
 	if (remote_wanted()) {
-		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
-			     "attacks are judged from the machine that they would reach, and BRIG_URL "
-			     "names a server elsewhere");
+		brig_err_set(
+			err, BRIG_E_UNSUPPORTED, 0,
+			"attacks are judged from the machine that they would reach, and BRIG_URL "
+			"names a server elsewhere");
 		return brig_fix(err, "run `brig selftest --attack` on the server's machine");
 	}
 	struct selftest *t = calloc(1, sizeof(*t));

@@ -13,10 +13,10 @@
 #include "base/err.h"
 
 struct selftest_opts {
-	const char *tier;    /* only this one; NULL = every one that is offered */
-	const char *accept;  /* names for --accept of every sandbox; NULL */
-	bool private;	     /* a server of our own, even if one is running */
-	bool loads;	     /* controls that may load a module, too */
+	const char *tier;   /* only this one; NULL = every one that is offered */
+	const char *accept; /* names for --accept of every sandbox; NULL */
+	bool private;	    /* a server of our own, even if one is running */
+	bool loads;	    /* controls that may load a module, too */
 	/* Told before each attack of a tier; NULL. */
 	void (*progress)(const char *tier, unsigned at, unsigned of);
 };
@@ -26,9 +26,9 @@ struct selftest_opts {
  *   {"ok":bool,"kernel","version","tiers":{TIER:{"ok":bool,"contained":n,"escaped":n,"undecided":n,
  *     "not_applicable":n}},"controls":{"noticed":n,"failed":n,"not_run":n},
  *    "attacks":[{"tier","class","attack","result","detail","control","control_detail"}]}
- * result: contained, escaped, undecided (it was run and nobody knows) or not_applicable; a tier is ok
- * if nothing escaped, nothing is undecided and something was contained. -1 with err if it could not
- * be run.
+ * result: contained, escaped, undecided (it was run and nobody knows) or not_applicable; a tier is
+ * ok if nothing escaped, nothing is undecided and something was contained. -1 with err if it could
+ * not be run.
  */
 int selftest_run(const struct selftest_opts *o, json_t **ret, struct brig_err *err);
 

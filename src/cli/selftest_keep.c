@@ -5,7 +5,8 @@
  * The key is everything that a sandbox's walls are made of, as far as it can be told at once: the
  * kernel's release and build, brig's version, the identity of the programs (size and time of
  * change), who runs them, and the guarantees that are done without. If any of it differs the
- * attacks are run again. The file is replaced as a whole; one that cannot be read is as good as none.
+ * attacks are run again. The file is replaced as a whole; one that cannot be read is as good as
+ * none.
  *
  * Who can write to the data folder can write a good result; he could as well replace the images.
  */
@@ -28,7 +29,8 @@
 
 static json_t *key_of(const char *accept)
 {
-	static const char *const names[] = { "brigd", "brig-jaild", "brig-agent", "brig-sudo", "brig-attack" };
+	static const char *const names[] = { "brigd", "brig-jaild", "brig-agent", "brig-sudo",
+					     "brig-attack" };
 	char path[PATH_MAX], programs[600] = "";
 	struct utsname u;
 	struct stat sb;
@@ -46,8 +48,8 @@ static json_t *key_of(const char *accept)
 		at += (size_t)n;
 	}
 	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:s}", "kernel", u.release, "build", u.version,
-			 "machine", u.machine, "version", BRIG_VERSION, "programs", programs, "user",
-			 (int)geteuid(), "accept", accept ? accept : "");
+			 "machine", u.machine, "version", BRIG_VERSION, "programs", programs,
+			 "user", (int)geteuid(), "accept", accept ? accept : "");
 }
 
 static int path_of(const char *data, const char *name, char ret[PATH_MAX])
@@ -87,14 +89,16 @@ int selftest_keep(const char *data, const char *accept, const json_t *report, st
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "keep the selftest's result");
 	/* The first start of all; as apiproc.c makes it. */
 	if (mkdir(data, 0755) < 0 && errno != EEXIST)
-		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "make the data folder '%.256s'", data);
+		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "make the data folder '%.256s'",
+				 data);
 	AUTO_FD fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int r = fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
 	if (r == 0 && rename(fresh, path) == 0)
 		return 0;
 	r = r ? r : -errno;
 	unlink(fresh);
-	return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "keep the selftest's result in '%.256s'", path);
+	return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "keep the selftest's result in '%.256s'",
+			 path);
 }
 
 int selftest_reason(const json_t *report, const char *tier, char *ret, size_t cap)
@@ -107,8 +111,9 @@ int selftest_reason(const json_t *report, const char *tier, char *ret, size_t ca
 		return 0;
 	long long escaped = json_integer_value(json_object_get(found, "escaped"));
 	long long undecided = json_integer_value(json_object_get(found, "undecided"));
-	at = (size_t)snprintf(ret, cap, "its selftest did not contain every attack: %lld escaped, %lld undecided",
-			      escaped, undecided);
+	at = (size_t)snprintf(
+		ret, cap, "its selftest did not contain every attack: %lld escaped, %lld undecided",
+		escaped, undecided);
 	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
 	{
 		const char *result = json_string_value(json_object_get(v, "result"));

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  * -------------------
- * The program gets a session of its own, so that its end can be made that of all it started. What it
- * prints comes through two pipes of which the first bytes are kept and the others read and dropped:
- * nothing that an attack prints can hold it up, or us. The canaries' listeners are served in the
- * same loop.
+ * The program gets a session of its own, so that its end can be made that of all it started. What
+ * it prints comes through two pipes of which the first bytes are kept and the others read and
+ * dropped: nothing that an attack prints can hold it up, or us. The canaries' listeners are served
+ * in the same loop.
  */
 #include "cli/selftest_proc.h"
 

@@ -13,9 +13,9 @@
 struct proc {
 	const char *path;
 	const char *const *argv;
-	bool leaky;	     /* with what must not arrive inside: a variable, and open descriptors 3 to 9 */
-	bool bare;	     /* the variables of the canaries and PATH only, instead of our own */
-	unsigned timeout_s;  /* then it is killed, with all that it started */
+	bool leaky; /* with what must not arrive inside: a variable, and open descriptors 3 to 9 */
+	bool bare;  /* the variables of the canaries and PATH only, instead of our own */
+	unsigned timeout_s; /* then it is killed, with all that it started */
 	/* What became of it. */
 	char out[PROC_TEXT_MAX], err[PROC_TEXT_MAX]; /* what fitted, terminated */
 	int status;				     /* of waitpid() */

@@ -2,9 +2,9 @@
 /*
  * Theory of operation
  * -------------------
- * A server of our own is a supervisor in a fork, with a socket in a fresh folder that only this user
- * can enter; it uses the same data folder as any other, because the programs and images there are
- * what is tested. It ends by SIGTERM as `brig serve` does, and by the kernel if we are killed.
+ * A server of our own is a supervisor in a fork, with a socket in a fresh folder that only this
+ * user can enter; it uses the same data folder as any other, because the programs and images there
+ * are what is tested. It ends by SIGTERM as `brig serve` does, and by the kernel if we are killed.
  */
 #include "cli/selftest_server.h"
 
@@ -35,7 +35,8 @@ static _Noreturn void serve(const char *socket, const char *data, pid_t parent, 
 	snprintf(o.socket, sizeof(o.socket), "%s", socket);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	/* It greets on standard output, which is the scorecard's. */
-	if (getppid() != parent || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || setsid() < 0)
+	if (getppid() != parent || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+	    setsid() < 0)
 		_exit(1);
 	int r = supervisor_run(&o, &err);
 	if (r < 0)
@@ -61,7 +62,8 @@ static int start(struct selftest_server *s, struct brig_err *err)
 		(void)chmod(s->dir, 0711);
 	snprintf(socket, sizeof(socket), "%s/brigd.sock", s->dir);
 	s->former = env ? strdup(env) : NULL;
-	if ((env && !s->former) || setenv("BRIG_SOCKET", socket, 1) < 0 || pipe2(ends, O_CLOEXEC) < 0)
+	if ((env && !s->former) || setenv("BRIG_SOCKET", socket, 1) < 0 ||
+	    pipe2(ends, O_CLOEXEC) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare a server");
 	s->changed = true;
 	AUTO_FD in = ends[0];
@@ -104,7 +106,8 @@ int selftest_server_open(struct selftest_server *s, bool private, struct brig_er
 
 void selftest_server_done(struct selftest_server *s)
 {
-	static const char *const left[] = { "brigd.sock", "brigd.sock.end", "server.lock", "brigd.log" };
+	static const char *const left[] = { "brigd.sock", "brigd.sock.end", "server.lock",
+					    "brigd.log" };
 	char path[80];
 	int status;
 	if (s->pid) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* selftest_server.h: the server whose sandboxes are attacked: the one of this user, or one of our own. */
+/* selftest_server.h: the server whose sandboxes are attacked: the one of this user, or one of our
+ * own. */
 #ifndef BRIG_CLI_SELFTEST_SERVER_H
 #define BRIG_CLI_SELFTEST_SERVER_H
 
@@ -9,10 +10,10 @@
 #include "base/err.h"
 
 struct selftest_server {
-	pid_t pid;     /* of our own server; 0 = somebody else's */
-	char dir[40];  /* of its socket; "" = none */
-	char *former;  /* BRIG_SOCKET as it was; NULL = it was not set */
-	bool changed;  /* BRIG_SOCKET is ours */
+	pid_t pid;    /* of our own server; 0 = somebody else's */
+	char dir[40]; /* of its socket; "" = none */
+	char *former; /* BRIG_SOCKET as it was; NULL = it was not set */
+	bool changed; /* BRIG_SOCKET is ours */
 };
 
 /* With a running server and not `private`: that one. Else one of our own; BRIG_SOCKET then names it
