@@ -40,18 +40,21 @@ __attribute__((noreturn, format(printf, 2, 3))) void attack_end(enum outcome o, 
 #define broken(...) attack_end(BROKEN, __VA_ARGS__)
 #define untried(...) attack_end(UNTRIED, __VA_ARGS__)
 
+/* clang-format off: a table */
 /*
  * What the runner has prepared; without it nothing could be shown.
  *     BRIG_CANARY_FILE       a file of the host, readable by all
  *     BRIG_CANARY_PORT       port of listeners on the host's loopback addresses
- *     BRIG_CANARY_ABSTRACT   name, without the NUL, of an abstract unix socket of the host that
- * listens BRIG_CANARY_PID        a process of the host, of no other use BRIG_CANARY_LOCK       a
- * file below the host's /usr that is locked exclusively with flock BRIG_CANARY_NS         the
- * host's namespaces as /proc/self/ns shows them, with blanks between BRIG_CANARY_HOST,
- * BRIG_CANARY_UPTIME    the host's name, and for how many seconds it has been up What must not
- * arrive: BRIG_CANARY_LEAK, a variable of the program that starts the sandbox, and descriptor 9,
- * which is open on the host's root there.
+ *     BRIG_CANARY_ABSTRACT   name, without the NUL, of an abstract unix socket of the host that listens
+ *     BRIG_CANARY_PID        a process of the host, of no other use
+ *     BRIG_CANARY_LOCK       a file below the host's /usr that is locked exclusively with flock
+ *     BRIG_CANARY_NS         the host's namespaces as /proc/self/ns shows them, with blanks between
+ *     BRIG_CANARY_PIDS, BRIG_CANARY_MEMORY, BRIG_CANARY_DISK    what the sandbox may have of each
+ *     BRIG_CANARY_HOST, BRIG_CANARY_UPTIME    the host's name, and for how many seconds it has been up
+ * What must not arrive: BRIG_CANARY_LEAK, a variable of the program that starts the sandbox, and
+ * descriptor 9, which is open on the host's root there.
  */
+/* clang-format on */
 const char *canary(const char *name);
 
 /* The start of a file, terminated; its length or -1 with errno. */

@@ -7,6 +7,7 @@
  *                it undoes what worked
  *     loads      the same, but the host's kernel may load a module for it, which then stays: the tests
  *                run it, a selftest of a machine in use does not unless it is asked to
+ *     roomier    it is run inside, and told that the sandbox may have less than it may
  *     none       there can be no such run; reason says why
  */
 #ifndef BRIG_ATTACK_ATTACKS_H
@@ -67,6 +68,9 @@
 	X(kernel_memory, "facts", "outside", "") \
 	X(sysfs, "facts", "outside", "") \
 	X(uptime, "facts", "outside", "") \
+	X(disk_filler, "limits", "roomier", "") \
+	X(fork_bomb, "limits", "roomier", "") \
+	X(memory_hog, "limits", "roomier", "") \
 	X(oom_score, "limits", "none", "it needs CAP_SYS_RESOURCE, which root may lack") \
 	X(resource_limits, "limits", "none", "raising needs CAP_SYS_RESOURCE, which root may lack")
 /* clang-format on */

@@ -9,6 +9,22 @@
 
 /* id parent dev ROOT POINT options .. - TYPE SOURCE super-options (Documentation/filesystems/proc)
  */
+/* Without root a device node cannot be made: those of device_nodes.c are then the host's, each of
+ * them alone. */
+static bool is_device(const char *root, const char *point)
+{
+	static const char *const names[] = { "/null",	"/zero",    "/full",
+					     "/random", "/urandom", "/tty" };
+	/* The mask of a file. */
+	if (strcmp(root, "/null") == 0 && strncmp(point, "/proc/", 6) == 0)
+		return true;
+	for (size_t i = 0; i < N(names); i++)
+		if (strcmp(root, names[i]) == 0 && strncmp(point, "/dev", 4) == 0 &&
+		    strcmp(point + 4, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static void check_line(char *line, const char *own)
 {
 	static const char *const types[] = { "overlay", "tmpfs", "proc", "devpts" };
@@ -27,6 +43,8 @@ static void check_line(char *line, const char *own)
 	if (strcmp(point, own) == 0)
 		return;
 	const char *type = field[dash + 1], *source = field[dash + 2];
+	if (strcmp(type, "devtmpfs") == 0 && is_device(field[3], point))
+		return; /* one node, and no program */
 	bool known = false;
 	for (size_t i = 0; i < N(types); i++)
 		known |= strcmp(type, types[i]) == 0;

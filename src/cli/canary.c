@@ -236,6 +236,9 @@ static void env_make(struct canary *c)
 	env_add_one(c, "BRIG_CANARY_PID=%d", (int)c->process);
 	env_add_one(c, "BRIG_CANARY_LOCK=%s", c->lock_path);
 	env_add_one(c, "BRIG_CANARY_NS=%s", names);
+	env_add_one(c, "BRIG_CANARY_PIDS=" CANARY_PIDS);
+	env_add_one(c, "BRIG_CANARY_MEMORY=" CANARY_MEMORY_BYTES);
+	env_add_one(c, "BRIG_CANARY_DISK=" CANARY_DISK_BYTES);
 	env_add_one(c, "BRIG_CANARY_HOST=%s", host);
 	env_add_one(c, "BRIG_CANARY_UPTIME=%lld", (long long)up.tv_sec);
 }

@@ -15,7 +15,13 @@
 #include "cli/cli.h"
 
 #define CANARY_LISTENERS 3u
-#define CANARY_ENV 8u
+/* What the sandbox of an attack may have, as text for its flags and in bytes. */
+#define CANARY_PIDS "64"
+#define CANARY_MEMORY "256m"
+#define CANARY_MEMORY_BYTES "268435456"
+#define CANARY_DISK "64m"
+#define CANARY_DISK_BYTES "67108864"
+#define CANARY_ENV 11u
 
 struct canary {
 	char dir[32], file[48], secret[48], name[48]; /* name: of the abstract socket */

@@ -96,10 +96,12 @@ static void check_server(struct doctor *d)
 	const char *tier;
 	json_t *why;
 	json_object_foreach(json_object_get(ok, "refused"), tier, why)
+	{
 		add(d, "selftest", false, strcmp(tier, DEFAULT_TIER) == 0,
 		    json_string_value(why) ? json_string_value(why) : "?",
 		    "run `brig selftest --attack` to see what got out, update kernel or brig, and start "
 		    "the server again");
+	}
 	bool bad = r < 0 && (error || err.code != BRIG_E_NOT_FOUND);
 	add(d, "server", !bad, false, bad ? err.msg : text, err.remedy);
 	json_decref(ok);

@@ -98,9 +98,12 @@ static void print_rest(const json_t *report)
 	       (long long)json_integer_value(json_object_get(c, "failed")),
 	       (long long)json_integer_value(json_object_get(c, "not_run")));
 	const char *tier;
-	json_object_foreach(json_object_get(report, "tiers"), tier, v) printf(
-		"tier %-10s %s\n", tier,
-		json_is_true(json_object_get(v, "ok")) ? "contained everything" : "did not hold");
+	json_object_foreach(json_object_get(report, "tiers"), tier, v)
+	{
+		printf("tier %-10s %s\n", tier,
+		       json_is_true(json_object_get(v, "ok")) ? "contained everything"
+							      : "did not hold");
+	}
 }
 
 static int print_table(struct cli *cli, const json_t *report)

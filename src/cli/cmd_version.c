@@ -25,7 +25,9 @@ static void print_server(json_t *server)
 	const char *tier;
 	json_t *why;
 	json_object_foreach(json_object_get(server, "refused"), tier, why)
+	{
 		printf("  %-10s%s: %s\n", "refused", tier, json_string_value(why));
+	}
 	print_list("enforced", json_object_get(server, "enforced"));
 	print_list("missing", json_object_get(server, "missing"));
 	printf("  %-10s%s\n  %-10s%s\n", "cgroup", cgroup ? cgroup : "?", "rootless",

@@ -34,6 +34,7 @@
 #include "cli/canary.h"
 #include "cli/conn.h"
 #include "cli/remote.h"
+#include "cli/selftest_neighbour.h"
 #include "cli/selftest_proc.h"
 #include "cli/selftest_server.h"
 #include "cli/spawn.h"
@@ -67,8 +68,9 @@ struct selftest {
 	struct attack attacks[ATTACKS_MAX];
 	unsigned nattacks;
 	json_t *rows, *tiers;
-	char neighbour[40]; /* name of the sandbox next door */
-	bool neighbour_made, hole;
+	json_t *missing; /* guarantees that this host cannot give; NULL */
+	struct neighbour neighbour;
+	bool hole;
 	struct proc proc;
 };
 
@@ -115,49 +117,23 @@ static void line_copy(char *ret, size_t cap, const char *prefix, const char *lin
 	text_make_safe(ret);
 }
 
-static void control_run(struct selftest *t, struct attack *a)
-{
-	struct brig_err err = BRIG_ERR_INIT;
-	const char *argv[] = { "brig-attack", a->name, NULL }, *line;
-	bool wanted = strcmp(a->control, "outside") == 0 ||
-		      (strcmp(a->control, "loads") == 0 && t->o->loads);
-	a->checked = NOT_RUN;
-	if (strcmp(a->control, "none") == 0)
-		snprintf(a->checked_detail, sizeof(a->checked_detail), "%s", a->reason);
-	else if (!wanted)
-		strcpy(a->checked_detail, "the host's kernel might load a module for it");
-	else if (geteuid() != 0)
-		strcpy(a->checked_detail, "it needs root");
-	if (a->checked_detail[0])
-		return;
-	t->proc = (struct proc){ .path = t->program,
-				 .argv = argv,
-				 .leaky = true,
-				 .bare = true,
-				 .timeout_s = CONTROL_S };
-	if (proc_run(&t->proc, &t->canary, &err) < 0)
-		line_copy(a->checked_detail, sizeof(a->checked_detail), "", err.msg);
-	else if ((line = line_of(t->proc.out, "BROKEN", a->name))) {
-		a->checked = NOTICED;
-		line_copy(a->checked_detail, sizeof(a->checked_detail), "", line);
-	} else if ((line = line_of(t->proc.out, "ERROR", a->name)))
-		line_copy(a->checked_detail, sizeof(a->checked_detail), "", line);
-	else {
-		a->checked = FAILED;
-		strcpy(a->checked_detail, "it fails without a sandbox, too");
-	}
-}
+#define RUN_ARGS 64u
+/* A quarter of what canary.h allows, or less. */
+static const char *const smaller[] = { "BRIG_CANARY_PIDS=16", "BRIG_CANARY_MEMORY=33554432",
+				       "BRIG_CANARY_DISK=16777216" };
 
-#define RUN_ARGS 48u
-/* The command line of one run; hole: room for the text of one argument. */
+/* The command line of one run; volume, hole: room for the text of an argument. roomy: the attack is
+ * told of less than it may have. */
 static void run_args(const struct selftest *t, const struct attack *a, const char *tier,
-		     const char *user, char *volume, char *hole, size_t cap,
+		     const char *user, bool roomy, char *volume, char *hole, size_t cap,
 		     const char *ret[RUN_ARGS])
 {
 	size_t n = 0;
-	const char *const fixed[] = { "brig",	   "run",      "-q",	 "--image",  "host",
-				      "--tier",	   tier,       "--user", user,	     "--timeout",
-				      RUN_TIMEOUT, "--memory", "256m",	 "--volume", volume };
+	const char *const fixed[] = { "brig",	   "run",	"-q",	       "--image",
+				      "host",	   "--tier",	tier,	       "--user",
+				      user,	   "--timeout", RUN_TIMEOUT,   "--pids",
+				      CANARY_PIDS, "--memory",	CANARY_MEMORY, "--disk",
+				      CANARY_DISK, "--volume",	volume };
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
 		ret[n++] = fixed[i];
 	snprintf(volume, cap, "%s:/opt/brig-attack:ro", t->program);
@@ -174,10 +150,52 @@ static void run_args(const struct selftest *t, const struct attack *a, const cha
 		ret[n++] = "--env";
 		ret[n++] = t->canary.env[i];
 	}
+	/* Of two, the later one counts. */
+	for (size_t i = 0; roomy && i < sizeof(smaller) / sizeof(smaller[0]); i++) {
+		ret[n++] = "--env";
+		ret[n++] = smaller[i];
+	}
 	ret[n++] = "--";
 	ret[n++] = "/opt/brig-attack";
 	ret[n++] = a->name;
 	ret[n] = NULL;
+}
+
+static void control_run(struct selftest *t, struct attack *a)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	const char *argv[RUN_ARGS] = { "brig-attack", a->name, NULL }, *line;
+	char volume[PATH_MAX + 64], hole[PATH_MAX + 64];
+	bool roomier = strcmp(a->control, "roomier") == 0;
+	bool wanted = roomier || strcmp(a->control, "outside") == 0 ||
+		      (strcmp(a->control, "loads") == 0 && t->o->loads);
+	a->checked = NOT_RUN;
+	if (strcmp(a->control, "none") == 0)
+		snprintf(a->checked_detail, sizeof(a->checked_detail), "%s", a->reason);
+	else if (!wanted)
+		strcpy(a->checked_detail, "the host's kernel might load a module for it");
+	else if (!roomier && geteuid() != 0)
+		strcpy(a->checked_detail, "it needs root");
+	if (a->checked_detail[0])
+		return;
+	t->proc = (struct proc){ .path = roomier ? t->self : t->program,
+				 .argv = argv,
+				 .leaky = true,
+				 .bare = !roomier,
+				 .timeout_s = roomier ? RUN_S : CONTROL_S };
+	if (roomier)
+		run_args(t, a, "auto", "root", true, volume, hole, sizeof(volume), argv);
+	if (proc_run(&t->proc, &t->canary, &err) < 0)
+		line_copy(a->checked_detail, sizeof(a->checked_detail), "", err.msg);
+	else if ((line = line_of(t->proc.out, "BROKEN", a->name))) {
+		a->checked = NOTICED;
+		line_copy(a->checked_detail, sizeof(a->checked_detail), "", line);
+	} else if ((line = line_of(t->proc.out, "ERROR", a->name)))
+		line_copy(a->checked_detail, sizeof(a->checked_detail), "", line);
+	else {
+		a->checked = FAILED;
+		strcpy(a->checked_detail, "its success is not noticed");
+	}
 }
 
 /* What the program and its exit say. */
@@ -212,7 +230,7 @@ static enum result run_as(struct selftest *t, const struct attack *a, const char
 	struct brig_err err = BRIG_ERR_INIT;
 	char volume[PATH_MAX + 64], hole[PATH_MAX + 64], harm[256];
 	const char *argv[RUN_ARGS];
-	run_args(t, a, tier, user, volume, hole, sizeof(volume), argv);
+	run_args(t, a, tier, user, false, volume, hole, sizeof(volume), argv);
 	t->proc = (struct proc){ .path = t->self, .argv = argv, .leaky = true, .timeout_s = RUN_S };
 	if (canary_begin(&t->canary, &err) < 0 || proc_run(&t->proc, &t->canary, &err) < 0) {
 		line_copy(ret, cap, "", err.msg);
@@ -226,6 +244,59 @@ static enum result run_as(struct selftest *t, const struct attack *a, const char
 	return r;
 }
 
+static bool is_missing(const struct selftest *t, const char *guarantee)
+{
+	json_t *v;
+	size_t i;
+	json_array_foreach(t->missing, i, v)
+	{
+		const char *name = json_string_value(v);
+		if (name && strcmp(name, guarantee) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What an attack is against, where that is one of the guarantees that a host may be without. Who
+ * accepts that has been told. */
+static const char *needs_missing(const struct selftest *t, const struct attack *a)
+{
+	static const char *const needs[][2] = { { "fork-bomb", "pids" },
+						{ "memory-hog", "memory" },
+						{ "id-maps", "uidrange" } };
+	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+		if (strcmp(needs[i][0], a->name) == 0 && is_missing(t, needs[i][1]))
+			return needs[i][1];
+	return NULL;
+}
+
+/* As the user and as root inside: the worse of the two. */
+static enum result run_both(struct selftest *t, const struct attack *a, const char *tier, char *ret,
+			    size_t cap)
+{
+	static const char *const users[] = { "root", "user" };
+	/* With one id there is no user. */
+	size_t n = is_missing(t, "uidrange") ? 1 : 2;
+	const char *missing = needs_missing(t, a);
+	enum result worst = NOT_APPLICABLE;
+	char one[300];
+	if (missing) {
+		snprintf(ret, cap, "this host does not enforce %s", missing);
+		return NOT_APPLICABLE;
+	}
+	for (size_t u = 0; u < n; u++) {
+		enum result r = run_as(t, a, tier, users[u], one, sizeof(one));
+		if (u == 0 || r >= worst)
+			snprintf(ret, cap, "as %s: %s", users[u], one);
+		worst = r > worst ? r : worst;
+	}
+	if (worst == CONTAINED && a->checked == FAILED) {
+		snprintf(ret, cap, "its control fails, so that its failure shows nothing");
+		return NOT_APPLICABLE;
+	}
+	return worst;
+}
+
 static int row_add(struct selftest *t, const char *tier, const char *class, const char *name,
 		   enum result r, const char *detail, const char *control, const char *why)
 {
@@ -237,93 +308,33 @@ static int row_add(struct selftest *t, const char *tier, const char *class, cons
 	return brig_fail(t->err, BRIG_E_EXHAUSTED, ENOMEM, "keep the results");
 }
 
-/* ---- the sandbox next door ---- */
-
-static int neighbour_call(struct selftest *t, const char *const *argv, bool *ret_same)
-{
-	t->proc = (struct proc){ .path = t->self, .argv = argv, .timeout_s = RUN_S };
-	if (proc_run(&t->proc, NULL, t->err) < 0)
-		return -1;
-	if (ret_same)
-		*ret_same = strncmp(t->proc.out, t->canary.secret, strlen(t->canary.secret)) == 0;
-	if (t->proc.status == 0)
-		return 0;
-	return brig_fail(t->err, BRIG_E_UNAVAILABLE, 0, "a sandbox for the selftest: %.300s",
-			 t->proc.err);
-}
-
-static int neighbour_open(struct selftest *t, const char *tier)
-{
-	const char *accept = t->o->accept ? "--accept" : NULL;
-	char write[128];
-	const char *const create[] = { "brig",	 "create", "-q",	 "--image",    "host",
-				       "--tier", tier,	   "--name",	 t->neighbour, "--memory",
-				       "64m",	 accept,   t->o->accept, NULL };
-	const char *const exec[] = { "brig", "exec", t->neighbour, "sh", "-c", write, NULL };
-	snprintf(t->neighbour, sizeof(t->neighbour), "selftest-%.12s", t->canary.secret + 7);
-	snprintf(write, sizeof(write), "echo %s >/tmp/secret", t->canary.secret);
-	if (neighbour_call(t, create, NULL) < 0)
-		return -1;
-	t->neighbour_made = true;
-	return neighbour_call(t, exec, NULL);
-}
-
-static void neighbour_remove(struct selftest *t)
-{
-	const char *const rm[] = { "brig", "rm", "--force", t->neighbour, NULL };
-	struct brig_err kept = *t->err;
-	if (t->neighbour_made)
-		(void)neighbour_call(t, rm, NULL);
-	*t->err = kept;
-	t->neighbour_made = false;
-}
-
-static enum result neighbour_look(struct selftest *t, char *ret, size_t cap)
-{
-	const char *const cat[] = { "brig", "exec", t->neighbour, "cat", "/tmp/secret", NULL };
-	struct brig_err kept = *t->err;
-	bool same = false;
-	int r = neighbour_call(t, cat, &same);
-	if (r < 0)
-		line_copy(ret, cap, "", t->err->msg);
-	else
-		snprintf(ret, cap, same ? "its file is as it was" : "its file was changed");
-	*t->err = kept;
-	return r < 0 || !same ? ESCAPED : CONTAINED;
-}
-
 /* ---- all of them ---- */
 
 static int tier_run(struct selftest *t, const char *tier)
 {
-	static const char *const users[] = { "user", "root" };
 	unsigned count[RESULTS] = { 0 };
-	char detail[400], one[300];
-	if (neighbour_open(t, tier) < 0)
+	char detail[400];
+	if (neighbour_open(&t->neighbour, tier, t->o->accept, t->err) < 0)
 		return -1;
 	for (unsigned i = 0; i < t->nattacks; i++) {
 		struct attack *a = &t->attacks[i];
-		enum result worst = NOT_APPLICABLE;
 		if (t->o->progress)
 			t->o->progress(tier, i, t->nattacks);
-		for (size_t u = 0; u < 2; u++) {
-			enum result r = run_as(t, a, tier, users[u], one, sizeof(one));
-			if (u == 0 || r > worst)
-				snprintf(detail, sizeof(detail), "as %s: %s", users[u], one);
-			worst = r > worst ? r : worst;
-		}
-		if (worst == CONTAINED && a->checked == FAILED) {
-			worst = NOT_APPLICABLE;
-			strcpy(detail, "its control fails, so that its failure shows nothing");
-		}
+		enum result worst = run_both(t, a, tier, detail, sizeof(detail));
 		count[worst]++;
 		if (row_add(t, tier, a->class, a->name, worst, detail, control_names[a->checked],
 			    a->checked_detail) < 0)
 			return -1;
 	}
-	enum result r = neighbour_look(t, detail, sizeof(detail));
+	struct brig_err err = BRIG_ERR_INIT;
+	int same = neighbour_same(&t->neighbour, &err);
+	enum result r = same == 1 ? CONTAINED : ESCAPED;
 	count[r]++;
-	neighbour_remove(t);
+	line_copy(detail, sizeof(detail), "",
+		  same < 0 ? err.msg
+		  : same   ? "its file is as it was"
+			   : "its file was changed");
+	neighbour_remove(&t->neighbour);
 	if (row_add(t, tier, "processes", "neighbour", r, detail, control_names[NOT_RUN],
 		    "it is what all attacks together must leave alone") < 0)
 		return -1;
@@ -343,6 +354,9 @@ static int tiers_run(struct selftest *t)
 	bool any = false;
 	if (conn_try(json_pack("{s:s}", "op", "version"), &ok, NULL, t->err) < 0)
 		return -1;
+	t->missing = json_incref(json_object_get(ok, "missing"));
+	for (unsigned k = 0; k < t->nattacks; k++)
+		control_run(t, &t->attacks[k]);
 	int r = 0;
 	json_array_foreach(json_object_get(ok, "tiers"), i, v)
 	{
@@ -351,7 +365,7 @@ static int tiers_run(struct selftest *t)
 			continue;
 		any = true;
 		r = tier_run(t, tier);
-		neighbour_remove(t);
+		neighbour_remove(&t->neighbour);
 	}
 	json_decref(ok);
 	if (r == 0 && !any) {
@@ -369,7 +383,10 @@ static json_t *report(struct selftest *t)
 	const char *tier;
 	json_t *v;
 	bool ok = true;
-	json_object_foreach(t->tiers, tier, v) ok = ok && json_is_true(json_object_get(v, "ok"));
+	json_object_foreach(t->tiers, tier, v)
+	{
+		ok = ok && json_is_true(json_object_get(v, "ok"));
+	}
 	for (unsigned i = 0; i < t->nattacks; i++)
 		count[t->attacks[i].checked]++;
 	if (uname(&u) < 0)
@@ -387,8 +404,6 @@ static int work(struct selftest *t, json_t **ret)
 		return -1;
 	t->hole = FAILPOINT("selftest.hole") < 0;
 	int r = selftest_server_open(&t->server, t->o->private, t->err);
-	for (unsigned i = 0; r == 0 && i < t->nattacks; i++)
-		control_run(t, &t->attacks[i]);
 	if (r == 0)
 		r = tiers_run(t);
 	selftest_server_done(&t->server);
@@ -414,11 +429,13 @@ int selftest_run(const struct selftest_opts *o, json_t **ret, struct brig_err *e
 	t->o = o;
 	t->err = err;
 	t->canary = (struct canary)CANARY_NONE;
+	t->neighbour = (struct neighbour){ .self = t->self, .secret = t->canary.secret };
 	t->rows = json_array();
 	t->tiers = json_object();
 	int r = work(t, ret);
 	json_decref(t->rows);
 	json_decref(t->tiers);
+	json_decref(t->missing);
 	free(t->list);
 	free(t);
 	return r;

@@ -41,7 +41,7 @@ static _Noreturn void serve(const char *socket, const char *data, pid_t parent, 
 	int r = supervisor_run(&o, &err);
 	if (r < 0)
 		fprintf(stderr, "brig: the selftest's server: %s\n", err.msg);
-	_exit(r < 0);
+	_exit(r < 0 ? 1 : 0);
 }
 
 static int start(struct selftest_server *s, struct brig_err *err)

@@ -123,6 +123,8 @@ class Canary:
         return {"BRIG_CANARY_FILE": str(self.file), "BRIG_CANARY_PORT": str(self.port),
                 "BRIG_CANARY_ABSTRACT": self.name, "BRIG_CANARY_PID": str(self.process.pid),
                 "BRIG_CANARY_LOCK": "/usr/bin/env", "BRIG_CANARY_NS": " ".join(names),
+                "BRIG_CANARY_PIDS": "64", "BRIG_CANARY_MEMORY": str(256 << 20),
+                "BRIG_CANARY_DISK": str(64 << 20),
                 "BRIG_CANARY_HOST": socket.gethostname(),
                 "BRIG_CANARY_UPTIME": hoststate.read("/proc/uptime").split(".")[0]}
 
@@ -174,8 +176,8 @@ class Inside(ResidentCase):
     def attack(self, program, user):
         reached = len(self.canary.reached)
         env = [w for name, value in self.canary.env().items() for w in ("--env", f"{name}={value}")]
-        done = self.brig.run("--user", user, "--timeout", "40s", "--memory", "256m", *env, "--volume",
-                             f"{ATTACK}:/opt/attack:ro", "--", "/opt/attack", program.name, prefix=LEAKY)
+        done = self.brig.run("--user", user, "--timeout", "40s", "--memory", "256m", "--disk", "64m",
+                             "--pids", "64", *env, "--volume", f"{ATTACK}:/opt/attack:ro", "--", "/opt/attack", program.name, prefix=LEAKY)
         lines = LINE.findall(done.text)
         broken = [f"{name}: {detail}" for verdict, name, detail in lines if verdict == "BROKEN"]
         self.assertEqual(broken, [], "it succeeded")
@@ -200,10 +202,23 @@ class Outside(unittest.TestCase):
     def test_every_program_states_its_control(self):
         self.assertGreater(len(PROGRAMS), 50)
         for p in PROGRAMS:
-            self.assertIn(p.control, ("outside", "loads", "none"), p)
+            self.assertIn(p.control, ("outside", "loads", "roomier", "none"), p)
             self.assertEqual(p.control == "none", bool(p.reason), p)
 
+    def roomier(self, program):
+        """Inside, and told of a limit that is a quarter of the real one."""
+        env = {**self.canary.env(), "BRIG_CANARY_PIDS": "16", "BRIG_CANARY_MEMORY": str(32 << 20),
+               "BRIG_CANARY_DISK": str(16 << 20)}
+        done = brigtest.Brig().run("--pids", "64", "--memory", "256m", "--disk", "64m", "--volume",
+                                   f"{ATTACK}:/opt/attack:ro",
+                                   *[w for name, value in env.items() for w in ("--env", f"{name}={value}")],
+                                   "--", "/opt/attack", program.name)
+        self.assertIn("BROKEN", {verdict for verdict, _, _ in LINE.findall(done.text)}, str(done))
+
     def control(self, program):
+        if program.control == "roomier":
+            self.roomier(program)
+            return
         env = {"PATH": os.environ.get("PATH", ""), **self.canary.env()}
         p = subprocess.Popen([*LEAKY, str(ATTACK), program.name], env=env, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

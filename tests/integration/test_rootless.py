@@ -71,7 +71,7 @@ class UserCase(PrivateCase):
         programs = self.tmp / "programs"
         programs.mkdir(mode=0o755)
         for name in ("brig", "brigd", "brig-api", "brig-jaild", "brig-agent", "brig-image",
-                     "brig-sudo"):
+                     "brig-sudo", "brig-attack"):
             if (brigtest.build_dir() / name).exists():
                 shutil.copy(brigtest.build_dir() / name, programs / name)
         self.tmp.chmod(0o755)
@@ -120,6 +120,19 @@ class Rootless(UserCase):
         for name in missing[1::2]:
             if name in ("memory", "cpu", "pids"):
                 self.assertRegex(done.errors.lower(), name.replace("pids", "pids|process"), str(done))
+
+    def test_attacks_are_contained_as_far_as_the_host_enforces_anything(self):
+        accept = self.accepted()[1::2]
+        done = self.user.call("selftest", "--attack", "-o", "json",
+                              *(("--accept", ",".join(accept)) if accept else ()),
+                              prefix=self.prefix, cwd="/", timeout=240)
+        report = json.loads(done.text)
+        bad = [r for r in report["attacks"] if r["result"] in ("escaped", "undecided")]
+        self.assertEqual((done.code, bad), (0, []), done.errors)
+        self.assertGreater(report["tiers"]["container"]["contained"], 45)
+        unheld = {r["attack"] for r in report["attacks"] if r["result"] == "not_applicable"}
+        for name, attack in (("pids", "fork-bomb"), ("memory", "memory-hog")):
+            self.assertEqual(name in accept, attack in unheld, report)
 
     def test_q_is_quiet_about_it(self):
         done = self.run_user("-q", "--", "echo", "hi")

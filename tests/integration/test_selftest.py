@@ -31,7 +31,7 @@ class Scorecard(PrivateCase):
         self.assertEqual(report["tiers"]["container"]["escaped"], 0)
         # A control that is harmless was run, and its attack noticed that it had succeeded.
         for name, control in listed.items():
-            if control == "outside":
+            if control in ("outside", "roomier"):
                 self.assertIn(rows[name]["control"], ("noticed", "not_run"), rows[name])
             else:
                 self.assertEqual(rows[name]["control"], "not_run", rows[name])
