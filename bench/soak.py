@@ -13,7 +13,7 @@ daemon, its processes, control groups, mounts, namespaces, the database and its 
 data and run folders, and of the whole host slab memory and control groups that are dying.
 
 Each figure's slope over the cycles is Sen's (the median of the slopes between all pairs of samples) with the
-95 % interval that Kendall's test gives, after the first fifth of the samples, in which buffers and stocks
+95 % interval that Kendall's test gives, after the first half of the samples, in which buffers and stocks
 reach their size. It is zero within noise if the interval has zero in it, or what it grew by in the
 whole time is less than the unit that it is counted in (a page, a thing). The exit code is 1 if a figure of
 the server's own is not; those of the whole host are other programs' as well and are only reported.
@@ -256,7 +256,7 @@ def unit(name):
 
 def judge(samples):
     """[(name, first, last, slope, low, high, zero, of the host)]; samples: [(cycles, row)]."""
-    kept = samples[max(1, len(samples) // 5):]
+    kept = samples[len(samples) // 2:]
     verdicts = []
     for name in samples[0][1]:
         points = [(n, row[name]) for n, row in kept if name in row]
