@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the microVM cases boot inside the emulated machine: the same kernel package again, an initial
-RAM disk with brig-guest-init and brig-agent, and a small image as an ext4 disk."""
+RAM disk by brig-guest-pack, and a small image as an ext4 disk."""
 
 import os
 import pathlib
@@ -10,25 +10,14 @@ import machine
 
 BARE = pathlib.Path(__file__).parent / "bare"
 
-# What brig-guest-init needs of the kernel; the modules bring what they depend on.
-MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "virtio_balloon", "vmw_vsock_virtio_transport", "overlay")
-PROGRAMS = ("brig-vmm", "brig-guest-init", "brig-agent")
+PROGRAMS = ("brig-vmm", "brig-guest-init", "brig-guest-pack", "brig-agent")
 DISK_MIB = 8
 
 
 def initrd_make(path, kernel, build):
-    cpio = machine.Cpio(path)
-    try:
-        for d in ("proc", "sys", "dev", "image", "layer", "root"):
-            cpio.dir(d)
-        cpio.copy("init", build / "brig-guest-init", 0o755)
-        cpio.copy("agent", build / "brig-agent", 0o755)
-        order = machine.modules_order(kernel, MODULES)
-        for m in order:
-            cpio.copy(f"modules/{m.name}", m)
-        cpio.data("modules/order", "".join(m.name + "\n" for m in order).encode())
-    finally:
-        cpio.close()
+    (modules,) = (kernel / "lib/modules").iterdir()
+    machine._run([str(build / "brig-guest-pack"), str(modules), str(build / "brig-guest-init"),
+                  str(build / "brig-agent"), str(path)], "make the guest's initial RAM disk")
 
 
 def image_make(path, tmp):
