@@ -182,7 +182,6 @@ static void orphan_end(int pidfd)
 static void born(struct serve *j, struct box *b)
 {
 	struct brig_err e = BRIG_ERR_INIT;
-	const char word = 1;
 	if (receipt_at_birth(j, b, &e) < 0) {
 		fprintf(stderr, "brig-jaild: %s\n", e.msg);
 		box_refuse(j, b, &e);
@@ -190,8 +189,6 @@ static void born(struct serve *j, struct box *b)
 		return;
 	}
 	(void)FAILPOINT("jail.measured");
-	/* If it cannot be sent, the child has ended, and its end is told. */
-	(void)fd_send(b->slot.ctl, &word, 1, NULL, 0);
 	b->unborn = 0;
 	j->births--;
 	j->birth_at = clock_now();

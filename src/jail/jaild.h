@@ -31,6 +31,7 @@ struct box {
 	struct jail_spec *spec; /* what it is measured against: the used part, NULL before its birth */
 	int deny_suid;
 	int ready; /* its child has said READY */
+	int looked_at; /* measured already, and told to go on */
 	uint64_t ns[JAIL_NS__N]; /* as measured at its birth */
 	uint32_t receipt_seq; /* of the RECEIPT to be answered, 0 = none */
 	int reader, reader_pid; /* who reads its filters back, -1 and 0 = nobody */
@@ -118,8 +119,13 @@ void birth_stage_lost(struct serve *j);
 
 /* Keeps what a box is measured against; 0 or -ENOMEM. */
 int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid);
+/* The word that the child of a box may execute commands. */
+void receipt_open(struct box *b);
+/* For a child that was confined ahead of the request: measures it while its root is built, and gives the word;
+ * its mounts are looked at by the stage. */
+int receipt_ahead(struct serve *j, struct box *b, struct brig_err *err);
 /* Measures a box whose child is confined and has executed nothing. -1 with err: it is not what was
- * specified, or cannot be measured. */
+ * specified, or cannot be measured. Gives the word. */
 int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err);
 /* Begins a receipt: it is answered when the filters have been read. */
 int receipt_begin(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);

@@ -263,6 +263,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember what was asked for");
 		goto fail;
 	}
+	if (receipt_ahead(j, b, err) < 0)
+		goto fail;
 	if (p->keep)
 		b->chan = fd_steal(&r->fd[r->n_fd - 1]);
 	(void)FAILPOINT("jail.spawn");

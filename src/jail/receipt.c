@@ -5,7 +5,9 @@
  *
  * At its birth a sandbox is measured while its first process prepares the first command and waits for our
  * word to execute it; the word is not given to one that differs, which is killed instead. Only what is
- * cheap is read then. A RECEIPT reads everything, the first part anew; one that differs by then is killed
+ * cheap is read then. A process that was confined ahead of the request is measured while its root is
+ * built, and the stage, which builds that, looks at the mounts before it lets the process go on: there the
+ * word is on its way before anybody can wait for it. A RECEIPT reads everything, the first part anew; one that differs by then is killed
  * too, and its namespaces must be those of its birth.
  *
  * Reading the filters back means to trace the first process. That is done by a child of ours, which does
@@ -131,7 +133,7 @@ static int open_first(const struct box *b)
 	return fd < 0 ? -ESRCH : fd;
 }
 
-/* What is compared before the first command. */
+/* What is compared before the first command: the process, and its root. */
 static int measure_first(struct serve *j, struct box *b, int proc, const struct measure_want *w,
 			 struct jail_receipt *m, struct measure_diff *d, struct brig_err *err)
 {
@@ -140,9 +142,14 @@ static int measure_first(struct serve *j, struct box *b, int proc, const struct 
 		return unread(b, r, "its first process", err);
 	if ((r = cgroup_limits_read(&j->cg, b->id, m)) < 0)
 		return unread(b, r, "its limits", err);
-	if (measure_compare(w, m, d))
-		return mismatch(b, d, err);
-	if ((r = measure_mounts(proc, w, m, d)) < 0)
+	return measure_compare(w, m, d) ? mismatch(b, d, err) : 0;
+}
+
+static int measure_root(const struct box *b, int proc, const struct measure_want *w,
+			struct jail_receipt *m, struct measure_diff *d, struct brig_err *err)
+{
+	int r = measure_mounts(proc, w, m, d);
+	if (r < 0)
 		return unread(b, r, "its mounts", err);
 	return r ? mismatch(b, d, err) : 0;
 }
@@ -155,7 +162,8 @@ static void begin(const struct box *b, struct jail_receipt *m)
 	memcpy(m->id, b->id, sizeof(m->id));
 }
 
-int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err)
+/* first, root: which of the two parts. */
+static int look(struct serve *j, struct box *b, int first, int root, struct brig_err *err)
 {
 	struct jail_receipt m;
 	struct measure_want w;
@@ -172,9 +180,40 @@ int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err)
 	if (proc < 0)
 		return unread(b, proc, "its first process", err);
 	expected(j, b, &w, &spec);
-	if (measure_first(j, b, proc, &w, &m, &d, err) < 0)
+	if (first && measure_first(j, b, proc, &w, &m, &d, err) < 0)
 		return -1;
-	memcpy(b->ns, m.ns, sizeof(b->ns));
+	if (first)
+		memcpy(b->ns, m.ns, sizeof(b->ns));
+	return root ? measure_root(b, proc, &w, &m, &d, err) : 0;
+}
+
+void receipt_open(struct box *b)
+{
+	const char word = 1;
+	/* If it cannot be sent, the child has ended, and its end is told. */
+	(void)fd_send(b->slot.ctl, &word, 1, NULL, 0);
+}
+
+int receipt_ahead(struct serve *j, struct box *b, struct brig_err *err)
+{
+	/* It is confined, for it has told its namespaces (birth_enter). Only a filter is still to come, where
+	 * a writable volume is attached. */
+	if (!b->slot.ahead || b->deny_suid || b->slot.pidfd < 0)
+		return 0;
+	if (look(j, b, 1, 0, err) < 0)
+		return -1;
+	b->looked_at = 1;
+	receipt_open(b);
+	return 0;
+}
+
+int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err)
+{
+	if (b->looked_at)
+		return 0;
+	if (look(j, b, 1, 1, err) < 0)
+		return -1;
+	receipt_open(b);
 	return 0;
 }
 
@@ -316,7 +355,8 @@ static int measure_all(struct serve *j, struct box *b, const struct reading *rea
 		return unread(b, proc, "its first process", err);
 	expected(j, b, &w, &spec);
 	m->mounts_len = 1; /* asks for the list */
-	if (measure_first(j, b, proc, &w, m, &d, err) < 0)
+	if (measure_first(j, b, proc, &w, m, &d, err) < 0 ||
+	    measure_root(b, proc, &w, m, &d, err) < 0)
 		return -1;
 	if (read->err == 1)
 		return mismatch(b, &read->diff, err);

@@ -13,6 +13,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +27,13 @@
 #include "base/err.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "engine/container/measure.h"
 
 struct stage {
 	int jaild;
 	int rootless;
 	int mntns, utsns; /* our own, to come back to */
+	int proc;	  /* the host's; of our own process, as it moves from namespace to namespace */
 };
 
 union stage_msg {
@@ -108,7 +111,7 @@ static int enter_wait(struct birth *b, struct stage_step *st)
  * because any of them may sit in another's place. Everything else is closed. */
 static int place_fds(int *fd, int n, struct stage_step *st)
 {
-	enum { AWAY = 64, MOST = 8 };
+	enum { AWAY = 64, MOST = 9 };
 	int away[MOST];
 	for (int i = 0; i < n; i++) {
 		away[i] = fcntl(fd[i], F_DUPFD_CLOEXEC, AWAY);
@@ -154,16 +157,14 @@ static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct
 	return r;
 }
 
-/* Tells jaild how our namespaces can be entered. /p is our own proc mount. */
-static int prepared_tell(const struct birth *b, struct stage_step *st)
+/* Tells jaild that we are confined, and how our namespaces can be entered: ns = mount and UTS namespace,
+ * which are closed. */
+static int prepared_tell(uint32_t seq, int own, int ns[2], struct stage_step *st)
 {
-	struct stage_prepared m = { .h = { STAGE_PREPARED, b->c.h.seq } };
-	AUTO_FD mnt = open("/p/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	AUTO_FD uts = open("/p/self/ns/uts", O_RDONLY | O_CLOEXEC);
-	if (mnt < 0 || uts < 0)
-		return stage_fail(st, -errno, "open the namespaces");
-	const int fds[2] = { mnt, uts };
-	int r = fd_send(b->f.own, &m, sizeof(m), fds, 2);
+	struct stage_prepared m = { .h = { STAGE_PREPARED, seq } };
+	int r = fd_send(own, &m, sizeof(m), ns, 2);
+	fd_close(&ns[0]);
+	fd_close(&ns[1]);
 	return r < 0 ? stage_fail(st, r, "tell that it is prepared") : 0;
 }
 
@@ -173,12 +174,15 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	int null = open("/d/null", O_RDWR | O_CLOEXEC), r;
 	if (null < 0)
 		return stage_fail(st, -errno, "open its null device");
-	if ((r = prepared_tell(b, st)) < 0)
+	/* /p is our own proc mount. */
+	int mnt = open("/p/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int uts = open("/p/self/ns/uts", O_RDONLY | O_CLOEXEC);
+	if (mnt < 0 || uts < 0)
+		return stage_fail(st, -errno, "open the namespaces");
+	int fd[9] = { null, null, null, b->f.own, b->f.layer, *jaild, b->f.userns, mnt, uts };
+	if ((r = place_fds(fd, 9, st)) < 0)
 		return r;
-	int fd[7] = { null, null, null, b->f.own, b->f.layer, *jaild, b->f.userns };
-	if ((r = place_fds(fd, 7, st)) < 0)
-		return r;
-	int own = fd[3];
+	int own = fd[3], ns[2] = { fd[7], fd[8] };
 	b->f.layer = fd[4];
 	*jaild = fd[5];
 	b->f.userns = fd[6];
@@ -187,7 +191,8 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	fd_close(&b->f.userns);
 	r = confine_syscalls(0, st);
 	(void)FAILPOINT("stage.confined");
-	if (r < 0)
+	/* Who is confined is what jaild measures when it has read this. */
+	if (r < 0 || (r = prepared_tell(b->c.h.seq, own, ns, st)) < 0)
 		return r;
 	/* For whoever looks at the host: nobody's sandbox yet. */
 	prctl(PR_SET_NAME, "brig-ready", 0, 0, 0);
@@ -195,6 +200,12 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	int got[2];
 	unsigned n = 2;
 	ssize_t len = fd_recv(own, &go, sizeof(go), got, &n, 0);
+	/* jaild's word, which may come before that of the stage. */
+	bool may_start = len == 1 && n == 0;
+	if (may_start) {
+		n = 2;
+		len = fd_recv(own, &go, sizeof(go), got, &n, 0);
+	}
 	if (len <= 0)
 		return -ECANCELED;
 	if (len != sizeof(go) || go.h.verb != STAGE_GO || n != 2)
@@ -208,6 +219,8 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	close(got[1]);
 	b->f.chan = got[0];
 	b->f.own = own;
+	if (may_start)
+		fd_close(&b->f.own);
 	if ((r = confine_files(go.nofile, st)) < 0)
 		return r;
 	return go.deny_suid ? confine_suid(st) : 0;
@@ -228,8 +241,9 @@ static int answer_ready(int jaild, uint32_t seq, int r, const struct stage_step 
 {
 	struct stage_ready ready = { .h = { STAGE_READY, seq },
 				     .err = r,
-				     .code = r == -ENOSPC || r == -ENOMEM ? BRIG_E_EXHAUSTED
-									  : BRIG_E_UNSUPPORTED };
+				     .code = r == -EBADE		  ? BRIG_E_MISMATCH
+					     : r == -ENOSPC || r == -ENOMEM ? BRIG_E_EXHAUSTED
+									    : BRIG_E_UNSUPPORTED };
 	snprintf(ready.step, sizeof(ready.step), "%s", st->text);
 	return fd_send(jaild, &ready, sizeof(ready), NULL, 0);
 }
@@ -275,6 +289,25 @@ static void op_clone(const struct stage *g, struct birth *b)
 	answer_cloned(g, b->c.h.seq, (int)pid, pidfd, pid < 0 ? errno : 0);
 }
 
+/* Looks at the root that was built as the child will see it: in its mount namespace, with its root, by the
+ * host's proc, through a descriptor that was opened before any sandbox was. Here and not in jaild, which
+ * nobody has to wait for then. */
+static int root_measure(const struct stage *g, const struct stage_enter *e, struct stage_step *st)
+{
+	static struct jail_receipt m;
+	struct measure_diff d;
+	const struct measure_want w = { .spec = &e->spec, .rootless = g->rootless };
+	if (chroot(".") < 0)
+		return stage_fail(st, -errno, "look at the root");
+	m.mounts_len = 0;
+	int r = FAILPOINT_IS("mutate.mounts") ? 1 : measure_mounts(g->proc, &w, &m, &d);
+	if (FAILPOINT_IS("mutate.mounts"))
+		d = (struct measure_diff){ "mounts", "changed by a test" };
+	if (r < 0)
+		return stage_fail(st, r, "look at its mounts");
+	return r ? stage_fail(st, -EBADE, "it is not what was specified: %s: %.130s", d.item, d.text) : 0;
+}
+
 /* In the mount namespace of a prepared child: builds its root. The child is confined and waits; no
  * process of a tenant has run there, and the names that are opened are checked as in the child. */
 static int child_root(const struct stage *g, const struct stage_enter *e, const struct stage_fds *f,
@@ -290,7 +323,7 @@ static int child_root(const struct stage *g, const struct stage_enter *e, const 
 	if ((r = rootfs_build(e, f, g->rootless, st)) < 0)
 		return r;
 	*ret_root = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return *ret_root < 0 ? stage_fail(st, -errno, "open the root") : 0;
+	return *ret_root < 0 ? stage_fail(st, -errno, "open the root") : root_measure(g, e, st);
 }
 
 /* Exits if the way home is lost: everything the stage made afterwards would land in a sandbox. */
@@ -364,6 +397,7 @@ int stage_main(int jaild, int rootless)
 	/* While the host's /proc is still there. */
 	g.mntns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	g.utsns = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+	g.proc = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r = rootfs_template(g.rootless, &st);
 	if (r < 0) {
 		fprintf(stderr, "brig-agent: stage: %s: %s\n", st.text, strerror(-r));

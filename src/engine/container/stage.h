@@ -17,11 +17,11 @@
  * its groups and namespaces, mounts the writable layer, /proc with its masks and /dev, sheds its
  * privileges, installs the filter, and waits on a socket of its own. It can mount nothing any more, so the
  * root is built by the stage, which enters the child's mount namespace for that (no tenant process has
- * run there), and the child only moves its root into it:
+ * run there), and the child only moves its root into it. Meanwhile jaild measures the child (jail/receipt.c):
  *
  *     jaild --STAGE_CLONE(slot, fds)-------------> stage --clone3--> child
  *     jaild <-STAGE_CLONED(seq, pid, pidfd)------- stage
- *     jaild <-STAGE_PREPARED(fds of its namespaces)----------------- child, on its own socket
+ *     jaild <-STAGE_PREPARED(fds of its namespaces)----------------- child, on its own socket, confined
  *     jaild --STAGE_ENTER(spec, fds)-------------> stage --STAGE_GO--> child
  *     jaild <-STAGE_READY(seq, error or none)----------------------- child, its last message
  *
