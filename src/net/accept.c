@@ -43,10 +43,18 @@ static void reset(int *fd)
 	fd_close(fd);
 }
 
+/* In all; each may need six descriptors. */
+#define FLOWS_MAX 8000u
+
+/* One sandbox gets at most as many as half of what is free, so that a third is all that it can take
+ * from the others. */
 static bool rate_ok(struct net_lease *l)
 {
 	uint64_t now = clock_now();
-	if (l->connections >= l->connections_max || !bucket_level(&l->connects, now, 1))
+	unsigned n = l->gw->nflows;
+	uint64_t share = n < FLOWS_MAX ? (FLOWS_MAX - n) / 2 : 0;
+	if (l->connections >= l->connections_max || l->connections >= share ||
+	    !bucket_level(&l->connects, now, 1))
 		return false;
 	bucket_take(&l->connects, 1);
 	return true;

@@ -62,6 +62,7 @@ void flow_up_close(struct flow *f)
 	f->up = UP_NONE;
 	f->ntries = f->try = 0;
 	f->other_family = false;
+	f->tried = 0;
 }
 
 void flow_close(struct flow *f, bool reset)
@@ -297,6 +298,11 @@ static bool out_splice(struct flow *f, struct wants *w)
 	bool wait = false;
 	if (f->to_up.shut)
 		return false;
+	if (f->out == OUT_FREE) {
+		free(f->buf); /* what it was for is over */
+		f->buf = NULL;
+		f->cap = 0;
+	}
 	uint64_t n =
 		f->to_up.held ? 0 : allowance(f, &f->l->out, AMOUNT_bytes_out, most, f->cfd, &wait);
 	if (n == 0 && !f->to_up.held) {

@@ -73,6 +73,10 @@ void flow_go_name(struct flow *f)
 		else if (e->state == NAME_FOUND)
 			tries_add(f, e, &v, &bad);
 	}
+	if (!f->ntries && f->tried) {
+		flow_fail(f, "no address answers");
+		return;
+	}
 	if (!f->ntries) {
 		d = (struct denial){ .reason = v.reason, .rule = v.rule, .protects = v.protects };
 		if (!net_addr_is_zero(&bad))
@@ -115,6 +119,11 @@ void flow_connect_next(struct flow *f, const char *why)
 			return;
 		}
 		why = strerror(errno);
+	}
+	if (f->by == BY_NAME && !f->other_family) {
+		f->other_family = true;
+		flow_go_name(f);
+		return;
 	}
 	flow_fail(f, why);
 }

@@ -201,6 +201,15 @@ class Http(Case):
         self.control.denial(reason="names_differ")
         self.assertFalse([x for x in srv.got if b"evil" in x], srv.got)
 
+    def test_an_address_that_does_not_answer_is_not_the_last(self):
+        self.hosts.resolver.names["dual.test"] = ["2600:5::77", WEB]
+        s = self.box("net deny; allow dual.test")
+        self.assertEqual(s.ask("dual.test", 28)[:2], (0, ["2600:5::77"]))
+        self.assertIn("web GET", s.http("2600:5::77", "dual.test"))
+        self.hosts.resolver.names["dual2.test"] = ["2600:5::77"]
+        self.policy(s, "net deny; allow dual2.test", generation=2)
+        self.assertIn("502", s.http("2600:5::77", "dual2.test"))
+
     def test_a_destination_that_does_not_answer_is_told_as_that(self):
         s = self.box("net deny; allow dead.test; allow nowhere.test")
         self.assertIn("502", s.http(THIRD, "dead.test"))
@@ -575,6 +584,30 @@ class Budgets(Case):
             took = time.monotonic() - begin
         self.assertGreater(took, 2.0)
         self.assertEqual(self.control.figures(s.id)["bytes_out"], 6_000_000)
+
+
+class Tproxy(unittest.TestCase):
+    """The same with packet rules that track no connection."""
+
+    def test_everything_comes_and_goes(self):
+        h = Hosts(tproxy=True)
+        self.addCleanup(h.close)
+        servers = [h.server(WEB, 80, web("web")), h.server(WEB6, 80, web("web6")), h.server(OTHER, 80, web("other"))]
+        h.resolver.names = {"web.test": [WEB, WEB6]}
+        s = h.sandbox(1)
+        self.assertEqual(h.control.lease(s.id, f"net deny\nallow web.test\nallow {OTHER}\n", s.v4, s.v6)[0], APPLIED)
+        for server in ("9.9.9.9", "2600:5::53", "100.79.0.1"):
+            self.assertEqual(s.ask("web.test", server=server)[:2], (0, [WEB]))
+            self.assertEqual(s.ask("web.test", 28, server=server, tcp=True)[:2], (0, [WEB6]))
+            self.assertEqual(s.ask("evil.test", server=server)[0], 3)
+        self.assertIn("web GET", s.http("8.8.8.8", "web.test"))
+        self.assertIn("web6 GET", s.http("2600::8", "web.test"))
+        self.assertIn("other GET", s.http(OTHER, "x"))
+        self.assertIn("403", s.http(WEB, "evil.test"))
+        self.assertIn("403", s.http(METADATA6, "[fd00:ec2::254]"))
+        d = h.control.denial(addr=METADATA6)
+        self.assertEqual((d["protects"], d["allow"]), ("metadata", f"grant [{METADATA6}]:80"))
+        self.assertEqual(len(servers[0].got), 1)
 
 
 class Process(Case):

@@ -341,6 +341,20 @@ table inet gw {
   chain forward { type filter hook forward priority filter; policy drop; }
 }
 """
+# The other way to bring everything here: no connection tracking, and every address is the gateway's own.
+TPROXY = """
+table inet gw {
+  chain pre {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "g*" meta nfproto ipv4 meta l4proto tcp tproxy ip to :15001 accept
+    iifname "g*" meta nfproto ipv4 udp dport 53 tproxy ip to :53 accept
+    iifname "g*" meta nfproto ipv6 meta l4proto tcp tproxy ip6 to :15001 accept
+    iifname "g*" meta nfproto ipv6 udp dport 53 tproxy ip6 to :53 accept
+    iifname "g*" meta l4proto != ipv6-icmp drop
+  }
+  chain forward { type filter hook forward priority filter; policy drop; }
+}
+"""
 SANDBOX4, SANDBOX6 = "100.80.0.", "fd77::"
 
 
@@ -446,7 +460,8 @@ class Hosts:
     RESOLVER = "45.0.0.53"
     HOST = ("45.0.0.1", "2600:5::1")
 
-    def __init__(self):
+    def __init__(self, tproxy=False):
+        self.tproxy = tproxy
         brigtest.need_root()
         for program in ("ip", "nft", "openssl"):
             brigtest.need_program(program)
@@ -476,8 +491,11 @@ class Hosts:
         n.run("ip", "link", "set", "eth0", "up")
         h.run("ip", "route", "add", "default", "via", "45.0.0.10")
         h.run("ip", "-6", "route", "add", "default", "via", "2600:5::10")
+        if self.tproxy:
+            self.gateway.run("ip", "route", "add", "local", "default", "dev", "lo", "table", "main")
+            self.gateway.run("ip", "-6", "route", "add", "local", "default", "dev", "lo", "table", "main")
         try:
-            self.gateway.run("nft", "-f", "-", text=RULES)
+            self.gateway.run("nft", "-f", "-", text=TPROXY if self.tproxy else RULES)
         except AssertionError as e:
             raise unittest.SkipTest(f"no packet rules here: {e}") from e
         self.cert = brigtest.SCRATCH / "egress.pem"
@@ -500,6 +518,10 @@ class Hosts:
                 if family == socket.AF_INET6:
                     for s in (t, u):
                         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                for s in (t, u):
+                    if self.tproxy:  # IP_TRANSPARENT, IPV6_TRANSPARENT
+                        s.setsockopt(*((socket.IPPROTO_IPV6, 75) if family == socket.AF_INET6
+                                       else (socket.IPPROTO_IP, 19)), 1)
                 t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 t.bind((any_, 15001))
                 t.listen(512)
