@@ -129,7 +129,7 @@ size_t dns_answer_write(const uint8_t *p, const struct dns_question *q, unsigned
 	w = put16(w, asked);
 	w = put16(w, n);
 	w = put16(w, 0);
-	w = put16(w, q->edns);
+	put16(w, q->edns);
 	w = out + q->len;
 	for (unsigned i = 0; i < n; i++) {
 		w = put16(w, 0xc00c); /* the name of the question */
