@@ -292,7 +292,7 @@ static void test_acpi(void **state)
 	const struct acpi_device dev[] = { { 0xd0000000u, 5 }, { 0xd0001000u, 6 } };
 	uint64_t xsdt, fadt, madt, dsdt;
 	(void)state;
-	assert_int_equal(acpi_write(&mem, 3, dev, 2), 0);
+	assert_int_equal(acpi_write(&mem, 3, dev, 2, false), 0);
 	assert_memory_equal(guest_ptr(&mem, GPA(AT_ACPI), 8), "RSD PTR ", 8);
 	assert_int_equal(sum(AT_ACPI, 20), 0);
 	assert_int_equal(sum(AT_ACPI, 36), 0);
@@ -312,11 +312,21 @@ static void test_acpi(void **state)
 	assert_int_equal(len, each - 2);
 	assert_memory_equal(p + 48, "V000", 4);
 	assert_memory_equal(p + 48 + each, "V001", 4);
-	assert_int_equal(acpi_write(&mem, VCPUS_MAX + 1, dev, 2), -28);
+	assert_int_equal(acpi_write(&mem, VCPUS_MAX + 1, dev, 2, false), -28);
+	/* With a serial port behind the devices. */
+	assert_int_equal(acpi_write(&mem, 3, dev, 2, true), 0);
+	guest_read(&mem, GPA(xsdt + 36), &fadt, 8);
+	guest_read(&mem, GPA(fadt + 140), &dsdt, 8);
+	uint32_t more = table(dsdt, "DSDT");
+	p = guest_ptr(&mem, GPA(dsdt), more);
+	assert_int_equal((p[37] & 0xf) | p[38] << 4, more - 37);
+	assert_int_equal(p[n], 0x5b);
+	assert_int_equal(p[n + 2], more - n - 2);
+	assert_memory_equal(p + n + 3, "COM1", 4);
 	/* The most there can be. */
 	struct acpi_device many[DEVICES_MAX];
 	memset(many, 0, sizeof(many));
-	assert_int_equal(acpi_write(&mem, VCPUS_MAX, many, DEVICES_MAX), 0);
+	assert_int_equal(acpi_write(&mem, VCPUS_MAX, many, DEVICES_MAX, true), 0);
 }
 
 /* ---- CPUID ---- */

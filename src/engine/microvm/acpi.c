@@ -3,7 +3,7 @@
  * Theory of operation
  * -------------------
  * ACPI 6.5 in its hardware-reduced form (no timers, ports or events of a PC): RSDP, XSDT, FADT, MADT
- * with the local APICs and one IOAPIC, and a DSDT whose only objects are the virtio-mmio devices,
+ * with the local APICs and one IOAPIC, and a DSDT whose only objects are the serial port, if there is one, and the virtio-mmio devices,
  * by the id that Linux's virtio_mmio driver goes by (LNRO0005). Its AML is written by hand: a handful
  * of opcodes, all lengths known before they are written.
  */
@@ -13,13 +13,14 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "engine/microvm/dev/serial.h"
 #include "engine/microvm/layout.h"
 
 struct table {
 	uint8_t b[2048];
 	size_t n;
 };
-_Static_assert(36 + 32 + DEVICES_MAX * 96 < sizeof(((struct table *)0)->b), "a DSDT fits");
+_Static_assert(36 + 32 + 96 + DEVICES_MAX * 96 < sizeof(((struct table *)0)->b), "a DSDT fits");
 _Static_assert(44 + 12 + VCPUS_MAX * 8 < sizeof(((struct table *)0)->b), "a MADT fits");
 
 static void put(struct table *t, const void *p, size_t n)
@@ -120,7 +121,33 @@ static void aml_device(struct table *t, unsigned i, const struct acpi_device *d)
 	put(t, "\x79\x00", 2); /* end; no checksum */
 }
 
-static uint64_t dsdt(struct place *p, const struct acpi_device *dev, unsigned ndev)
+/* The serial port. Without it here, a kernel writes to its console all the same, but its driver has no
+ * interrupt, since there are none of a PC's, and no process can open it. */
+static void aml_serial(struct table *t)
+{
+	enum { CRS = 8 + 9 + 2, BODY = 4 + (5 + 5) + (5 + 2) + (5 + 1 + 1 + 2 + CRS) };
+	_Static_assert(BODY + 1 < 0x40, "one byte of length");
+	put8(t, 0x5b);
+	put8(t, 0x82);
+	put8(t, BODY + 1);
+	put(t, "COM1", 4);
+	aml_name(t, "_HID");
+	put(t, "\x0c\x41\xd0\x05\x01", 5); /* EISAID("PNP0501") */
+	aml_name(t, "_UID");
+	put8(t, 0x0a);
+	put8(t, 1);
+	aml_name(t, "_CRS");
+	put8(t, 0x11);
+	put8(t, 1 + 2 + CRS);
+	put8(t, 0x0a);
+	put8(t, CRS);
+	put(t, "\x47\x01\xf8\x03\xf8\x03\x01\x08", 8); /* IO, 16 bits: SERIAL_PORT, SERIAL_PORTS of them */
+	put(t, "\x89\x06\x00\x03\x01", 5);
+	put32(t, SERIAL_IRQ);
+	put(t, "\x79\x00", 2);
+}
+
+static uint64_t dsdt(struct place *p, const struct acpi_device *dev, unsigned ndev, bool has_serial)
 {
 	struct table t;
 	begin(&t, "DSDT", 2);
@@ -130,6 +157,8 @@ static uint64_t dsdt(struct place *p, const struct acpi_device *dev, unsigned nd
 	put(&t, "\\_SB_", 5);
 	for (unsigned i = 0; i < ndev; i++)
 		aml_device(&t, i, &dev[i]);
+	if (has_serial)
+		aml_serial(&t);
 	size_t len = t.n - at;
 	t.b[at] = (uint8_t)(0x40 | (len & 0xf));
 	t.b[at + 1] = (uint8_t)(len >> 4);
@@ -171,13 +200,14 @@ static uint64_t madt(struct place *p, unsigned vcpus)
 	return end(&t, p);
 }
 
-int acpi_write(const struct guest_mem *m, unsigned vcpus, const struct acpi_device *dev, unsigned ndev)
+int acpi_write(const struct guest_mem *m, unsigned vcpus, const struct acpi_device *dev, unsigned ndev,
+	       bool has_serial)
 {
 	struct place p = { .m = m, .next = AT_ACPI + 64 };
 	struct table t;
 	if (vcpus > VCPUS_MAX || ndev > DEVICES_MAX)
 		return -ENOSPC;
-	uint64_t fadt_at = fadt(&p, dsdt(&p, dev, ndev)), madt_at = madt(&p, vcpus);
+	uint64_t fadt_at = fadt(&p, dsdt(&p, dev, ndev, has_serial)), madt_at = madt(&p, vcpus);
 	begin(&t, "XSDT", 1);
 	put64(&t, fadt_at);
 	put64(&t, madt_at);

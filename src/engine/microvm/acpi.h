@@ -6,13 +6,17 @@
 #ifndef BRIG_MICROVM_ACPI_H
 #define BRIG_MICROVM_ACPI_H
 
+#include <stdbool.h>
+
 #include "engine/microvm/guest_mem.h"
 
 struct acpi_device {
 	uint32_t at, irq; /* one page of registers; a line of the IOAPIC, rising edge */
 };
 
-/* Writes all tables at AT_ACPI, the RSDP first. 0 or -ENOSPC: more than ACPI_MAX. */
-int acpi_write(const struct guest_mem *m, unsigned vcpus, const struct acpi_device *dev, unsigned ndev);
+/* Writes all tables at AT_ACPI, the RSDP first; has_serial: the port of dev/serial.h is there. 0 or
+ * -ENOSPC: more than ACPI_MAX. */
+int acpi_write(const struct guest_mem *m, unsigned vcpus, const struct acpi_device *dev, unsigned ndev,
+	       bool has_serial);
 
 #endif

@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -63,6 +64,13 @@ static int slots_set(struct vm *vm, struct brig_err *err)
 
 static int machine_make(struct vm *vm, uint64_t memory, struct brig_err *err)
 {
+	struct sysinfo host;
+	if (sysinfo(&host) == 0 && memory / host.mem_unit > host.totalram) {
+		brig_fail(err, BRIG_E_LIMIT, 0, "the guest is to have %llu MiB of memory, the host has %llu",
+			  (unsigned long long)(memory >> 20),
+			  (unsigned long long)host.totalram * host.mem_unit >> 20);
+		return brig_fix(err, "give the sandbox less memory");
+	}
 	int r = guest_mem_map(&vm->mem, memory);
 	if (r < 0)
 		return brig_fail(err, r == -EINVAL ? BRIG_E_LIMIT : BRIG_E_EXHAUSTED, -r, "map %llu MiB for the guest",
@@ -134,7 +142,7 @@ static int load(struct vm *vm, const struct vm_config *c, struct brig_err *err)
 	    initrd_load(c->initrd, &vm->mem, &k, &initrd, err) < 0 ||
 	    boot_write(&vm->mem, &k, &initrd, c->cmdline, err) < 0)
 		return -1;
-	int r = acpi_write(&vm->mem, vm->nvcpus, dev, vm->ndevices);
+	int r = acpi_write(&vm->mem, vm->nvcpus, dev, vm->ndevices, vm->console >= 0);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "write the ACPI tables");
 	return vcpu_boot(&vm->vcpu[0], &k, err);

@@ -30,7 +30,7 @@ class Vm:
         self.sock = ours
         self.sock.settimeout(DEADLINE)
         self.streams = 0
-        self.console = pathlib.Path(f"/tmp/console.{os.getpid()}")
+        self.console = pathlib.Path(f"/tmp/console.{id(self)}")
         fds = {"kvm": os.open("/dev/kvm", os.O_RDWR),
                "kernel": os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY),
                "disk": os.open(image or HOME / "microvm/image", os.O_RDONLY), "chan": theirs.fileno()}
@@ -39,7 +39,9 @@ class Vm:
             cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"
         if console:
             fds["console"] = os.open(self.console, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-            cmdline = cmdline.replace("8250.nr_uarts=0", "console=ttyS0").replace("quiet loglevel=3", "")
+            cmdline = cmdline.replace("8250.nr_uarts=0", "")
+        if console == "kernel":
+            cmdline = cmdline.replace("quiet loglevel=3", "console=ttyS0")
         self.start = time.monotonic()
         self.process = subprocess.Popen(
             [VMM, *(f"{k}={v}{disk if k == 'disk' else ''}" for k, v in fds.items()), f"memory={memory}", f"vcpus={vcpus}", f"uid={UID}",

@@ -21,7 +21,7 @@ shared = []
 def vm_shared():
     """The machine that the cases without a need for their own share; booted by the first."""
     if not shared:
-        vm = Vm(vcpus=2, layer=8 << 20, disk=f",bytes={DISK_RATE}")
+        vm = Vm(vcpus=2, layer=8 << 20, disk=f",bytes={DISK_RATE}", console=True)
         try:
             vm.took = vm.attach()
         except BaseException:
@@ -69,6 +69,15 @@ def layer():
     # Also not by way of the disk itself.
     code, _, err = vm_shared().run("sh", "-c", "dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync")
     assert code != 0, "the image's disk was written"
+
+
+@case("microvm: the serial port takes what a process inside writes, if there is one")
+def serial():
+    inside("sh", "-c", "echo seen by the host >/dev/ttyS0")
+    end = time.monotonic() + 30
+    while "seen by the host" not in (text := vm_shared().console.read_text(errors="replace")):
+        assert time.monotonic() < end, text
+        time.sleep(0.1)
 
 
 @case("microvm: the limit of a disk holds")
@@ -179,7 +188,8 @@ def bad_input():
             refused("to unpack itself", True, memory=64),
             refused("disk", False, image="/dev/null"),
             refused("command line", False, extra="x" * 3000),
-            refused("map", False, memory=32)]
+            refused("map", False, memory=32),
+            refused("the host has", True, memory=1 << 20)]
     for args in (["uid=0"], ["vcpus=99"], ["memory=x"], ["nonsense=1"], []):
         assert subprocess.run([VMM, *args], stderr=subprocess.DEVNULL).returncode == 2, args
     return said[0]
