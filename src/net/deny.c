@@ -116,7 +116,8 @@ void deny(struct gw *g, struct net_lease *l, const struct denial *d,
 		repeats = fold(l, d, now);
 		if (repeats < 0)
 			return;
-		if (!bucket_level(&l->told, now, 1)) {
+		/* A flood of other refusals must not hide the one that ends a sandbox. */
+		if (d->reason != EGRESS_R_BUDGET && !bucket_level(&l->told, now, 1)) {
 			g->lost += 1 + (uint64_t)repeats;
 			return;
 		}

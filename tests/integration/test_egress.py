@@ -542,6 +542,27 @@ class Budgets(Case):
         self.assertEqual((d["amount"], d["figure"], d["scope"]), ("bytes_out", 100000, 1))
         self.assertEqual(self.control.figures(s.id)["bytes_out"], 100000)
 
+    def test_a_flood_of_refusals_does_not_hide_it(self):
+        s = self.box(f"net deny; allow {WEB}:80", budget={"requests": 1})
+        self.assertIn("200 OK", s.http(WEB, "x"))
+        for i in range(200):
+            with s.connect(OTHER, 1000 + i):
+                pass
+        self.assertEqual(s.talk(WEB, 80, b"x"), b"reset")
+        while self.control.figures(s.id)["denied"] < 201:  # a connection that only opened is seen a moment later
+            time.sleep(0.01)
+        told = self.control.denials
+        self.assertEqual([d["figure"] for d in told if d["reason"] == "budget"], [1])
+        self.assertLess(len(told), 180)
+        # What was not told was counted, and is told with the next.
+        end = time.monotonic() + DEADLINE
+        while sum(1 + d["lost"] + d["repeats"] for d in told) < 202 and time.monotonic() < end:
+            with s.connect(OTHER, 2000):
+                pass
+            self.control.figures(s.id)
+            time.sleep(0.05)
+        self.assertGreaterEqual(sum(1 + d["lost"] + d["repeats"] for d in told), 202)
+
     def test_requests_for_one_destination_and_of_a_tenant(self):
         s = self.box("net deny; allow web.test; allow other.test", dest={"requests": 2}, tenant="few",
                      tenant_budget={"requests": 5})
