@@ -7,6 +7,9 @@
  * type, so that neither an encrypted ClientHello's keys nor text of a stranger comes this way.
  * Every other type of an allowed name is answered as having no records.
  *
+ * AAAA has no records where this host has no way over IPv6: the gateway accepts before it connects,
+ * so that a sandbox would take the reset behind it for the server's, and try no other address.
+ *
  * A name that is not allowed does not exist (NXDOMAIN): REFUSED would have programs ask again, and
  * wait. An extended error (RFC 8914) says why, where the question allows it. Too many questions get
  * no answer.
@@ -273,7 +276,7 @@ static bool question(struct net_lease *l, const struct dns_way *w, const uint8_t
 	else if (!allowed(l, w, p, &q))
 		return true;
 	else if ((q.type == DNS_A && !net_addr_is_zero(&l->v4)) ||
-		 (q.type == DNS_AAAA && !net_addr_is_zero(&l->v6)))
+		 (q.type == DNS_AAAA && !net_addr_is_zero(&l->v6) && gw_has_six(l->gw)))
 		look_up(l, w, p, &q);
 	else
 		answer(l->gw, w, p, &q, DNS_OK, NULL, 0, 0, NULL);

@@ -126,6 +126,8 @@ struct gw {
 	struct ev_io route_io;
 	struct net_addr host[GW_HOST_ADDRS_MAX];
 	unsigned nhost;
+	uint64_t six_at; /* when `six` was looked at */
+	bool six;
 	struct net_addr sandbox_net[GW_SANDBOX_NETS_MAX];
 	unsigned sandbox_bits[GW_SANDBOX_NETS_MAX], nsandbox_nets;
 };
@@ -170,6 +172,8 @@ int host_open(struct gw *g, struct brig_err *err);
 void host_done(struct gw *g);
 /* What addr is protected as, here and now. */
 enum net_protect gw_protect(struct gw *g, const struct net_addr *addr);
+/* Whether this host has a way to anywhere over IPv6. */
+bool gw_has_six(struct gw *g);
 
 /* ---- control.c ---- */
 int control_open(struct gw *g, int fd, struct brig_err *err);

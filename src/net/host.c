@@ -14,6 +14,7 @@
 #include <linux/rtnetlink.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "net/gw.h"
 
@@ -132,6 +133,30 @@ static bool local_route(const struct net_addr *a)
 	return fd >= 0 && connect(fd, (struct sockaddr *)&to, n) == 0 &&
 	       getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
 	       net_addr_from_sockaddr(&own, &mine, &port) && net_addr_eq(&mine, a);
+}
+
+static bool routed(const char *text)
+{
+	struct net_addr a;
+	struct sockaddr_storage to;
+	if (!net_addr_parse(text, strlen(text), &a))
+		return false;
+	socklen_t n = net_addr_to_sockaddr(&a, 9, &to);
+	AUTO_FD fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd >= 0 && connect(fd, (struct sockaddr *)&to, n) == 0; /* sends nothing */
+}
+
+#define SIX_NS (2 * SEC_NS)
+
+bool gw_has_six(struct gw *g)
+{
+	uint64_t now = clock_now();
+	if (!g->six_at || now - g->six_at > SIX_NS) {
+		/* Some public address, and some private one, that a grant may name. */
+		g->six = routed("2001:4860:4860::8888") || routed("fd00::1");
+		g->six_at = now;
+	}
+	return g->six;
 }
 
 enum net_protect gw_protect(struct gw *g, const struct net_addr *addr)

@@ -438,6 +438,22 @@ class Dns(Case):
             self.assertEqual(s.ask("web.test", qtype)[:2], (0, []), qtype)
         self.assertEqual(self.hosts.resolver.asked, [])
 
+    def test_a_host_without_ipv6_tells_no_addresses_of_it(self):
+        s = self.box("net public")
+        self.assertEqual(s.ask("web.test", 28)[:2], (0, [WEB6]))
+        self.hosts.host.run("ip", "-6", "route", "del", "default")
+        try:
+            end = time.monotonic() + DEADLINE
+            while s.ask("web.test", 28)[:2] != (0, []):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
+            self.assertEqual(s.ask("web.test")[:2], (0, [WEB]))
+        finally:
+            self.hosts.host.run("ip", "-6", "route", "add", "default", "via", WEB6)
+        while s.ask("web.test", 28)[:2] != (0, [WEB6]):
+            self.assertLess(time.monotonic(), end + DEADLINE)
+            time.sleep(0.1)
+
     def test_a_chain_of_names_is_flattened(self):
         s = self.box("net deny; allow www.web.test")
         rcode, found, raw = s.ask("www.web.test")
