@@ -26,6 +26,8 @@
 
 /* For a child that is already on its way; a host that takes longer is in trouble. */
 #define PREPARED_MS 2000
+/* Looks at a child that does not get confined; its request waits for it, or finds out why. */
+#define LOOKS_MAX 250
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -202,6 +204,21 @@ static void born(struct serve *j, struct box *b)
 	fd_close(&b->slot.timens);
 	fd_close(&b->slot.ctl);
 	answer_ok(j, b->birth_seq, b->id);
+}
+
+int birth_look(struct serve *j)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	int more = 0;
+	for (unsigned i = 0; i < j->slots.n_ready && !j->births; i++) {
+		struct slot *s = &j->slots.ready[i];
+		if (receipt_slot(j, s, &err) < 0) {
+			drop_ahead(j, s, err.msg);
+			return 0;
+		}
+		more |= s->ahead && !s->seen && s->looks++ < LOOKS_MAX;
+	}
+	return more;
 }
 
 static void on_cloned(struct serve *j, const struct stage_cloned *c, int *pidfd)

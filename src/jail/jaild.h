@@ -110,6 +110,8 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 		int deny_suid, struct brig_err *err);
 /* Lets the children of ready slots be born, where their groups exist. */
 void birth_ahead(struct serve *j);
+/* Measures those that wait. 1: to be called again soon. */
+int birth_look(struct serve *j);
 /* STAGE_CLONED and STAGE_READY. */
 void birth_on_stage(struct serve *j);
 /* It has ended. Its socket alone does not tell: children that wait hold the other end, too. */
@@ -121,7 +123,11 @@ void birth_stage_lost(struct serve *j);
 int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid);
 /* The word that the child of a box may execute commands. */
 void receipt_open(struct box *b);
-/* For a child that was confined ahead of the request: measures it while its root is built, and gives the word;
+/* Nothing waits: measures the child of a ready slot, once it has told that it is confined. -1 with err: it is
+ * not what it should be. */
+int receipt_slot(struct serve *j, struct slot *s, struct brig_err *err);
+/* For a child that was confined ahead of the request: measures it while its root is built, unless receipt_slot()
+ * has, reads the limits that the request changed, and gives the word;
  * its mounts are looked at by the stage. */
 int receipt_ahead(struct serve *j, struct box *b, struct brig_err *err);
 /* Measures a box whose child is confined and has executed nothing. -1 with err: it is not what was

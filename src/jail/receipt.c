@@ -5,8 +5,8 @@
  *
  * At its birth a sandbox is measured while its first process prepares the first command and waits for our
  * word to execute it; the word is not given to one that differs, which is killed instead. Only what is
- * cheap is read then. A process that was confined ahead of the request is measured while its root is
- * built, and the stage, which builds that, looks at the mounts before it lets the process go on: there the
+ * cheap is read then. A process that was confined ahead of the request is measured while it waits for
+ * one (or while its root is built, if the request came first), and the stage, which builds that, looks at the mounts before it lets the process go on: there the
  * word is on its way before anybody can wait for it. A RECEIPT reads everything, the first part anew; one that differs by then is killed
  * too, and its namespaces must be those of its birth.
  *
@@ -45,7 +45,7 @@
 int receipt_keep(struct box *b, const struct jail_spec *p, int deny_suid)
 {
 	size_t n = offsetof(struct jail_spec, volumes) + p->nvolumes * sizeof(p->volumes[0]);
-	b->spec = malloc(sizeof(*b->spec) < n + sizeof(p->volumes[0]) ? sizeof(*b->spec) : n + sizeof(p->volumes[0]));
+	b->spec = malloc(n);
 	if (!b->spec)
 		return -ENOMEM;
 	memcpy(b->spec, p, n);
@@ -165,10 +165,10 @@ static void begin(const struct box *b, struct jail_receipt *m)
 /* first, root: which of the two parts. */
 static int look(struct serve *j, struct box *b, int first, int root, struct brig_err *err)
 {
-	struct jail_receipt m;
+	static struct jail_receipt m; /* not cleared as a whole each time */
+	static struct jail_spec spec;
 	struct measure_want w;
 	struct measure_diff d;
-	struct jail_spec spec;
 	begin(b, &m);
 	if (!j->ns_own[JAIL_NS_pid]) {
 		AUTO_FD self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -194,13 +194,57 @@ void receipt_open(struct box *b)
 	(void)fd_send(b->slot.ctl, &word, 1, NULL, 0);
 }
 
+/* Only what the request changed: the rest was read when the child waited (receipt_slot). */
+static int look_at_limits(struct serve *j, struct box *b, struct brig_err *err)
+{
+	static struct jail_receipt m;
+	static struct jail_spec spec;
+	struct measure_want w;
+	struct measure_diff d;
+	const struct cgroup_limits was = slot_limits();
+	if (b->spec->memory_bytes == was.memory_bytes && b->spec->cpu_milli == was.cpu_milli &&
+	    b->spec->pids == was.pids)
+		return 0;
+	begin(b, &m);
+	expected(j, b, &w, &spec);
+	int r = cgroup_limits_read(&j->cg, b->id, &m);
+	if (r < 0)
+		return unread(b, r, "its limits", err);
+	return measure_limits(&w, &m, &d) ? mismatch(b, &d, err) : 0;
+}
+
+int receipt_slot(struct serve *j, struct slot *s, struct brig_err *err)
+{
+	static struct jail_spec spec;
+	static struct box b;
+	const struct cgroup_limits lim = slot_limits();
+	struct pollfd told = { .fd = s->ctl, .events = POLLIN };
+	if (s->seen || !s->ahead || s->pidfd < 0 || !s->groups.name[0] || poll(&told, 1, 0) != 1 ||
+	    !(told.revents & POLLIN))
+		return 0;
+	spec.memory_bytes = lim.memory_bytes;
+	spec.cpu_milli = lim.cpu_milli;
+	spec.pids = lim.pids;
+	memset(&b, 0, sizeof(b));
+	b.spec = &spec;
+	b.slot = *s;
+	snprintf(b.id, sizeof(b.id), "%.23s", s->groups.name);
+	if (look(j, &b, 1, 0, err) < 0)
+		return -1;
+	memcpy(s->ns, b.ns, sizeof(s->ns));
+	s->seen = 1;
+	return 0;
+}
+
 int receipt_ahead(struct serve *j, struct box *b, struct brig_err *err)
 {
 	/* It is confined, for it has told its namespaces (birth_enter). Only a filter is still to come, where
 	 * a writable volume is attached. */
 	if (!b->slot.ahead || b->deny_suid || b->slot.pidfd < 0)
 		return 0;
-	if (look(j, b, 1, 0, err) < 0)
+	if (b->slot.seen)
+		memcpy(b->ns, b->slot.ns, sizeof(b->ns));
+	if (b->slot.seen ? look_at_limits(j, b, err) < 0 : look(j, b, 1, 0, err) < 0)
 		return -1;
 	b->looked_at = 1;
 	receipt_open(b);

@@ -49,6 +49,8 @@
 #define SLOTS_LOW 4u
 /* How long after a birth its command has started: 2 ms, with a margin. */
 #define QUIET_NS (4 * MS_NS)
+/* A child born ahead is confined after 2 ms. */
+#define LOOK_MS 2
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -144,14 +146,14 @@ static int prepare(struct serve *j)
 	uint64_t quiet = clock_now() - j->birth_at;
 	if (j->o->once || j->slots.n_ready == (unsigned)j->o->ready) {
 		birth_ahead(j);
-		return -1;
+		return birth_look(j) ? LOOK_MS : -1;
 	}
 	if (j->slots.n_ready + j->slots.n_asked >= SLOTS_LOW &&
 	    (j->births || quiet < QUIET_NS))
 		return j->births ? -1 : (int)((QUIET_NS - quiet) / MS_NS) + 1;
 	slot_prefetch(&j->slots, (unsigned)j->o->ready);
 	birth_ahead(j);
-	return -1;
+	return birth_look(j) ? LOOK_MS : -1;
 }
 
 void serve_broker_lost(struct serve *j)

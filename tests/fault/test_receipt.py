@@ -5,6 +5,7 @@ the measuring notices. Without the fault the same commands run, or this would sh
 
 import json
 
+import hoststate
 from brigtest import Brig, wait_until
 from faults import Fault
 from servecase import ServeCase
@@ -75,17 +76,28 @@ class Served(Fault, ServeCase):
         self.assertIn(line["id"], self.server.text())
         return line["id"]
 
-    def test_a_run_is_refused_with_a_code_an_event_and_an_audit_line(self):
-        self.fault("mutate.pids")
+    def run_refused(self, item):
         status, answer = self.ask("POST", "/v1/run", {"image": "host", "cmd": ["echo", "ran"]},
                                   self.key)
         self.assertEqual((status, answer["code"]), (500, "isolation_mismatch"), answer)
-        self.assertRegex(answer["message"], "not what was specified: pids: ")
+        self.assertRegex(answer["message"], f"not what was specified: {item}: ")
         box = self.told()
         self.assertIn(box, answer["message"])
         self.assertEqual(self.ask("GET", "/v1/sandboxes", key=self.key)[1], {"sandboxes": []})
         self.assertEqual(self.server.stop(), 0)
         self.recovered()
+
+    def test_a_run_is_refused_with_a_code_an_event_and_an_audit_line(self):
+        self.fault("mutate.pids")
+        self.run_refused("pids")
+
+    def test_a_process_that_waited_for_its_request_is_measured_too(self):
+        # The stage looks at its mounts. Where none waits (cgroup v2) this is the same as above.
+        self.fault("mutate.mounts")
+        if hoststate.read("/proc/self/cgroup").count(":memory:"):
+            wait_until("a process waits", lambda: [p for p in hoststate.pids()
+                                                   if hoststate.comm_of(p) == "brig-ready"])
+        self.run_refused("mounts")
 
     def at_receipt(self, name):
         self.fault(name)

@@ -53,6 +53,9 @@ int measure_process(int proc, struct jail_receipt *m);
 /* 0, or 1 with the first difference in *d. Needs what measure_process() and cgroup_limits_read() read. */
 int measure_compare(const struct measure_want *w, const struct jail_receipt *m,
 		    struct measure_diff *d);
+/* The limits alone. */
+int measure_limits(const struct measure_want *w, const struct jail_receipt *m,
+		   struct measure_diff *d);
 /* Every process of a group (host's numbers in `pids`, one a line): none may have more than commands get,
  * and all are behind the filter. 0, or 1 with the difference. */
 int measure_commands(char *pids, int first, struct jail_receipt *m, struct measure_diff *d);

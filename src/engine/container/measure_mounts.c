@@ -282,7 +282,7 @@ int measure_mounts_text(char *text, const struct measure_want *w, struct jail_re
 int measure_mounts(int proc, const struct measure_want *w, struct jail_receipt *m,
 		   struct measure_diff *d)
 {
-	char text[32768];
+	static char text[32768]; /* not cleared each time; one thread */
 	ssize_t n = fd_slurp_at(proc, "mountinfo", text, sizeof(text));
 	return n < 0 ? (int)n : measure_mounts_text(text, w, m, d);
 }

@@ -184,7 +184,7 @@ static int take_lease(struct slot_host *h, uint32_t *ret)
 	return -EBUSY;
 }
 
-static struct cgroup_limits default_limits(void)
+struct cgroup_limits slot_limits(void)
 {
 	static const struct brig_limits all = {
 #define X(field, flag, kind, def, min, max, none, what) .field = (def),
@@ -244,14 +244,14 @@ static int fill_slot(struct slot_host *h, struct slot *s, const char **ret_step)
 		return 0;
 	char group[32];
 	snprintf(group, sizeof(group), GROUP_READY, s->lease);
-	struct cgroup_limits defaults = default_limits();
+	struct cgroup_limits defaults = slot_limits();
 	*ret_step = "cgroup";
 	return cgroup_make_ahead(h->cg, group, &defaults, &s->groups);
 }
 
 void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg)
 {
-	struct cgroup_limits defaults = default_limits();
+	struct cgroup_limits defaults = slot_limits();
 	if (cgroup_make_ahead(cg, "ready", &defaults, &h->spare) < 0)
 		h->spare.name[0] = '\0'; /* the request that needs them says why */
 }
@@ -286,7 +286,7 @@ static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 	h->face = &face;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
-	while (n_left = 1, fd_recv(sock, &m, sizeof(m), &left, &n_left, 0) == sizeof(m)) {
+	while ((void)(n_left = 1), fd_recv(sock, &m, sizeof(m), &left, &n_left, 0) == sizeof(m)) {
 		if (n_left) {
 			netns_put(h, left);
 			continue;

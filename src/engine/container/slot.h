@@ -24,6 +24,9 @@ struct slot {
 	struct cgroup_ahead groups;
 	int ctl;    /* socket of a child (stage.h), -1 = none */
 	int ahead;  /* the child was born ahead of its request */
+	int looks;  /* .. was looked for so often */
+	int seen;   /* .. was measured, and is what it should be (jail/receipt.c) */
+	uint64_t ns[JAIL_NS__N]; /* its namespaces then */
 	uint32_t spawn; /* its number towards the stage */
 	int pid, pidfd; /* 0 and -1 until the stage has told */
 	int timens; /* clocks that start at zero; -1 where the kernel has no time namespaces */
@@ -77,6 +80,8 @@ int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err);
 /* The sandbox of the slot has ended and its last process is gone: its network namespace may be used
  * again. slot_done() is still to be called. */
 void slot_left(struct slot_host *h, struct slot *s);
+/* The limits that groups get which are made ahead. */
+struct cgroup_limits slot_limits(void);
 /* Gives everything back. NULL-safe for half-made slots (descriptors -1, lease 0). */
 void slot_done(struct slot_host *h, struct slot *s);
 
