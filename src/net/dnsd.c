@@ -22,23 +22,10 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "net/gw.h"
+#include "net/dnsd.h"
 
-#define ASKS_MAX 64u  /* of one sandbox that wait for a resolver */
-#define CONNS_MAX 16u /* of one sandbox over TCP */
-#define CONN_NS (10 * SEC_NS)
+#define ASKS_MAX 64u /* of one sandbox that wait for a resolver */
 #define ROUND_MAX 64u
-
-/* Where an answer goes. */
-struct dns_way {
-	int udp; /* 0, 1: index of udp_fd; -1: conn */
-	struct dns_conn *conn;
-	struct sockaddr_storage peer;
-	socklen_t peer_len;
-	struct net_addr at; /* the address that was asked: the answer comes from there */
-	unsigned scope;	    /* of it, on the link that it came by */
-	uint16_t source_port;
-};
 
 struct dns_ask {
 	struct dns_ask *next, **pprev;
@@ -49,21 +36,6 @@ struct dns_ask {
 	uint8_t bytes[DNS_QUESTION_MAX];
 };
 
-struct dns_conn {
-	struct dns_conn *next, **pprev;
-	struct net_lease *l;
-	int fd;
-	struct ev_io io;
-	struct ev_timer timer;
-	uint16_t source_port;
-	size_t have;
-	bool waiting; /* one question at a time */
-	uint8_t in[2 + DNS_QUESTION_MAX];
-};
-
-static void conn_close(struct dns_conn *c);
-static void conn_more(struct dns_conn *c);
-
 static void ask_end(struct dns_ask *a)
 {
 	name_unwait(&a->wait);
@@ -72,6 +44,15 @@ static void ask_end(struct dns_ask *a)
 		a->next->pprev = a->pprev;
 	a->l->nasks--;
 	free(a);
+}
+
+void dnsd_drop(struct net_lease *l, const struct dns_conn *c)
+{
+	for (struct dns_ask *a = l->asks, *next; a; a = next) {
+		next = a->next;
+		if (a->way.conn == c)
+			ask_end(a);
+	}
 }
 
 /* From the address that was asked; a socket that is bound to all of them would choose another. */
@@ -120,12 +101,7 @@ static void answer(struct gw *g, const struct dns_way *w, const uint8_t *questio
 		send_udp(g, w, out + 2, len);
 		return;
 	}
-	out[0] = (uint8_t)(len >> 8);
-	out[1] = (uint8_t)len;
-	/* An answer at a time fits the send buffer, unless they are not read. */
-	if (send(w->conn->fd, out, len + 2, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len + 2)
-		shutdown(w->conn->fd, SHUT_RDWR);
-	w->conn->waiting = false;
+	dnsd_tcp_send(w->conn, out, len);
 }
 
 static void refuse(struct net_lease *l, const struct dns_way *w, const uint8_t *question,
@@ -209,7 +185,7 @@ static void ready(void *ctx)
 	}
 	ask_end(a);
 	if (c)
-		conn_more(c);
+		dnsd_tcp_more(c);
 }
 
 static void look_up(struct net_lease *l, const struct dns_way *w, const uint8_t *p,
@@ -236,7 +212,7 @@ static void look_up(struct net_lease *l, const struct dns_way *w, const uint8_t 
 	struct name_entry *e = name_get(l, q->name, q->type, &a->wait, &d);
 	if (!e && d.reason == EGRESS_R__N) {
 		if (w->conn)
-			w->conn->waiting = true;
+			dnsd_tcp_wait(w->conn);
 		return;
 	}
 	if (e)
@@ -246,8 +222,7 @@ static void look_up(struct net_lease *l, const struct dns_way *w, const uint8_t 
 	ask_end(a);
 }
 
-/* False: it was no question. */
-static bool question(struct net_lease *l, const struct dns_way *w, const uint8_t *p, size_t n)
+bool dnsd_question(struct net_lease *l, const struct dns_way *w, const uint8_t *p, size_t n)
 {
 	struct dns_question q;
 	unsigned rcode = DNS_FORMERR;
@@ -326,7 +301,7 @@ static bool datagram(struct gw *g, int which)
 			    .addr = &source,
 			    .source_port = w.source_port };
 	if (l)
-		(void)question(l, &w, in, (size_t)n);
+		(void)dnsd_question(l, &w, in, (size_t)n);
 	else
 		deny(g, NULL, &d, NULL);
 	return true;
@@ -372,99 +347,9 @@ void dnsd_done(struct gw *g)
 		ev_io_del(&g->ev, &g->udp_io[i]);
 }
 
-/* ---- TCP ---- */
-
-static void conn_close(struct dns_conn *c)
-{
-	struct gw *g = c->l->gw;
-	for (struct dns_ask *a = c->l->asks, *next; a; a = next) {
-		next = a->next;
-		if (a->way.conn == c)
-			ask_end(a);
-	}
-	ev_io_del(&g->ev, &c->io);
-	ev_timer_stop(&g->ev, &c->timer);
-	fd_close(&c->fd);
-	*c->pprev = c->next;
-	if (c->next)
-		c->next->pprev = c->pprev;
-	c->l->nconns--;
-	c->l->connections--;
-	free(c);
-}
-
-static void conn_timeout(void *ctx)
-{
-	conn_close(ctx);
-}
-
-/* Whole questions that have come, one after the other. */
-static void conn_more(struct dns_conn *c)
-{
-	for (;;) {
-		size_t want = c->have < 2 ? 2 : 2 + ((size_t)c->in[0] << 8 | c->in[1]);
-		struct dns_way w = { .udp = -1, .conn = c, .source_port = c->source_port };
-		if (want > sizeof(c->in)) {
-			conn_close(c);
-			return;
-		}
-		if (c->waiting || c->have < 2 || c->have < want)
-			break;
-		if (!question(c->l, &w, c->in + 2, want - 2)) {
-			conn_close(c);
-			return;
-		}
-		c->have -= want;
-		memmove(c->in, c->in + want, c->have);
-	}
-	if (ev_io_set(&c->l->gw->ev, c->io, c->waiting ? 0 : EPOLLIN) < 0)
-		conn_close(c);
-}
-
-static void conn_event(void *ctx, uint32_t events)
-{
-	struct dns_conn *c = ctx;
-	ssize_t n = -1;
-	errno = EIO;
-	if (!(events & EPOLLERR) && c->have < sizeof(c->in))
-		n = recv(c->fd, c->in + c->have, sizeof(c->in) - c->have, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0 || ev_timer_set(&c->l->gw->ev, &c->timer, clock_now() + CONN_NS) < 0) {
-		conn_close(c);
-		return;
-	}
-	c->have += (size_t)n;
-	conn_more(c);
-}
-
-void dnsd_tcp(struct gw *g, struct net_lease *l, int fd, uint16_t source_port)
-{
-	struct dns_conn *c = l->nconns < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
-	if (!c || ev_io_add(&g->ev, fd, EPOLLIN, conn_event, c, &c->io) < 0) {
-		free(c);
-		fd_close(&fd);
-		return;
-	}
-	c->l = l;
-	c->fd = fd;
-	c->source_port = source_port;
-	c->timer = (struct ev_timer){ .fn = conn_timeout, .ctx = c };
-	c->next = l->conns;
-	c->pprev = &l->conns;
-	if (c->next)
-		c->next->pprev = &c->next;
-	l->conns = c;
-	l->nconns++;
-	l->connections++;
-	if (ev_timer_set(&g->ev, &c->timer, clock_now() + CONN_NS) < 0)
-		conn_close(c);
-}
-
 void dnsd_forget(struct net_lease *l)
 {
-	while (l->conns)
-		conn_close(l->conns);
+	dnsd_tcp_forget(l);
 	while (l->asks)
 		ask_end(l->asks);
 }

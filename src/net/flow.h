@@ -121,6 +121,17 @@ void flow_refuse_verdict(struct flow *f, const struct net_verdict *v);
 /* The destination does not answer. */
 void flow_fail(struct flow *f, const char *why);
 
+/* ---- flow_move.c ---- */
+/* What each direction waits for: the client and `up`, to be read or written. */
+struct flow_wants {
+	bool cr, cw, ur, uw;
+};
+void flow_out_run(struct flow *f, struct flow_wants *w);
+void flow_in_run(struct flow *f, struct flow_wants *w);
+void flow_last_words(struct flow *f, struct flow_wants *w);
+/* The sandbox's end is gone; where it tried what it may not, that is told. */
+void flow_client_lost(struct flow *f);
+
 /* ---- pump.c ---- */
 enum pump_result { PUMP_WAIT_READ, PUMP_WAIT_WRITE, PUMP_END, PUMP_BROKEN, PUMP_LIMIT };
 /* Moves at most *limit bytes, and lowers it by what was taken in. */
