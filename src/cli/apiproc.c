@@ -360,6 +360,12 @@ void apiproc_term(struct apiproc *p)
 		kill(p->pid, SIGTERM);
 }
 
+void apiproc_rest(struct apiproc *p, uint64_t wait_ns)
+{
+	struct pollfd fd = { .fd = p->pidfd, .events = POLLIN };
+	(void)poll(&fd, 1, (int)(wait_ns / MS_NS));
+}
+
 /* Returns the wait status. */
 static int end_wait(struct apiproc *p, uint64_t wait_ns)
 {

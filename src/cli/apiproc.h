@@ -86,6 +86,8 @@ void apiproc_quiet(struct apiproc *p);
 void apiproc_leave(struct apiproc *p);
 /* Asks it to end in order / waits for its end, kills it when the time is over. */
 void apiproc_term(struct apiproc *p);
+/* After apiproc_term(): waits for its end that long, and no longer. */
+void apiproc_rest(struct apiproc *p, uint64_t wait_ns);
 void apiproc_reap(struct apiproc *p, uint64_t wait_ns);
 void apiproc_done(struct apiproc *p);
 

@@ -46,6 +46,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	int code = command_begin(&c, cli, &o->command);
 	if (code)
 		return code;
+	c.stream.again = !o->command.detach;
 	json_t *cmd = command_json(argc, argv, &err);
 	if (!cmd) {
 		command_done(&c);

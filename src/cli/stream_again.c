@@ -11,15 +11,10 @@
  * takes no such request.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "cli/stream_state.h"
-
-/* brigd is started again after 0.1 s, or more slowly when it keeps dying. */
-#define AGAIN_NS (15 * SEC_NS)
 
 static const char *reply_text(const struct stream *s, const char *key)
 {
@@ -29,31 +24,17 @@ static const char *reply_text(const struct stream *s, const char *key)
 static bool possible(const struct stream *s)
 {
 	return s->o->again && s->phase == RUNNING && !s->closing && s->c->server.brigd == 0 &&
-	       !s->c->server.remote && reply_text(s, "exec") && reply_text(s, "id");
-}
-
-/* A connection, or -1 with s->err; a signal ends the attempts. */
-static int connect_again(struct stream *s)
-{
-	uint64_t until = clock_now() + AGAIN_NS;
-	for (;;) {
-		*s->err = (struct brig_err)BRIG_ERR_INIT;
-		int fd = server_connect(s->err);
-		if (fd >= 0 || s->err->code != BRIG_E_NOT_FOUND || clock_now() > until)
-			return fd;
-		struct pollfd p = { .fd = s->sigfd, .events = POLLIN };
-		if (poll(&p, 1, 50) != 0)
-			return -1;
-	}
+	       !s->c->server.remote && reply_text(s, "id");
 }
 
 static int attach(struct stream *s)
 {
-	int fd = connect_again(s);
+	/* Without a socket there is no supervisor, and nothing that another brigd could take over. */
+	int fd = server_connect(s->err);
 	if (fd < 0)
-		return -1;
+		return s->err->code == BRIG_E_NOT_FOUND ? conn_lost(s->c, s->err) : -1;
 	s->c->fd = fd;
-	json_t *req = json_pack("{s:s,s:s,s:s,s:I,s:I}", "op", "attach", "id", reply_text(s, "id"), "exec",
+	json_t *req = json_pack("{s:s,s:s,s:s*,s:I,s:I}", "op", "attach", "id", reply_text(s, "id"), "exec",
 				reply_text(s, "exec"), "stdout_offset", (json_int_t)s->offset[0],
 				"stderr_offset", (json_int_t)s->offset[1]);
 	int r = req ? conn_request(s->c, req, NULL, 0, s->err)
@@ -71,6 +52,8 @@ int stream_lost(struct stream *s)
 	s->bulk_left = 0;
 	s->bulk = false;
 	s->head = s->tail = 0;
+	if (s->stdin_sent && !s->o->tty && !reply_text(s, "exec"))
+		return conn_lost(s->c, s->err);
 	if (s->stdin_sent && !s->o->tty) {
 		brig_err_set(s->err, BRIG_E_UNAVAILABLE, 0,
 			     "the server's brigd ended, and input may be lost; the command goes on");

@@ -19,6 +19,10 @@
  *   brig-api     dies alone: it is started again and brigd does not notice (apiproc.h). When brigd
  *                dies it goes, too, because its door leads nowhere.
  *
+ * SIGHUP starts brigd and brig-api anew, as they are on the disk now: brig-api finishes its requests,
+ * brigd answers those who wait and hands over what it has (daemon/handover.h); who comes meanwhile waits
+ * in the sockets. The SIGHUP of a terminal that went away is not that, but an end.
+ *
  * The end is asked for by a signal. The socket's name and our copies of all listening sockets go
  * first, so that who comes is refused; brig-api is told to finish, and brigd that no more clients
  * come. When brig-api has ended its door is closed, and brigd ends by itself once its own clients
@@ -61,6 +65,9 @@
 #define LOCK_WAIT_NS (3 * SEC_NS) /* the former holder may be about to end */
 #define DRAIN_NS (6 * SEC_NS)	  /* brigd promises to end within 5 s of SIGTERM */
 #define DIE_NS (3 * SEC_NS)
+#define HANDOVER_NS (8 * SEC_NS)   /* brigd promises 5 s */
+#define API_REST_NS (2 * SEC_NS)   /* for requests of brig-api, before brigd leaves them */
+#define HANDED_OVER 75		   /* daemon/handover.h */
 #define DEATHS_MAX 5u
 #define DEATHS_NS (60 * SEC_NS)
 
@@ -253,7 +260,8 @@ static int daemon_reap(pid_t *pid, uint64_t wait_ns)
 	return status;
 }
 
-/* 1: a signal asks us to end; 0: a daemon did; -1. */
+enum { DIED, END, ANEW };
+/* ANEW or END: a signal asks us to; DIED: a daemon did; -1. */
 static int wait_event(struct supervisor *s)
 {
 	AUTO_FD brigd = (int)syscall(SYS_pidfd_open, s->daemons.brigd, 0u);
@@ -274,9 +282,9 @@ static int wait_event(struct supervisor *s)
 		if (poll(p, 5, ms) < 0 && errno != EINTR)
 			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
-			return 1;
+			return si.ssi_signo == SIGHUP && si.ssi_code != SI_KERNEL ? ANEW : END;
 		if (p[1].revents || p[2].revents)
-			return 0;
+			return DIED;
 		/* After them: when brigd has died brig-api follows, and that is no death of its
 		 * own. */
 		int r = apiproc_work(&s->api, s->err);
@@ -391,6 +399,28 @@ static bool has_ended(pid_t pid)
 	return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == pid;
 }
 
+/* True if brigd has handed over; else what follows is what follows any death. */
+static bool hand_over(struct supervisor *s)
+{
+	int status;
+	tell(s, "RELOADING=1");
+	apiproc_term(&s->api);
+	if (s->api.pid)
+		apiproc_rest(&s->api, API_REST_NS);
+	kill(s->daemons.brigd, SIGUSR2);
+	if (spawn_wait(s->daemons.brigd, clock_now() + HANDOVER_NS, &status) != 1) {
+		kill(s->daemons.brigd, SIGKILL);
+		(void)spawn_wait(s->daemons.brigd, 0, &status);
+	}
+	s->daemons.brigd = 0;
+	apiproc_reap(&s->api, DIE_NS);
+	s->told = false;
+	bool done = WIFEXITED(status) && WEXITSTATUS(status) == HANDED_OVER;
+	cli_note(done ? "brigd has handed over; starting it anew" :
+			"brigd did not hand over and was ended; starting it anew");
+	return !has_ended(s->daemons.jaild);
+}
+
 /* One life of the daemons. BOTH or BRIGD: what to start again; DONE; -1. */
 enum { DONE, BOTH, BRIGD };
 static int serve_once(struct supervisor *s)
@@ -399,11 +429,13 @@ static int serve_once(struct supervisor *s)
 	int r = wait_event(s);
 	if (r < 0)
 		return -1;
-	if (r == 1) {
+	if (r == END) {
 		end_in_order(s);
 		return DONE;
 	}
-	bool brigd_first = has_ended(s->daemons.brigd);
+	if (r == ANEW && hand_over(s))
+		return BRIGD;
+	bool brigd_first = s->daemons.brigd && has_ended(s->daemons.brigd);
 	bool jaild_lives = !has_ended(s->daemons.jaild);
 	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS), jaild = 0;
 	apiproc_reap(&s->api, DIE_NS);

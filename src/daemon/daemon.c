@@ -171,7 +171,7 @@ void brigd_idle_check(struct brigd *d)
 /* Every client has been served, and no more come. */
 static void quiet_check(struct brigd *d)
 {
-	if (d->quiet && d->door_fd < 0 && d->nconns == 0)
+	if (d->quiet && !d->handover_since && d->door_fd < 0 && d->nconns == 0)
 		brigd_drain(d, "all clients were served");
 }
 

@@ -46,6 +46,8 @@ struct brigd {
 	bool adopt_listing;	  /* jaild is being asked what a former one left */
 	struct sandbox **adopted; /* meanwhile: by place in the ledger */
 	unsigned nadopting;	  /* whose agents have not answered yet */
+	uint64_t handover_since;  /* 0 = none is under way */
+	struct ev_timer handover_timer;
 	struct sandbox_list all, by_id[SANDBOX_BUCKETS], by_name[SANDBOX_BUCKETS];
 	unsigned nlive;	 /* sandboxes that jaild knows or will know */
 	unsigned nboxes; /* records, stopped ones too */

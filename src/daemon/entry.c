@@ -7,7 +7,7 @@
  *         [--log-format text|json] [--refuse-tier container=WHY]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
- * 0 ended as asked, 1 failed, 2 usage. main.c calls brigd_main() in the program brigd; a private
+ * 0 ended as asked, 1 failed, 2 usage, 75 handed over. main.c calls brigd_main() in the program brigd; a private
  * server is a fork of `brig` that calls it (cli/spawn.c).
  */
 #include "daemon/entry.h"
@@ -29,6 +29,7 @@
 #include "brigd_seccomp.h"
 #include "daemon/confine.h"
 #include "daemon/daemon.h"
+#include "daemon/handover.h"
 #include "daemon/pool.h"
 #include "daemon/spec.h"
 
@@ -169,12 +170,14 @@ static void signal_event(void *ctx, uint32_t events)
 	while (read(signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGUSR1)
 			brigd_quiesce(d);
+		else if (si.ssi_signo == SIGUSR2)
+			handover_begin(d);
 		else
 			brigd_drain(d, "asked to by a signal");
 	}
 }
 
-/* SIGTERM and SIGINT end brigd in order; SIGUSR1 lets it end by itself. */
+/* SIGTERM and SIGINT end brigd in order; SIGUSR1 lets it end by itself, SIGUSR2 without its sandboxes. */
 static int signals_open(struct brigd *d)
 {
 	sigset_t set;
@@ -183,6 +186,7 @@ static int signals_open(struct brigd *d)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return -errno;
 	signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

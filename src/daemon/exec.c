@@ -330,6 +330,10 @@ static void exec_grant_due(void *ctx)
 {
 	struct exec *x = ctx;
 	struct sandbox *sb = x->sb;
+	if (x->orphan) {
+		exec_stop(x, CAUSE_CLIENT, NULL); /* it has not come back */
+		return;
+	}
 	for (int out = 0; out < 2 && x->stream && x->phase == EXEC_STARTED; out++) {
 		uint32_t n = (uint32_t)x->owed[out];
 		x->owed[out] = 0;

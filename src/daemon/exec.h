@@ -27,6 +27,8 @@ enum exec_phase { EXEC_ASKED, EXEC_STARTED, EXEC_ENDING, EXEC_SETTLED };
 #define EXEC_START_MS 30000u
 /* A command that outlives its SIGKILL by this is destroyed with its sandbox. */
 #define EXEC_KILL_MS 1000u
+/* The client of a foreground command has so long to attach to the next brigd. */
+#define EXEC_RETURN_MS 15000u
 /* So long, from its end. */
 #define EXEC_ORPHAN_MS (10u * 60u * 1000u)
 /* In a sandbox that outlives brigd no more is under way than the agent keeps, so that it can be read again.

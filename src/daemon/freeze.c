@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "daemon/adopt.h"
 #include "daemon/exec.h"
 #include "daemon/record.h"
@@ -93,6 +94,7 @@ static void answered(struct sandbox *sb, const union jail_answer *a, const char 
 	struct brig_err err = BRIG_ERR_INIT;
 	struct conn *c = waiter_take(sb);
 	bool ok = a->h.verb == JAIL_OK;
+	(void)FAILPOINT("freeze.answered");
 	sb->freezing = false;
 	if (!ok) {
 		jail_error_to(a, &err);
@@ -140,6 +142,7 @@ static int ask(struct sandbox *sb, struct conn *c, uint32_t verb, jail_answer_fn
 	int r = jail_call(&sb->d->jail, &m, sizeof(m), NULL, 0, fn, sb);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_BUSY, -r, "ask brig-jaild");
+	(void)FAILPOINT("freeze.sent");
 	sb->jail_refs++;
 	sb->freezing = true;
 	if (c) {

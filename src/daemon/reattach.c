@@ -152,6 +152,9 @@ void exec_on_resumed(struct exec *x, const struct brig_resumed *m)
 		struct brig_started started = { .pid = m->pid, .stdin_credit = m->stdin_credit };
 		exec_on_started(x, &started);
 	}
+	/* Of a sandbox that nobody can name but its client. */
+	if (x->stream && x->orphan && x->is_main && x->phase == EXEC_STARTED)
+		ev_timer_set(&sb->d->ev, &x->grant_timer, clock_now() + EXEC_RETURN_MS * MS_NS);
 	if (!x->stream || x->phase >= EXEC_ENDING || x->orphan)
 		return;
 	for (int out = 0; out < 2; out++) {
@@ -197,6 +200,7 @@ int exec_attach(struct sandbox *sb, const char *id, struct conn *conn, const uin
 	if (r < 0)
 		return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "read on in sandbox '%s'", sb->id);
 	x->orphan = false;
+	ev_timer_stop(&sb->d->ev, &x->grant_timer);
 	if (x->ended)
 		ev_timer_stop(&sb->d->ev, &x->timer); /* its end comes right behind */
 	x->ended = false;

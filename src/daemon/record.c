@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/failpoint.h"
 #include "daemon/daemon.h"
 #include "daemon/exec.h"
 #include "daemon/fields.h"
@@ -116,6 +117,7 @@ static int record_write(struct sandbox *sb, struct ledger_box *b)
 		n = text ? json_dumpb(o, text, n, JSON_COMPACT) : 0;
 	}
 	json_decref(o);
+	(void)FAILPOINT("record.write");
 	int r = n ? ledger_text_set(&sb->d->ledger, &b->text, text, n) : -1;
 	explicit_bzero(usual, sizeof(usual));
 	if (text && text != usual) {

@@ -16,10 +16,12 @@ from faults import Fault, failpoints
 POINTS = failpoints()
 # Passed by a command in a living sandbox only, not by the one command of a `run`.
 # (or by a brigd that takes over).
-SERVED_ONLY = {"exec.ending", "adopt.box", "adopt.greet", "adopt.done"}
+SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write"}
+# By none of these: tests/fault/test_adopt.py
+ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered"}
 # Passed by brig-image, which is another program with its own way to fail.
 IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
-RUN_POINTS = [p for p in POINTS if not p[1].startswith("src/image/")]
+RUN_POINTS = [p for p in POINTS if not p[1].startswith("src/image/") and p[0] not in ELSEWHERE]
 
 
 def tree_make(path):

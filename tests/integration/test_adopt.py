@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import brigtest
@@ -27,7 +28,7 @@ def children_of(pid, name):
     return found
 
 
-class Adopted(TestCase):
+class Resident(TestCase):
     def setUp(self):
         super().setUp()
         self.brig = Brig()
@@ -76,6 +77,8 @@ class Adopted(TestCase):
         self.assertEqual(got, [str(i + 1) for i in range(len(got))])
         return len(got)
 
+
+class Adopted(Resident):
     # ---- what goes on ----
 
     def test_processes_output_and_records_go_on(self):
@@ -261,6 +264,86 @@ class Adopted(TestCase):
         self.assertEqual(self.brig.json("ls"), [])
         self.assertRefused(self.brig.call("exec", box, "true"), 125, "no sandbox")
         wait_until("its processes are gone", lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+class Upgrade(Resident):
+    """SIGHUP: brigd is executed anew, while clients come and go."""
+
+    ROUNDS = 10
+
+    def again(self):
+        former = self.brigd()
+        self.server.process.send_signal(signal.SIGHUP)
+        wait_until("another one serves", lambda: children_of(self.server.process.pid, "brigd")
+                   not in ([], [former]), 20)
+
+    def test_no_request_that_was_acknowledged_is_lost(self):
+        stop, wrong, made, count = threading.Event(), [], [], [0, 0, 0]
+        box = self.create()
+
+        def loop(i, step):
+            while not stop.is_set():
+                done = step()
+                count[i] += 1
+                if done.code != 0:
+                    wrong.append(str(done))
+
+        def create():
+            done = self.brig.call("create", "--image", "host", timeout=60)
+            made.append(done.text.strip())
+            if len(made) > 20:
+                return self.brig.call("rm", "-f", made.pop(0), timeout=60)
+            return done
+
+        def echo(*args):
+            done = self.brig.call(*args, "sh", "-c", "echo x; exit 0", timeout=60)
+            if done.out != b"x\n":
+                wrong.append(str(done))
+            return done
+
+        threads = [threading.Thread(target=loop, args=a) for a in (
+            (0, create), (1, lambda: echo("exec", box)), (2, lambda: echo("run", "--image", "host", "--")))]
+        for t in threads:
+            t.start()
+        try:
+            for _ in range(self.ROUNDS):
+                before = list(count)
+                self.again()
+                wait_until("all three go on", lambda before=before: all(
+                    a > b for a, b in zip(count, before)) or wrong, 60)
+        finally:
+            stop.set()
+            for t in threads:
+                t.join()
+        self.assertEqual(wrong, [])
+        # The runs' own sandboxes are removed behind their answers.
+        wait_until("no other is left", lambda: {b["id"] for b in self.brig.json("ls")} == {box, *made}, 5,
+                   lambda: [(b["id"], b["state"], b["cmd"]) for b in self.brig.json("ls")
+                            if b["id"] not in {box, *made}])
+        self.assertEqual(self.server.text().count("brigd has handed over"), self.ROUNDS)
+
+    def test_a_run_in_the_foreground_goes_on(self):
+        p = self.brig.popen("run", "--image", "host", "--", "sh", "-c",
+                            f"({COUNT}) & sleep 4; kill $!; exit 6", stdin=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE)
+        first = p.stdout.readline()
+        self.again()
+        out, err = p.communicate(timeout=30)
+        self.assertEqual(p.returncode, 6, err)
+        got = (first + out).split()
+        self.assertEqual(got, [b"%d" % (i + 1) for i in range(len(got))])
+        wait_until("its sandbox is gone", lambda: self.brig.json("ls") == [])
+
+    def test_a_client_that_does_not_come_back_ends_its_run(self):
+        p = self.brig.popen("run", "--image", "host", "--", "sh", "-c", "echo ready; exec sleep 1000",
+                            stdin=subprocess.DEVNULL)
+        self.assertEqual(p.stdout.readline(), b"ready\n")
+        p.send_signal(signal.SIGSTOP)
+        self.again()
+        self.assertEqual([b["state"] for b in self.brig.json("ls")], ["running"])
+        p.kill()
+        p.stdout.close()
+        wait_until("its sandbox is gone", lambda: self.brig.json("ls") == [], 30)
 
 
 class Http(ServeCase):
