@@ -364,3 +364,27 @@ class Http(ServeCase):
         self.assertEqual(self.brig.json("stats", "--no-stream")[0]["init_pid"], pid)
         self.assertEqual(json.loads(json.dumps(self.ask("DELETE", f"/sandboxes/{box}", key=key)[0])), 204)
         wait_until("it is gone", lambda: self.brig.json("ls") == [])
+
+    def test_requests_over_http_wait_while_it_is_executed_anew(self):
+        self.serve()
+        key = self.first_key()
+        box = self.ask("POST", "/v2/sandboxes", {"templateID": "host", "timeout": 300}, key)[1]["sandboxID"]
+        stop, codes = threading.Event(), []
+
+        def loop():
+            while not stop.is_set():
+                codes.append(self.ask("POST", "/v1/run", {"image": "host", "cmd": ["echo", "x"]}, key)[0])
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        try:
+            for _ in range(3):
+                former, seen = self.pid_of("brigd"), len(codes)
+                self.server.process.send_signal(signal.SIGHUP)
+                self.another("brigd", former)
+                wait_until("requests are served", lambda seen=seen: len(codes) > seen + 2, 30)
+        finally:
+            stop.set()
+            thread.join()
+        self.assertEqual(set(codes), {200})
+        self.assertEqual(self.ask("GET", f"/sandboxes/{box}", key=key)[0], 200)
