@@ -38,6 +38,12 @@
  *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id
  *  {"op":"receipt","id"*}               -> {"receipt":{..}} what really holds for it, as measured now;
  *      isolation_mismatch if that is not what was specified: then it is being destroyed
+ *  {"op":"network","id"*,"network":NETWORK,"add":bool} -> {"network":NETWORK,"cut":n}  changes what it may
+ *      reach, of which mode, prefer, allow, deny and grant can change; answered when it is enforced, cut
+ *      connections that it does not allow any more. add: rules beside those that hold. Without "network":
+ *      {"network"} as it is, null without a link
+ *  {"op":"denials","id"*}               -> {"id","network","denials":[ENTRY of journal.h],"total","lost",
+ *                                          "packets":{"refused","forged"} or null}
  *  {"op":"fs","id"*,"user"}             -> REP {}, then FS_* frames as in agent_proto.h are relayed in
  *      both directions (stream ids of the client's choice, 1 ..); the operation ends when the client
  *      closes. The user string of each FS request must be empty; brigd puts in the request's user.
@@ -53,8 +59,11 @@
  *
  * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",
  *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}],
- *        "accept":["memory",..],"secret_env":["N=V"]}   secret_env: as env, and shown by no operation. Over the
- *        network also "secrets":{"N":NAME}: of those that the server keeps, which brig-api looks up
+ *        "accept":["memory",..],"secret_env":["N=V"],"network":NETWORK}   secret_env: as env, and shown by
+ *        no operation. Over the network also "secrets":{"N":NAME}: of those that the server keeps, which
+ *        brig-api looks up
+ * NETWORK: {"mode":"none"|"deny"|"public","prefer":"deny"|"allow","allow":[DEST],"deny":[DEST],
+ *  "grant":[DEST],..} (src/daemon/netask.h, egress_proto.h); absent: loopback only.
  *
  * Streaming: the client is to brigd what brigd is to the agent: STDIN, CREDIT, SIGNAL, RESIZE and
  * CLOSE from the client; STDOUT, STDERR, CREDIT (stdin) to it, all on stream 1, same payloads. The
@@ -62,7 +71,8 @@
  *
  * STATUS (END of run and exec; `--status-json`): {"id","tier","exit_code","signal","stop_reason",
  *  "evidence":{..},"usage":{"wall_ms","cpu_ms","memory_peak_bytes","pids_peak","stdout_bytes",
- *  "stderr_bytes","io_bytes"},"limits_hit":[..],"truncated":bool} plus "error":{..} when brig itself
+ *  "stderr_bytes","io_bytes"},"limits_hit":[..],"truncated":bool} plus "denials":[..], the last ENTRYs of
+ *  what the network refused meanwhile, if it refused anything, and "error":{..} when brig itself
  *  failed (exit_code 125), or the command could not be executed (126, 127); its details then have
  *  "step": "request", "user", "cwd", "spawn" or "exec".
  * Error object: {"code","message","cause","remediation","details":{},"retryable"}.

@@ -45,6 +45,7 @@
 	X(ERROR, 65)    /* jail_error */                                                           \
 	X(HELLO_OK, 66) /* jail_hello */                                                           \
 	X(STATS_IS, 67) /* jail_stats */                                                           \
+	X(LINK, 71)     /* jail_link_is; before the OK of a CREATE that asked for a network */        \
 	X(GONE, 68)     /* jail_gone; unasked with seq 0, behind a STATS_IS with seq 0, when the first  */ \
 	                /* process ended by itself                                           */ \
 	X(BOX_IS, 69)   /* jail_box + fd of the host's end of the agent channel, if it was kept */ \
@@ -92,7 +93,7 @@ struct jail_hello {
 	uint32_t cpus;       /* answer: CPUs that jaild may use */
 	uint32_t pids_max;   /* answer: kernel.pid_max or the tighter cgroup limit */
 	uint32_t slots;      /* answer: sandboxes that can live at once */
-	uint32_t reserved;
+	uint32_t net;        /* answer: 1 = sandboxes can have a link; the log of refused packets comes along */
 };
 
 /* A known image: id is brigd's, 1 .. JAIL_IMAGES_MAX - 1; 0 is the built-in host image. */
@@ -122,6 +123,7 @@ struct jail_spec {
 	uint32_t uid, gid; /* inside: who owns home and sees volumes as its own */
 	char home[JAIL_PATH_MAX]; /* made and given to uid:gid if missing; "" = none */
 	uint32_t keep; /* 1: a duplicate of the host's end of the channel is kept for the next brigd */
+	uint32_t net; /* 1: with a link to the gateway (net.h) */
 	uint32_t nvolumes;
 	struct jail_volume volumes[JAIL_VOLUMES_MAX];
 };
@@ -144,6 +146,16 @@ struct jail_box {
 	uint32_t next;	 /* where to go on */
 	uint32_t frozen; /* it was told to stop */
 	uint64_t init_pid;
+	uint32_t lease; /* of its link, 0 = it has none */
+	uint32_t reserved;
+};
+
+/* The link that a sandbox gets; its first process does not run yet. */
+struct jail_link_is {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	uint32_t lease; /* >= 1; its addresses and the index of its end are made of it (net.h) */
+	uint32_t reserved;
 };
 
 struct jail_error {
@@ -162,6 +174,7 @@ struct jail_error {
 /* Only in the answer to MEASURE. */
 #define JAIL_STAT_CACHE 16u
 #define JAIL_STAT_DISK 32u
+#define JAIL_STAT_NET 64u
 struct jail_stats {
 	struct jail_hdr h;
 	char id[BRIG_ID_LEN + 8];
@@ -177,6 +190,7 @@ struct jail_stats {
 	uint64_t init_pid; /* host pid of its first process */
 	uint64_t memory_cache_bytes; /* of memory_bytes: files, the writable layer among them */
 	uint64_t disk_used_bytes;    /* of the writable layer, which is memory */
+	uint64_t net_refused, net_forged; /* packets that the rules dropped; forged: with a foreign source */
 };
 
 /* The kinds of namespaces, by their names in /proc/PID/ns. */
@@ -227,6 +241,17 @@ struct jail_gone {
 	char id[BRIG_ID_LEN + 8];
 	uint32_t wait_status; /* of the first process, as waitpid() gives it */
 	uint32_t reserved;
+};
+
+/*
+ * The other socket that brig-jaild may be given (--net-fd, SOCK_SEQPACKET): on it, once, it says what
+ * brig-egress needs. With a bit of `sockets` per enum brig_net_socket comes the descriptor, in that order;
+ * none: this host cannot have networks, and why.
+ */
+struct jail_net {
+	uint32_t version, sockets;
+	char msg[384];
+	char remedy[256];
 };
 
 /* The largest message, for receive buffers. */

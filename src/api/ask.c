@@ -150,15 +150,3 @@ int ask_env(json_t *envs, json_t **ret, struct brig_err *err)
 	*ret = list;
 	return 0;
 }
-
-int ask_network(json_t *network, struct brig_err *err)
-{
-	const char *s = json_string_value(network);
-	if (!network || json_is_false(network) || json_is_null(network) ||
-	    (s && strcmp(s, "none") == 0) ||
-	    (json_is_object(network) && json_object_size(network) == 0))
-		return 0;
-	brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
-		     "a sandbox has loopback and no other network in this version");
-	return brig_fix(err, "leave 'network' out, or set it to \"none\"");
-}

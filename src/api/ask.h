@@ -21,7 +21,5 @@ int ask_limits(json_t *from, json_t *limits, struct brig_err *err);
 int ask_metadata(json_t *metadata, json_t *spec, struct brig_err *err);
 /* An object of strings as "NAME=value" list. New reference. */
 int ask_env(json_t *envs, json_t **ret, struct brig_err *err);
-/* network of /v1/run: only none exists. */
-int ask_network(json_t *network, struct brig_err *err);
 
 #endif

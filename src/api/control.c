@@ -225,8 +225,36 @@ static void resume(struct call *c)
 
 /* ---- network ---- */
 
+/* The policy is enforced: now it is the sandbox's. */
+static void network_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	struct box *b = c->box;
+	json_t *internet = json_object_get(c->body, "allow_internet_access");
+	(void)ok;
+	call_op_done(c);
+	/* Who may reach the ports was settled when the sandbox was made, and its token told. */
+	json_t *o = json_copy(c->body);
+	json_object_del(o, "allow_internet_access");
+	json_object_del(o, "allowPublicTraffic");
+	if (b->traffic_token[0])
+		json_object_set_new(o, "allowPublicTraffic", json_false());
+	json_decref(b->network);
+	b->network = o;
+	b->allow_internet = internet ? json_is_true(internet) : -1;
+	box_save(b);
+	http_reply_empty(c->r, 204);
+}
+
+/* Whether it was made with a link, as far as is kept of what it was made with. */
+static bool network_spec_kept(const struct box *b)
+{
+	return network_asked(b->network, b->allow_internet) != POLICY_NET_NONE;
+}
+
 static void network(struct call *c)
 {
+	static const struct link_ops ops = { .reply = network_replied, .failed = call_op_failed };
 	struct brig_err err = BRIG_ERR_INIT;
 	json_t *internet = json_object_get(c->body, "allow_internet_access");
 	bool ignored;
@@ -239,17 +267,17 @@ static void network(struct call *c)
 		call_fail(c, &err);
 		return;
 	}
-	/* Who may reach the ports was settled when the sandbox was made, and its token told. */
-	json_t *o = json_copy(c->body);
-	json_object_del(o, "allow_internet_access");
-	json_object_del(o, "allowPublicTraffic");
-	if (b->traffic_token[0])
-		json_object_set_new(o, "allowPublicTraffic", json_false());
-	json_decref(b->network);
-	b->network = o;
-	b->allow_internet = internet ? json_is_true(internet) : -1;
-	box_save(b);
-	http_reply_empty(c->r, 204);
+	json_t *spec = network_spec(c->body, internet ? json_is_true(internet) : -1, b->tenant);
+	/* A sandbox without a link has no policy, and needs none to reach nothing. */
+	if (!spec && !network_spec_kept(b)) {
+		network_replied(c, NULL);
+		return;
+	}
+	json_object_del(spec, "tenant");
+	json_object_del(spec, "optional");
+	if (!spec)
+		spec = json_pack("{s:s}", "mode", "none");
+	call_op(c, json_pack("{s:s,s:s,s:o}", "op", "network", "id", b->id, "network", spec), &ops);
 }
 
 /* ---- metrics, logs ---- */

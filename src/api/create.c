@@ -212,6 +212,9 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 		struct admission ask = { .spec = cr->spec,
 					 .network = network_asked(network, allow_internet),
 					 .n = 1 };
+		json_t *net = network_spec(network, allow_internet, c->tenant);
+		if (net)
+			json_object_set_new(cr->spec, "network", net);
 		image_choose(c, t, own, &plan, &ask.digest);
 		ask.image = plan.image_name;
 		r = call_admit(c, &ask, &plan.charge, err);

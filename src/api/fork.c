@@ -100,8 +100,12 @@ static json_t *spec_of(const struct box *b, struct brig_err *err)
 		return NULL;
 	json_array_append_new(env, json_string("E2B_SANDBOX=true"));
 	json_array_append_new(env, json_sprintf("E2B_TEMPLATE_ID=%s", b->template_id));
-	return json_pack("{s:o,s:s,s:o}", "env", env, "tier", b->tier, "limits",
-			 b->limits ? json_deep_copy(b->limits) : json_object());
+	json_t *o = json_pack("{s:o,s:s,s:o}", "env", env, "tier", b->tier, "limits",
+			      b->limits ? json_deep_copy(b->limits) : json_object());
+	json_t *net = network_spec(b->network, b->allow_internet, b->tenant);
+	if (net)
+		json_object_set_new(o, "network", net);
+	return o;
 }
 
 static void one_start(struct fork *one, int fd, uint64_t bytes)

@@ -2,8 +2,11 @@
 #include "api/network.h"
 
 #include <arpa/inet.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "daemon/fields.h"
 
 #define ENTRIES_MAX 256u
 #define ENTRY_MAX 255u
@@ -107,10 +110,93 @@ bool network_public(const json_t *network)
 	return !json_is_false(json_object_get(network, "allowPublicTraffic"));
 }
 
+/* E2B's way to say "nothing that is not allowed". */
+static bool denies_all(const json_t *network)
+{
+	size_t i;
+	const json_t *v;
+	json_array_foreach(json_object_get(network, "denyOut"), i, v)
+	{
+		const char *s = json_string_value(v);
+		if (s && (strcmp(s, "0.0.0.0/0") == 0 || strcmp(s, "::/0") == 0))
+			return true;
+	}
+	return false;
+}
+
 enum policy_net network_asked(const json_t *network, int internet)
 {
-	if (internet == 1)
+	if (internet == 1 && !denies_all(network))
 		return POLICY_NET_PUBLIC;
 	return json_array_size(json_object_get(network, "allowOut")) ? POLICY_NET_DENY
 								     : POLICY_NET_NONE;
+}
+
+static json_t *list_of(const json_t *network, const char *key, bool all)
+{
+	size_t i;
+	json_t *a = json_array(), *v;
+	json_array_foreach(json_object_get(network, key), i, v)
+	{
+		const char *s = json_string_value(v);
+		/* That is the mode. */
+		if (s && (all || (strcmp(s, "0.0.0.0/0") != 0 && strcmp(s, "::/0") != 0)))
+			json_array_append(a, v);
+	}
+	return a;
+}
+
+json_t *network_spec(const json_t *network, int internet, const char *tenant)
+{
+	static const char *const modes[] = { "none", "deny", "public" };
+	enum policy_net asked = network_asked(network, internet);
+	if (asked == POLICY_NET_NONE)
+		return NULL;
+	json_t *allow = list_of(network, "allowOut", true), *deny = list_of(network, "denyOut", false);
+	/* E2B's clients say true of themselves: such a one runs without where there is no network. */
+	bool plain = asked == POLICY_NET_PUBLIC && !json_array_size(allow) && !json_array_size(deny);
+	return json_pack("{s:s,s:s,s:o,s:o,s:s,s:b}", "mode", modes[asked], "prefer", "allow", "allow", allow,
+			 "deny", deny, "tenant", tenant, "optional", plain);
+}
+
+/* ---- of brig's own routes ---- */
+
+enum policy_net network_own_asked(const json_t *own)
+{
+	const char *s = json_is_object(own) ? json_string_value(json_object_get(own, "mode"))
+					    : json_string_value(own);
+	if (s)
+		return strcmp(s, "public") == 0 ? POLICY_NET_PUBLIC
+		       : strcmp(s, "deny") == 0 ? POLICY_NET_DENY
+						: POLICY_NET_NONE;
+	return json_array_size(json_object_get(own, "allow")) || json_array_size(json_object_get(own, "deny"))
+		       ? POLICY_NET_DENY
+		       : POLICY_NET_NONE;
+}
+
+int network_own_check(const json_t *own, struct brig_err *err)
+{
+	/* Grants are the operator's. */
+	static const char *const keys[] = { "mode", "allow", "deny", "budget", "destination_budget", NULL };
+	const char *s = json_string_value(own);
+	if (!own || json_is_null(own) || json_is_false(own))
+		return 0;
+	if (s && (strcmp(s, "none") == 0 || strcmp(s, "deny") == 0 || strcmp(s, "public") == 0))
+		return 0;
+	if (!json_is_object(own)) {
+		brig_err_set(err, BRIG_E_INVALID, 0, "'network' is no network");
+		return brig_fix(err, "give \"none\", \"deny\", \"public\", or {\"mode\",\"allow\":[..],"
+				     "\"deny\":[..]}");
+	}
+	return fields_known((json_t *)(uintptr_t)own, "network", keys, err);
+}
+
+json_t *network_own_spec(const json_t *own, const char *tenant)
+{
+	if (network_own_asked(own) == POLICY_NET_NONE)
+		return NULL;
+	json_t *o = json_is_object(own) ? json_copy((json_t *)(uintptr_t)own)
+					: json_pack("{s:s}", "mode", json_string_value(own));
+	json_object_set_new(o, "tenant", json_string(tenant));
+	return o;
 }

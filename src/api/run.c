@@ -25,6 +25,7 @@
 #include "api/metrics.h"
 #include "api/runexec.h"
 #include "api/runtext.h"
+#include "api/network.h"
 #include "api/secrets.h"
 #include "api/text.h"
 #include "base/buf.h"
@@ -445,9 +446,13 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	const struct admission admission = {
 		.spec = ask.spec,
 		.image = json_string_value(json_object_get(ask.spec, "image")),
+		.network = network_own_asked(ask.network),
 		.timed = true,
 		.n = 1
 	};
+	json_t *net = network_own_spec(ask.network, c->tenant);
+	if (net)
+		json_object_set_new(ask.spec, "network", net);
 	if (call_admit(c, &admission, &ask.charge, err) < 0) {
 		secrets_wipe_spec(ask.spec);
 		runask_done(&ask);

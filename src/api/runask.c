@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/ask.h"
+#include "api/network.h"
 #include "api/text.h"
 #include "daemon/fields.h"
 
@@ -27,6 +28,7 @@ void runask_done(struct run_ask *ask)
 	json_decref(ask->cmd);
 	json_decref(ask->outputs);
 	json_decref(ask->secrets);
+	json_decref(ask->network);
 	*ask = (struct run_ask){ .user = "" };
 }
 
@@ -206,7 +208,7 @@ static int spec_parse_run(json_t *body, json_t *spec, struct brig_err *err)
 		if (s)
 			json_object_set_new(spec, names[i], json_string(s));
 	}
-	return ask_network(json_object_get(body, "network"), err) < 0 ||
+	return network_own_check(json_object_get(body, "network"), err) < 0 ||
 			       ask_limits(json_object_get(body, "limits"), limits, err) < 0 ||
 			       env_parse(body, spec, err) < 0
 		       ? -1
@@ -227,6 +229,7 @@ static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 	if (input && bytes_parse(input, "'stdin'", &ask->input, &ask->input_n, err) < 0)
 		return -1;
 	ask->secrets = json_incref(json_object_get(body, "secrets"));
+	ask->network = json_incref(json_object_get(body, "network"));
 	ask->has_input = ask->input_n > 0;
 	const char *user = json_string_value(json_object_get(ask->spec, "user"));
 	ask->user = user ? user : "";

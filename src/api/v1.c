@@ -43,6 +43,22 @@ static void sandbox_get(struct call *c)
 		http_reply_json(c->r, 200, describe_v1(b));
 }
 
+/* What was refused to it, as brigd's journal has it. */
+static void denials_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	call_op_done(c);
+	http_reply_json(c->r, 200, json_incref(ok));
+}
+
+static void denials(struct call *c)
+{
+	static const struct link_ops ops = { .reply = denials_replied, .failed = call_op_failed };
+	struct box *b = call_box(c);
+	if (b)
+		call_op(c, json_pack("{s:s,s:s}", "op", "denials", "id", b->id), &ops);
+}
+
 /* ---- version, pools ---- */
 
 /* brigd's pools of images, and ours of templates. */
@@ -145,6 +161,7 @@ static void health(struct call *c)
 const struct route v1_routes[] = {
 	{ "GET", "/v1/sandboxes", 0, PERM_BOX_READ, sandbox_list },
 	{ "GET", "/v1/sandboxes/{}", 0, PERM_BOX_READ, sandbox_get },
+	{ "GET", "/v1/sandboxes/{}/denials", 0, PERM_BOX_READ, denials },
 	{ "DELETE", "/v1/sandboxes/{}", 0, PERM_BOX_WRITE, control_delete },
 	{ "GET", "/v1/version", 0, PERM_SERVER, version },
 	{ "GET", "/v1/pools", 0, PERM_SERVER, pools },

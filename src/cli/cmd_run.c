@@ -60,6 +60,8 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		if (o->spec.secrets.n)
 			mode = CONN_EXISTING;
 		if (req) {
+			if (mode == CONN_PRIVATE && net_opts_link(json_object_get(spec.spec, "network")))
+				mode = CONN_PRIVATE_NET;
 			code = command_run(&c, mode, req, spec.fds, spec.nfds);
 		} else {
 			brig_err_set(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");

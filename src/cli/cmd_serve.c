@@ -37,7 +37,7 @@ struct serve_opts {
 	const char *secret_key;
 	uint64_t audit_rotate, audit_keep;
 	uint64_t idle_exit_ms;
-	enum tri no_http, require_selftest;
+	enum tri no_http, no_net, require_selftest;
 	bool background, check;
 };
 
@@ -108,6 +108,12 @@ static const struct flag flags[] = {
 	  .at = offsetof(struct serve_opts, require_selftest),
 	  .help = "offer no tier whose selftest (see selftest) fails; it is run now, unless the data "
 		  "folder has its result for this kernel and this brig" },
+	{ .name = "no-net",
+	  .key = "network",
+	  .key_negates = true,
+	  .kind = FLAG_TRI,
+	  .at = offsetof(struct serve_opts, no_net),
+	  .help = "no sandbox gets a network, whatever it asks for" },
 	{ .name = "no-http",
 	  .key = "http.enabled",
 	  .key_negates = true,
@@ -436,6 +442,8 @@ static int resolve(struct cli *cli, struct serve *v, struct brig_err *err)
 	if (http < 0)
 		return -1;
 	v->s.api = http == 0 ? &v->api : NULL;
+	o->no_net = o->no_net == TRI_ON ? TRI_ON : TRI_OFF;
+	v->s.no_net = o->no_net == TRI_ON;
 	return daemon_options(v, err);
 }
 

@@ -127,6 +127,25 @@ static void tell_warnings(const struct command *c, const json_t *rep)
 		cli_note("warning: %s", json_string_value(v));
 }
 
+/* The last that the network refused to a command that failed, which may be why. */
+#define REFUSED_TOLD 3u
+static void tell_refused(const json_t *status)
+{
+	const json_t *list = json_object_get(status, "denials");
+	size_t n = json_array_size(list);
+	for (size_t i = n > REFUSED_TOLD ? n - REFUSED_TOLD : 0; i < n; i++) {
+		const json_t *e = json_array_get(list, i);
+		const char *message = json_string_value(json_object_get(e, "message"));
+		const char *allow = json_string_value(json_object_get(e, "allow"));
+		const char *dest = allow ? strchr(allow, ' ') : NULL;
+		if (message && dest)
+			cli_note("refused: %s; to allow it: --%.*s '%s'", message, (int)(dest - allow), allow,
+				 dest + 1);
+		else if (message)
+			cli_note("refused: %s", message);
+	}
+}
+
 static void tell_reason(const struct command *c, const json_t *status, int code)
 {
 	char text[200];
@@ -141,6 +160,8 @@ static void tell_reason(const struct command *c, const json_t *status, int code)
 		cli_note("stopped: %s", text);
 	else if (code != 0 && status_limits_hit(status, text, sizeof(text)))
 		cli_note("limits met: %s", text);
+	if (code != 0)
+		tell_refused(status);
 }
 
 /* END: a STATUS, or an error object alone where there is none. */

@@ -18,6 +18,8 @@
 	X(unpause)    \
 	X(rm)         \
 	X(stats)      \
+	X(net)        \
+	X(why)        \
 	X(image)      \
 	X(serve)      \
 	X(key)        \

@@ -24,6 +24,7 @@
 enum conn_mode {
 	CONN_EXISTING,	 /* a running server, or an error with code BRIG_E_NOT_FOUND */
 	CONN_PRIVATE,	 /* a running server, else a private one */
+	CONN_PRIVATE_NET, /* .. that can give its sandbox a network */
 	CONN_BACKGROUND, /* a running server, else one is started that stays */
 };
 

@@ -4,8 +4,9 @@
  * -------------------
  * Runs in `brig` and in `brig serve`. A server is two processes, brigd and brig-jaild, joined by a
  * socket pair that is made here; neither knows how it was started. They get their descriptors by
- * number (3: the link; brigd 4: the client or the listening socket, then the door to brig-api and the
- * ledger; jaild 4: where the link to the next brigd comes from), /dev/null as standard input and output, and a session of their own.
+ * number (3: the link; brigd 4: the client or the listening socket, then the door to brig-api, the ledger and
+ * the control socket of brig-egress; jaild 4: where the link to the next brigd comes from, then where it
+ * hands out what brig-egress needs), /dev/null as standard input and output, and a session of their own.
  *
  * A private server must be fast, because it is the price of every `brig run` on a machine without a
  * server: both daemons are started before anything is waited for, and forked rather than executed where
@@ -174,20 +175,32 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 	char agent[PATH_MAX + 16];
 	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
 	/* --once: no stock of prepared sandboxes for a server that serves one command. */
-	const char *argv[] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data,
-			       d->client >= 0 ? "--once" : "--control-fd", d->client >= 0 ? NULL : "4", NULL };
-	int fds[] = { null, null, d->log, link, d->control };
-	return start_one(dir, "brig-jaild", forked_mains(d).jaild, argv, envp, fds, d->client >= 0 ? 4 : 5,
-			 ret, err);
+	const char *argv[12] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
+	int fds[6] = { null, null, d->log, link };
+	unsigned n = 7, nfds = 4;
+	if (d->client >= 0) {
+		argv[n++] = "--once";
+	} else {
+		argv[n++] = "--control-fd";
+		argv[n++] = "4";
+		fds[nfds++] = d->control;
+	}
+	if (d->net >= 0) {
+		argv[n++] = "--net-fd";
+		argv[n++] = nfds == 4 ? "4" : "5";
+		fds[nfds++] = d->net;
+	}
+	argv[n] = NULL;
+	return start_one(dir, "brig-jaild", forked_mains(d).jaild, argv, envp, fds, nfds, ret, err);
 }
 
 #define EXTRA_MAX 160
 static int start_brigd(const struct server_daemons *d, const char *dir, char **envp, int null, int link,
 		       pid_t *ret, struct brig_err *err)
 {
-	const char *argv[EXTRA_MAX + 12];
-	char number[2][4];
-	int fds[7] = { null, null, d->log, link, d->client >= 0 ? d->client : d->listen };
+	const char *argv[EXTRA_MAX + 14];
+	char number[3][4];
+	int fds[8] = { null, null, d->log, link, d->client >= 0 ? d->client : d->listen };
 	unsigned nfds = 5;
 	size_t n = 0;
 	argv[n++] = "brigd";
@@ -200,8 +213,8 @@ static int start_brigd(const struct server_daemons *d, const char *dir, char **e
 	const struct {
 		const char *flag;
 		int fd;
-	} more[] = { { "--door-fd", d->door }, { "--ledger-fd", d->ledger } };
-	for (unsigned i = 0; i < 2; i++) {
+	} more[] = { { "--door-fd", d->door }, { "--ledger-fd", d->ledger }, { "--egress-fd", d->egress } };
+	for (unsigned i = 0; i < 3; i++) {
 		if (more[i].fd < 0)
 			continue;
 		snprintf(number[i], sizeof(number[i]), "%u", nfds);
@@ -217,7 +230,7 @@ static int start_brigd(const struct server_daemons *d, const char *dir, char **e
 
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err)
 {
-	struct server s = { .log = -1 };
+	struct server s = SERVER_NONE;
 	char dir[PATH_MAX];
 	int link[2];
 	if (spawn_dir(dir, err) < 0)
@@ -233,7 +246,8 @@ int server_start_daemons(const struct server_daemons *d, struct server *ret, str
 	if (start_jaild(d, dir, envp, null, link_jaild, &s.jaild, err) < 0 ||
 	    start_brigd(d, dir, envp, null, link_brigd, &s.brigd, err) < 0)
 		return -1;
-	*ret = s;
+	ret->brigd = s.brigd;
+	ret->jaild = s.jaild;
 	return 0;
 }
 
@@ -256,7 +270,7 @@ int server_start_brigd(const struct server_daemons *d, int control, struct serve
 	return start_brigd(d, dir, envp, null, link_brigd, &ret->brigd, err);
 }
 
-int server_start_private(struct server *ret, struct brig_err *err)
+int server_start_private(struct server *ret, bool net, struct brig_err *err)
 {
 	char data[PATH_MAX];
 	int client[2];
@@ -269,12 +283,31 @@ int server_start_private(struct server *ret, struct brig_err *err)
 	AUTO_FD theirs = client[1];
 	/* Two writers share one offset; with O_APPEND neither overwrites the other. */
 	(void)fcntl(log, F_SETFL, O_APPEND);
-	struct server_daemons d = {
-		.data = data, .client = theirs, .listen = -1, .log = log, .door = -1, .control = -1, .ledger = -1
-	};
-	if (server_start_daemons(&d, ret, err) < 0)
+	AUTO_FD to_brigd = -1;
+	AUTO_FD to_jaild = -1;
+	ret->egress.log = log;
+	if (net && egressproc_open(&ret->egress, &to_brigd, &to_jaild, err) < 0)
 		return -1;
+	struct server_daemons d = { .data = data,
+				    .client = theirs,
+				    .listen = -1,
+				    .log = log,
+				    .door = -1,
+				    .control = -1,
+				    .ledger = -1,
+				    .egress = to_brigd,
+				    .net = to_jaild };
+	if (server_start_daemons(&d, ret, err) < 0) {
+		egressproc_leave(&ret->egress);
+		return -1;
+	}
 	ret->log = fd_steal(&log);
+	fd_close(&to_brigd);
+	fd_close(&to_jaild);
+	if (net)
+		egressproc_await(&ret->egress);
+	/* It ends when brigd does, which must be the only one that has the other end. */
+	egressproc_leave(&ret->egress);
 	return fd_steal(&mine);
 }
 
@@ -324,7 +357,9 @@ void server_post_mortem(struct server *s)
 	/* jaild removes everything when its link ends; what it could not is gc's. */
 	(void)spawn_wait(s->brigd, deadline, &status);
 	(void)spawn_wait(s->jaild, deadline, &status);
-	s->brigd = s->jaild = 0;
+	if (s->egress.pid)
+		(void)spawn_wait(s->egress.pid, deadline, &status);
+	s->brigd = s->jaild = s->egress.pid = 0;
 	spawn_gc(2000);
 }
 

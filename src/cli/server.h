@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/err.h"
+#include "cli/egressproc.h"
 
 #define SERVER_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path))
 
@@ -32,11 +33,12 @@ int server_connect(struct brig_err *err);
 struct server {
 	pid_t brigd, jaild; /* 0 = none */
 	int log;	    /* what they wrote to standard error, in memory; -1 */
+	struct egressproc egress; /* of a private server whose sandbox has a network */
 	bool remote;	    /* none of ours: brig-remote, whose last words are in log (remote.h) */
 };
 #define SERVER_NONE       \
 	{                 \
-		.log = -1 \
+		.log = -1, .egress = EGRESSPROC_NONE \
 	}
 /* The daemons' own entry points, if they are linked into this program: a private server is then forked
  * instead of executed. Copied; without a call, or with NULL, programs are executed. */
@@ -46,8 +48,9 @@ struct server_mains {
 };
 void server_link(const struct server_mains *mains);
 /* Starts brig-jaild and brigd, which serve the returned descriptor and end when it is closed.
- * Returns as soon as both are on their way; requests may be written at once. */
-int server_start_private(struct server *ret, struct brig_err *err);
+ * Returns as soon as both are on their way; requests may be written at once. net: its sandbox has a
+ * network; then brig-egress is started, too, which waits until brig-jaild has made a gateway. */
+int server_start_private(struct server *ret, bool net, struct brig_err *err);
 /* The two programs that make a server, each with its end of the link between them. client and
  * listen: the one to be served, the other -1. log becomes their standard error. */
 struct server_daemons {
@@ -58,6 +61,7 @@ struct server_daemons {
 	/* Of a resident server, whose sandboxes outlive its brigd; else -1: jaild's end of the socket over
 	 * which it gets the link to the next one, and the file in memory that goes from one to the next. */
 	int control, ledger;
+	int egress, net; /* brigd's and brig-jaild's ends of brig-egress's sockets; -1: no networks */
 };
 int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
 /* Another brigd beside a brig-jaild that lives; control is our end of that socket. ret->brigd is set. */

@@ -326,7 +326,7 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	struct spec_built b = { .spec = json_object() };
-	json_t *env = NULL;
+	json_t *env = NULL, *network = NULL;
 	bool usage = true;
 	int r = b.spec ? 0 : brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0)
@@ -338,6 +338,10 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 	if (r == 0 && (o->accept.n || getenv("BRIG_ACCEPT")))
 		r = accepts_add(b.spec, &o->accept, &err);
 	if (r == 0 && json_object_set_new(b.spec, "limits", limits_to_json(o->limits)) < 0)
+		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	if (r == 0)
+		r = net_opts_json(&o->net, &network, &err);
+	if (r == 0 && network && json_object_set_new(b.spec, "network", network) < 0)
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0 && o->volumes.n)
 		r = volumes_add(&b, &o->volumes, &usage, &err);

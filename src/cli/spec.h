@@ -12,11 +12,13 @@
 #include "brig/jail_proto.h"
 #include "cli/cli.h"
 #include "cli/limit.h"
+#include "cli/netopts.h"
 #include "cli/secretuse.h"
 
 struct spec_opts {
 	const char *tier, *image, *name, *hostname, *workdir, *user;
 	struct strlist labels, env, env_files, secrets, volumes, accept;
+	struct net_opts net;
 	uint64_t limits[LIMIT__N];
 };
 
@@ -97,6 +99,7 @@ struct spec_opts {
 	  .complete = COMPLETE_FILE,                                                              \
 	  .help = "show a file or directory of the host at the path GUEST inside" },              \
 	BRIG_LIMITS(SPEC_LIMIT_ROW)                                                               \
+	NET_ROWS(struct spec_opts, net),                                                          \
 	{ .name = "accept",                                                                       \
 	  .kind = FLAG_LIST,                                                                      \
 	  .at = offsetof(struct spec_opts, accept),                                               \

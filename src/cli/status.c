@@ -53,6 +53,7 @@ int status_reason(const json_t *status, char *ret, size_t cap)
 		{ "out_of_memory", "memory limit%s met", "memory_limit_bytes", size_format_exact },
 		{ "output", "output limit%s met", "max_output_bytes", size_format_exact },
 		{ "syscall_denied", "a forbidden system call", NULL, NULL },
+		{ "egress_denied", "a budget of its network is used up", NULL, NULL },
 		{ "host_fault", "the sandbox failed", NULL, NULL },
 	};
 	const char *reason = json_string_value(json_object_get(status, "stop_reason"));

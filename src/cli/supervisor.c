@@ -16,6 +16,8 @@
  *                what they left is removed by brig-jaild --gc, then both are started again. Each
  *                time more slowly; five deaths within a minute are too many.
  *
+ *   brig-egress  the same, if sandboxes may have a network (egressproc.h).
+ *
  *   brig-api     dies alone: it is started again and brigd does not notice (apiproc.h). When brigd
  *                dies it goes, too, because its door leads nowhere.
  *
@@ -79,6 +81,7 @@ struct supervisor {
 	int control, ledger; /* control: ends with the life of a jaild; ledger: likewise */
 	uint64_t taken_over; /* as the ledger had it when the last brigd was started */
 	struct apiproc api;
+	struct egressproc egress;
 	bool told; /* that it is ready */
 	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
 	unsigned ndeaths;
@@ -177,8 +180,13 @@ static int signals_open(struct supervisor *s)
 /* Which processes are ours, for who comes after us. */
 static void record(struct supervisor *s)
 {
-	const pid_t pids[] = { s->daemons.brigd, s->daemons.jaild, s->api.pid };
-	(void)leftover_record(s->lock, pids, s->api.pid ? 3 : 2);
+	pid_t pids[4] = { s->daemons.brigd, s->daemons.jaild };
+	size_t n = 2;
+	if (s->api.pid)
+		pids[n++] = s->api.pid;
+	if (s->egress.pid)
+		pids[n++] = s->egress.pid;
+	(void)leftover_record(s->lock, pids, n);
 }
 
 static int ledger_make(struct supervisor *s)
@@ -213,7 +221,12 @@ static int daemons_start(struct supervisor *s, bool only_brigd)
 {
 	AUTO_FD door = -1;
 	AUTO_FD theirs = -1;
+	AUTO_FD to_brigd = -1;
+	AUTO_FD to_jaild = -1;
 	int control[2], r;
+	if (!s->o->no_net &&
+	    egressproc_open(&s->egress, &to_brigd, only_brigd ? NULL : &to_jaild, s->err) < 0)
+		return -1;
 	if (s->o->api && apiproc_door(&s->api, &door, s->err) < 0)
 		return -1;
 	if (!only_brigd) {
@@ -231,7 +244,9 @@ static int daemons_start(struct supervisor *s, bool only_brigd)
 				    .log = 2,
 				    .door = door,
 				    .control = theirs,
-				    .ledger = s->ledger };
+				    .ledger = s->ledger,
+				    .egress = to_brigd,
+				    .net = to_jaild };
 	s->taken_over = taken_over(s);
 	if (only_brigd)
 		r = server_start_brigd(&d, s->control, &s->daemons, s->err);
@@ -241,6 +256,8 @@ static int daemons_start(struct supervisor *s, bool only_brigd)
 		return -1;
 	/* brig-api must see the end of brigd's end: only brigd may hold it. */
 	fd_close(&door);
+	fd_close(&to_brigd);
+	fd_close(&to_jaild);
 	r = s->o->api ? apiproc_start(&s->api, s->err) : 0;
 	record(s);
 	return r;
@@ -274,12 +291,15 @@ static int wait_event(struct supervisor *s)
 			tell(s, "READY=1");
 			s->told = true;
 		}
-		struct pollfd p[5] = { { .fd = s->sigfd, .events = POLLIN },
+		struct pollfd p[7] = { { .fd = s->sigfd, .events = POLLIN },
 				       { .fd = brigd, .events = POLLIN },
 				       { .fd = jaild, .events = POLLIN } };
-		int ms;
+		int ms, ms2;
 		apiproc_poll(&s->api, p + 3, &ms);
-		if (poll(p, 5, ms) < 0 && errno != EINTR)
+		egressproc_poll(&s->egress, p + 5, &ms2);
+		if (ms < 0 || (ms2 >= 0 && ms2 < ms))
+			ms = ms2;
+		if (poll(p, 7, ms) < 0 && errno != EINTR)
 			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
 			return si.ssi_signo == SIGHUP && si.ssi_code != SI_KERNEL ? ANEW : END;
@@ -290,7 +310,7 @@ static int wait_event(struct supervisor *s)
 		int r = apiproc_work(&s->api, s->err);
 		if (r < 0)
 			return -1;
-		if (r > 0)
+		if (egressproc_work(&s->egress) || r > 0)
 			record(s);
 	}
 }
@@ -388,6 +408,7 @@ static void end_in_order(struct supervisor *s)
 	int ended = daemon_reap(&s->daemons.brigd, DRAIN_NS);
 	keep_end(s);
 	ended |= daemon_reap(&s->daemons.jaild, DIE_NS);
+	egressproc_reap(&s->egress);
 	/* One of them had died, and nobody has cleaned up after it yet. */
 	if (ended)
 		spawn_gc(5000);
@@ -433,15 +454,20 @@ static int serve_once(struct supervisor *s)
 		end_in_order(s);
 		return DONE;
 	}
-	if (r == ANEW && hand_over(s))
+	if (r == ANEW && hand_over(s)) {
+		egressproc_end(&s->egress);
 		return BRIGD;
+	}
 	bool brigd_first = s->daemons.brigd && has_ended(s->daemons.brigd);
 	bool jaild_lives = !has_ended(s->daemons.jaild);
 	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS), jaild = 0;
 	apiproc_reap(&s->api, DIE_NS);
+	/* Its end of the control socket led to that brigd; the sockets stay with jaild's gateway. */
+	egressproc_end(&s->egress);
 	/* One that dies of what it finds must not find it again. */
 	bool keeps = brigd_first && brigd != 0 && jaild_lives && taken_over(s) != s->taken_over;
 	if (!keeps) {
+		egressproc_reap(&s->egress);
 		keep_end(s); /* with it and the link jaild has nothing to stay for */
 		jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
 	}
@@ -468,6 +494,7 @@ static int supervise(struct supervisor *s)
 			/* jaild has died as well, most likely. */
 			cli_note("%s; its sandboxes are removed", s->err->msg);
 			*s->err = (struct brig_err)BRIG_ERR_INIT;
+			egressproc_reap(&s->egress);
 			keep_end(s);
 			(void)daemon_reap(&s->daemons.brigd, DIE_NS);
 			(void)daemon_reap(&s->daemons.jaild, DIE_NS);
@@ -501,7 +528,8 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 				.control = -1,
 				.ledger = -1,
 				.daemons = SERVER_NONE,
-				.api = APIPROC_NONE };
+				.api = APIPROC_NONE,
+				.egress = EGRESSPROC_NONE };
 	AUTO_FD dir = server_open_dir(o->socket, true, err);
 	if (dir < 0)
 		return -1;
@@ -527,6 +555,7 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 		(void)daemon_reap(&s.daemons.brigd, 0);
 		keep_end(&s);
 		(void)daemon_reap(&s.daemons.jaild, DIE_NS);
+		egressproc_reap(&s.egress);
 		(void)leftover_record(s.lock, NULL, 0);
 		name_remove(&s);
 	}

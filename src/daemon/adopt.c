@@ -28,6 +28,7 @@
 #include "base/fd.h"
 #include "daemon/exec.h"
 #include "daemon/logs.h"
+#include "daemon/network.h"
 #include "daemon/record.h"
 #include "daemon/sandbox_io.h"
 
@@ -206,6 +207,10 @@ static void box_found(struct brigd *d, const struct jail_box *m, int fd)
 		ledger_box_free(&d->ledger, b);
 		return;
 	}
+	if (network_restore(sb, m->lease) < 0) {
+		sandbox_destroy(sb, CAUSE_FAULT);
+		return;
+	}
 	d->adopted[b - d->ledger.box] = sb;
 	sandbox_io_take_over(sb);
 	if (b->state == SB_REMOVING) {
@@ -214,6 +219,7 @@ static void box_found(struct brigd *d, const struct jail_box *m, int fd)
 		return;
 	}
 	set_state(sb, b, m->frozen);
+	egress_tell(sb);
 }
 
 /* The sandbox is gone, and nobody was told. */

@@ -73,9 +73,18 @@ void chan_done(struct chan *c)
 	c->failed = true;
 }
 
+int chan_let_go(struct chan *c)
+{
+	bool waiting = c->held && !c->corked;
+	c->held = false;
+	return waiting ? chan_flush(c) : 0;
+}
+
 int chan_flush(struct chan *c)
 {
 	c->corked = false;
+	if (c->held)
+		return 1;
 	if (c->mark) {
 		int r = mark_send(c);
 		if (r)

@@ -80,6 +80,7 @@ struct chan {
 	bool attached, nonce_seen, corked, failed;
 	bool taking; /* it was another host's, and the agent has not told all that goes on */
 	bool mark;   /* the byte that says so is still to be sent */
+	bool held; /* nothing is written until chan_let_go() */
 	uint8_t nonce[16];
 	size_t garbage;
 	uint8_t tail[24]; /* the last bytes before ATTACHED, for a magic cut in two */
@@ -117,6 +118,8 @@ size_t chan_output_due(const struct chan *c, struct chan_stream **ret, int *ret_
 		       size_t *ret_frame);
 void chan_skip(struct chan *c, size_t n);
 
+/* Lets what was sent while the channel was held go. As chan_flush(). */
+int chan_let_go(struct chan *c);
 /* Writes what is queued. 0 when the queue is empty, 1 when the socket is full, -errno. */
 int chan_flush(struct chan *c);
 static inline size_t chan_queued(const struct chan *c)

@@ -66,6 +66,8 @@ static void hello_answered(void *ctx, const union jail_answer *a)
 		return;
 	}
 	d->host = a->hello;
+	if (d->egress.fd < 0)
+		d->host.net = 0;
 	adopt_begin(d);
 }
 
@@ -96,6 +98,14 @@ static void jail_figures(void *ctx, const struct jail_stats *st)
 		sb->figures = *st;
 		sb->have_figures = true;
 	}
+}
+
+static void jail_packets(void *ctx, int fd)
+{
+	struct brigd *d = ctx;
+	int r = egress_packets(d, fd);
+	if (r < 0)
+		log_line(&d->log, LOG_WARN, NULL, "watch refused packets: %s, ignoring", strerror(-r));
 }
 
 static void jail_lost(void *ctx, const char *why)
@@ -267,6 +277,7 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 	LIST_INIT(&d->all);
 	LIST_INIT(&d->conns);
 	d->listen_fd = d->door_fd = d->spare_fd = -1;
+	d->egress.fd = d->egress.packets = -1;
 	d->idle_timer = (struct ev_timer){ .fn = idle_due, .ctx = d };
 	d->drain_timer = (struct ev_timer){ .fn = drain_expired, .ctx = d };
 	d->start_uid = getuid();
@@ -281,6 +292,7 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "use the link to brig-jaild");
 	d->jail.gone = jail_gone;
 	d->jail.figures = jail_figures;
+	d->jail.packets = jail_packets;
 	d->jail.lost = jail_lost;
 	d->jail.ctx = d;
 	r = images_init(&d->images, data_dir, &d->jail);
@@ -348,6 +360,7 @@ void brigd_done(struct brigd *d)
 	}
 	d->jail.lost = NULL;
 	jail_link_done(&d->jail);
+	egress_done(d);
 	while (d->ev.tasks)
 		ev_round(&d->ev, 0);
 	images_done(&d->images);

@@ -15,6 +15,7 @@
 #include "base/ev.h"
 #include "brig/jail_proto.h"
 #include "daemon/conn.h"
+#include "daemon/egress.h"
 #include "daemon/images.h"
 #include "daemon/jail.h"
 #include "daemon/ledger.h"
@@ -39,6 +40,7 @@ struct brigd {
 	struct ev ev;
 	struct log log;
 	struct jail_link jail;
+	struct egress_link egress;
 	struct jail_hello host;
 	bool host_known;
 	struct images images;

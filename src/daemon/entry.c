@@ -3,7 +3,8 @@
  * brigd's command line and start; see daemon.c for what it is.
  *
  *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N]) --data DIR
- *         [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME] [--log-level error|warn|info|debug]
+ *         [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME]
+ *         [--log-level error|warn|info|debug]
  *         [--log-format text|json] [--refuse-tier container=WHY]
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
@@ -37,7 +38,7 @@
 #define REFUSED_TIER "container="
 
 struct options {
-	int jail_fd, client_fd, listen_fd, door_fd, ledger_fd;
+	int jail_fd, client_fd, listen_fd, door_fd, ledger_fd, egress_fd;
 	const char *data, *refused;
 	uint64_t idle_exit_ms;
 	uint32_t accept;
@@ -53,7 +54,8 @@ static int usage(const char *why, const char *what)
 	fprintf(stderr,
 		"brigd: %s%s\n"
 		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N])\n"
-		"             --data DIR [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME]\n"
+		"             --data DIR [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N]\n"
+		"             [--accept NAME,NAME]\n"
 		"             [--log-level LEVEL] [--log-format FORMAT] [--refuse-tier TIER=WHY]\n",
 		why, what);
 	return 2;
@@ -78,6 +80,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "listen-fd", required_argument, NULL, 'l' },
 		{ "door-fd", required_argument, NULL, 'o' },
 		{ "ledger-fd", required_argument, NULL, 'k' },
+		{ "egress-fd", required_argument, NULL, 'e' },
 		{ "data", required_argument, NULL, 'd' },
 		{ "pool", required_argument, NULL, 'p' },
 		{ "idle-exit-ms", required_argument, NULL, 'i' },
@@ -89,11 +92,10 @@ static int options_parse(int argc, char **argv, struct options *o)
 	};
 	uint64_t n = 0;
 	int opt;
-	*o = (struct options){
-		.jail_fd = -1, .client_fd = -1, .listen_fd = -1, .door_fd = -1, .ledger_fd = -1
-	};
+	*o = (struct options){ .jail_fd = -1, .client_fd = -1, .listen_fd = -1,
+			       .door_fd = -1, .ledger_fd = -1, .egress_fd = -1 };
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (strchr("jclok", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
+		if (strchr("jcloke", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
 			return usage("not a descriptor above 2: ", optarg);
 		switch (opt) {
 		case 'j':
@@ -110,6 +112,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 			break;
 		case 'k':
 			o->ledger_fd = (int)n;
+			break;
+		case 'e':
+			o->egress_fd = (int)n;
 			break;
 		case 'd':
 			o->data = optarg;
@@ -197,9 +202,10 @@ static int signals_open(struct brigd *d)
 
 static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 {
-	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd, o->door_fd, o->ledger_fd };
+	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd,
+			     o->door_fd, o->ledger_fd, o->egress_fd };
 	size_t seed = 0;
-	if (confine_fds(keep, 5, err) < 0 || confine_limits(err) < 0)
+	if (confine_fds(keep, 6, err) < 0 || confine_limits(err) < 0)
 		return -1;
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
@@ -209,7 +215,10 @@ static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 		return -1;
 	if (o->ledger_fd >= 0 && brigd_keep(d, o->ledger_fd, err) < 0)
 		return -1;
-	int r = signals_open(d);
+	int r = o->egress_fd >= 0 ? egress_init(d, o->egress_fd) : 0;
+	if (r < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -r, "use the link to brig-egress");
+	r = signals_open(d);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "watch for signals");
 	for (unsigned i = 0; i < o->npools; i++)

@@ -27,9 +27,12 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "daemon/egress.h"
 #include "daemon/freeze.h"
 #include "daemon/info.h"
+#include "daemon/journal.h"
 #include "daemon/logs.h"
+#include "daemon/network.h"
 #include "daemon/payload.h"
 #include "daemon/sandbox_io.h"
 
@@ -147,6 +150,47 @@ void exec_stop(struct exec *x, enum stop_cause cause, const char *fault)
 	stream_close(x);
 }
 
+/* What it met goes to the journal, beside what was refused to it. */
+static void journal_verdict(struct exec *x, const struct stop_verdict *v)
+{
+	struct sandbox *sb = x->sb;
+	const struct brig_limits *l = &sb->spec.limits;
+	const struct {
+		unsigned bit;
+		const char *name, *flag;
+		uint64_t figure;
+	} rows[] = {
+		{ HIT_MEMORY, "memory", "memory", l->memory_bytes },
+		{ HIT_PIDS, "pids", "pids", l->pids },
+		{ HIT_DISK, "disk", "disk", l->disk_bytes },
+		{ HIT_INODES, "inodes", "inodes", l->inodes },
+		{ HIT_NOFILE, "descriptors", "nofile", l->nofile },
+		{ HIT_OUTPUT, "output", "max-output", x->facts.max_output_bytes },
+		{ HIT_WALL, "wall_time", "timeout", x->facts.timeout_ms },
+		{ HIT_CPU, "cpu_time", "cpu-time", x->facts.cpu_time_ms },
+	};
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (v->hits & rows[i].bit)
+			journal_limit(&sb->journal, rows[i].name, rows[i].flag, rows[i].figure);
+	if (v->reason == STOP_SYSCALL_DENIED)
+		journal_syscall(&sb->journal, "a system call that the filter denies ended the command");
+}
+
+/* In the status stand the last few; `brig why` has the rest while the sandbox is there. */
+#define DENIALS_SHOWN 8u
+
+static json_t *refused_meanwhile(struct exec *x)
+{
+	struct sandbox *sb = x->sb;
+	if (!sb->net)
+		return NULL;
+	egress_drain(sb->d);
+	uint64_t n = sb->journal ? sb->journal->total - x->denied_before : 0;
+	x->facts.over = &sb->net->over;
+	x->facts.denied = n;
+	return n ? journal_json(sb->journal, n < DENIALS_SHOWN ? (unsigned)n : DENIALS_SHOWN) : NULL;
+}
+
 void exec_settle(struct exec *x, const struct jail_stats *after)
 {
 	struct sandbox *sb = x->sb;
@@ -156,8 +200,13 @@ void exec_settle(struct exec *x, const struct jail_stats *after)
 	exec_go(x, EXEC_SETTLED);
 	if (after)
 		x->facts.after = *after;
+	json_t *denials = refused_meanwhile(x);
+	x->facts.denials = denials;
 	stop_decide(&x->facts, &verdict);
 	json_t *status = stop_status(sb->id, &x->facts, &verdict);
+	json_decref(denials);
+	x->facts.denials = NULL;
+	journal_verdict(x, &verdict);
 	if (!x->is_main && status)
 		json_object_set_new(status, "exec", json_string(x->id));
 	log_line(&sb->d->log, LOG_DEBUG, sb->id, "command ended: %s, exit code %d",
@@ -663,6 +712,7 @@ int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *c
 	x->asked_ns = asked_ns;
 	x->facts.argv0 = json_string_value(json_array_get(cmd->argv, 0));
 	exec_limits(x);
+	x->denied_before = sb->journal ? sb->journal->total : 0;
 	if (is_main) /* a fresh sandbox: everything that it used is this command's */
 		x->facts.before.valid = ~0u;
 	else

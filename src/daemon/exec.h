@@ -60,6 +60,7 @@ struct exec {
 	uint64_t owed[2];  /* bytes of a detached output to be granted again */
 	uint64_t resumed_bytes[2]; /* produced when a new brigd took over: nobody has seen more */
 	struct ledger_exec *kept;  /* for the next brigd; NULL = not */
+	uint64_t denied_before; /* refusals to its sandbox when it started */
 	struct stop_facts facts;
 	struct ev_timer timer, grant_timer;
 	struct ev_task grave;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/exec.h"
+#include "daemon/network.h"
 #include "daemon/sandbox.h"
 
 static const char *cgroup_name(uint32_t version)
@@ -96,6 +97,7 @@ json_t *sandbox_info(const struct sandbox *sb, bool full)
 	json_object_set_new(o, "hostname",
 			    json_string(sb->spec.hostname ? sb->spec.hostname : sb->id));
 	json_object_set_new(o, "not_enforced", enforce_json(sb->missing));
+	json_object_set_new(o, "network", sb->net ? json_incref(sb->net->ask.policy) : json_null());
 	json_object_set_new(o, "fault", opt_string(sb->fault));
 	return o;
 }

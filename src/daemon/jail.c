@@ -72,6 +72,8 @@ static size_t answer_size(uint32_t verb)
 		return sizeof(struct jail_receipt);
 	case JAIL_BOX_IS:
 		return sizeof(struct jail_box);
+	case JAIL_LINK:
+		return sizeof(struct jail_link_is);
 	default:
 		return 0;
 	}
@@ -86,8 +88,10 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 	switch (request) {
 	case JAIL_HELLO:
 		return answer == JAIL_HELLO_OK;
-	case JAIL_IMAGE:
 	case JAIL_CREATE:
+		*last = answer != JAIL_LINK;
+		return answer == JAIL_OK || answer == JAIL_LINK;
+	case JAIL_IMAGE:
 	case JAIL_PAUSE:
 	case JAIL_RESUME:
 		return answer == JAIL_OK;
@@ -176,6 +180,8 @@ static void link_event(void *ctx, uint32_t events)
 		ssize_t n = fd_recv(l->fd, &a, sizeof(a), &l->answer_fd, &nfds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return;
+		if (n == sizeof(a.hello) && a.h.verb == JAIL_HELLO_OK && l->answer_fd >= 0 && l->packets)
+			l->packets(l->ctx, fd_steal(&l->answer_fd));
 		if (n <= 0) {
 			/* ECONNRESET: it ended with requests of ours unread. */
 			link_lose(l, n == 0 || n == -ECONNRESET ? "brig-jaild ended"

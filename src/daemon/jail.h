@@ -22,6 +22,7 @@ union jail_answer {
 	struct jail_gone gone;
 	struct jail_receipt receipt; /* its texts need not end */
 	struct jail_box box;
+	struct jail_link_is link;
 };
 
 /* Requests that may be without their last answer at one time. */
@@ -29,7 +30,7 @@ union jail_answer {
 /* Requests that may wait for room in the socket. */
 #define JAIL_QUEUE_MAX 4096u
 
-/* Called for each answer; DESTROY gets STATS_IS, then GONE. ERROR is always the last. */
+/* Called for each answer; DESTROY gets STATS_IS, then GONE; a CREATE with a network LINK, then OK. ERROR is always the last. */
 typedef void (*jail_answer_fn)(void *ctx, const union jail_answer *a);
 
 struct jail_pending {
@@ -50,6 +51,7 @@ struct jail_link {
 	/* Unasked: a sandbox's first process ended by itself; its last figures may come before. */
 	void (*figures)(void *ctx, const struct jail_stats *st);
 	void (*gone)(void *ctx, const struct jail_gone *g);
+	void (*packets)(void *ctx, int fd); /* came with HELLO_OK: the log of refused packets, to be kept */
 	void (*lost)(void *ctx, const char *why); /* the link ended; once */
 	void *ctx;
 	int answer_fd; /* came with the answer that is being handled; -1, or stolen from here */

@@ -29,6 +29,7 @@
 #include "daemon/fsrelay.h"
 #include "daemon/info.h"
 #include "daemon/logs.h"
+#include "daemon/network.h"
 #include "daemon/note.h"
 #include "daemon/pool.h"
 #include "daemon/receipt.h"
@@ -81,6 +82,8 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	if (spec.name)
 		snprintf(name, sizeof(name), "%s", spec.name);
 	spec.accept |= d->accept;
+	if (spec.net.optional && !d->host.net)
+		net_ask_done(&spec.net);
 	struct sandbox_plan plan = { .spec = &spec, .adm = &adm };
 	int r = spec.name ? sandbox_name_free(d, spec.name, err) : 0;
 	if (r == 0)
@@ -353,6 +356,24 @@ static int op_fs(struct conn *c, json_t *req, struct brig_err *err)
 	return 0;
 }
 
+static int op_network(struct conn *c, json_t *req, struct brig_err *err)
+{
+	struct sandbox *sb;
+	if (find(c, req, &sb, err) < 0 ||
+	    (sb->state != SB_PAUSED && json_object_get(req, "network") && must_live(sb, err) < 0))
+		return -1;
+	return network_serve(c, sb, req, err);
+}
+
+static int op_denials(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "denials", keys, err) < 0 || find(c, req, &sb, err) < 0)
+		return -1;
+	return denials_serve(c, sb, err);
+}
+
 static int op_connect(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "id", "port", NULL };
@@ -467,6 +488,8 @@ static const struct op {
 	{ "rm", false, false, true, op_rm },
 	{ "pause", true, false, true, op_pause },
 	{ "resume", true, false, true, op_resume },
+	{ "network", false, false, true, op_network },
+	{ "denials", false, false, false, op_denials },
 	{ "stats", false, false, false, op_stats },
 	{ "receipt", false, false, false, op_receipt },
 	{ "fs", true, false, true, op_fs },

@@ -108,7 +108,7 @@ json_t *receipt_json(const struct jail_receipt *m, const char *image)
 				      limit(m->layer_inodes)));
 	json_object_set_new(o, "mounts", mounts(m));
 	json_object_set_new(o, "egress",
-			    json_pack("{s:s,s:o,s:i}", "policy", "loopback", "interfaces", links,
+			    json_pack("{s:s,s:o,s:i}", "policy", m->n_links > 1 ? "gateway" : "loopback", "interfaces", links,
 				      "routes", (int)m->n_routes));
 	return o;
 }

@@ -29,10 +29,13 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "daemon/adopt.h"
+#include "daemon/egress.h"
 #include "daemon/exec.h"
 #include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
+#include "daemon/journal.h"
 #include "daemon/logs.h"
+#include "daemon/network.h"
 #include "daemon/pool.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
@@ -190,6 +193,8 @@ static void sandbox_free(void *ctx)
 	json_decref(sb->status);
 	logring_free(sb->ring[0]);
 	logring_free(sb->ring[1]);
+	netbox_free(sb->net);
+	journal_free(sb->journal);
 	free(sb);
 }
 
@@ -228,6 +233,24 @@ static void sandbox_settle(struct sandbox *sb, const struct jail_stats *st)
 	}
 }
 
+/* Its connections are cut, and nobody waits for its policy any more. */
+static void net_leave(struct sandbox *sb)
+{
+	struct netbox *n = sb->net;
+	struct brig_err err = BRIG_ERR_INIT;
+	if (!n)
+		return;
+	egress_remove(sb);
+	n->lease = 0;
+	if (!n->waiter)
+		return;
+	struct conn *c = n->waiter;
+	n->waiter = NULL;
+	brig_err_set(&err, BRIG_E_STATE, 0, "sandbox '%s' was removed", sb->id);
+	c->role = NULL;
+	conn_error(c, &err);
+}
+
 /* jaild has removed everything, or never made it. */
 static void sandbox_ended(struct sandbox *sb)
 {
@@ -236,6 +259,7 @@ static void sandbox_ended(struct sandbox *sb)
 	if (sb->state == SB_GONE || sb->state == SB_STOPPED)
 		return;
 	sandbox_settle(sb, sb->have_figures ? &sb->figures : NULL);
+	net_leave(sb);
 	sandbox_io_close(sb);
 	image_unref(sb->image);
 	sb->image = NULL;
@@ -303,6 +327,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	(void)FAILPOINT("destroy.sent");
 	if (r == 0)
 		sb->jail_refs++;
+	net_leave(sb);
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
 		exec_stop(x, cause, sb->fault[0] ? sb->fault : NULL);
 	struct brig_err err = BRIG_ERR_INIT;
@@ -415,7 +440,7 @@ void sandbox_await_agent(struct sandbox *sb, unsigned ms)
 void sandbox_check_ready(struct sandbox *sb)
 {
 	struct brigd *d = sb->d;
-	if (!sb->born || !sb->chan.attached || sb->destroying || sb->taking)
+	if (!sb->born || !sb->chan.attached || sb->destroying || sb->taking || sb->chan.held)
 		return;
 	ev_timer_stop(&d->ev, &sb->start_timer);
 	if (sb->state != SB_CREATING || sb->main)
@@ -432,25 +457,48 @@ void sandbox_check_ready(struct sandbox *sb)
 	}
 }
 
-static void create_failed(struct sandbox *sb, const union jail_answer *a)
+/* Who waits for it is told why it comes to nothing. */
+static void create_refuse(struct sandbox *sb, const struct brig_err *err)
 {
-	struct brig_err err = BRIG_ERR_INIT;
 	struct exec *x;
-	jail_error_to(a, &err);
-	if (err.code == BRIG_E_MISMATCH)
-		receipt_mismatch(sb, err.msg);
+	if (err->code == BRIG_E_MISMATCH)
+		receipt_mismatch(sb, err->msg);
 	else
-		log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err.msg);
+		log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err->msg);
 	sb->keep = false;
-	sb->destroying = true;
 	while ((x = LIST_FIRST(&sb->execs)))
-		exec_abort(x, &err);
+		exec_abort(x, err);
 	if (sb->creator) {
 		struct conn *c = sb->creator;
 		sb->creator = NULL;
 		c->role = NULL;
-		conn_error(c, &err);
+		conn_error(c, err);
 	}
+}
+
+void sandbox_net_applied(struct sandbox *sb)
+{
+	if (!sb->chan.held)
+		return;
+	int r = chan_let_go(&sb->chan);
+	sandbox_sent(sb, r < 0 ? r : 0);
+	sandbox_check_ready(sb);
+}
+
+void sandbox_net_refused(struct sandbox *sb, const struct brig_err *err)
+{
+	if (sb->destroying)
+		return;
+	create_refuse(sb, err);
+	sandbox_destroy(sb, CAUSE_KILL);
+}
+
+static void create_failed(struct sandbox *sb, const union jail_answer *a)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	jail_error_to(a, &err);
+	sb->destroying = true;
+	create_refuse(sb, &err);
 	if (sb->state != SB_CREATING) /* its agent spoke, and then jaild gave it up */
 		sandbox_go(sb, SB_REMOVING);
 	sandbox_ended(sb);
@@ -459,6 +507,12 @@ static void create_failed(struct sandbox *sb, const union jail_answer *a)
 static void create_answered(void *ctx, const union jail_answer *a)
 {
 	struct sandbox *sb = ctx;
+	if (a->h.verb == JAIL_LINK) { /* and OK follows */
+		if (sb->net && !sb->destroying)
+			sb->net->lease = a->link.lease;
+		egress_tell(sb);
+		return;
+	}
 	(void)FAILPOINT("create.answered");
 	sb->create_seq = 0;
 	fd_close(&sb->peer);
@@ -490,6 +544,7 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 		.uid = sb->owner.uid,
 		.gid = sb->owner.gid,
 		.keep = ledger_on(&sb->d->ledger),
+		.net = sb->net != NULL,
 		.nvolumes = sb->spec.nvolumes,
 	};
 	memcpy(m->id, sb->id, sizeof(m->id));
@@ -521,6 +576,8 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 	int r = sandbox_io_open(sb, pair[0]);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, -r, "watch the agent's channel");
+	/* Its first command waits for its policy. */
+	sb->chan.held = sb->net != NULL;
 	fill_spec(sb, accept, &m);
 	fds[0] = theirs;
 	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
@@ -613,6 +670,10 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 	id_make(sb->id);
 	sb->image = image_ref(plan->image);
 	sandbox_adopt(sb, plan);
+	if (sb->spec.net.link && !(sb->net = netbox_new(sb, &sb->spec.net))) {
+		sandbox_free(sb);
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make a sandbox");
+	}
 	if (sandbox_send_create(sb, plan->adm->accept, volume_fds, err) < 0) {
 		/* The caller still owns what was moved: it may try elsewhere or must report it. */
 		*plan->spec = sb->spec;

@@ -78,6 +78,8 @@ struct sandbox {
 	uint32_t create_seq;
 	struct chan chan;
 	struct ev_io chan_io;
+	struct netbox *net;	 /* NULL: loopback only */
+	struct journal *journal; /* what was refused to it; NULL = nothing */
 	struct exec_list execs;
 	struct exec *main;	    /* the main command while it is known; NULL for create */
 	json_t *main_argv, *status; /* of the main command; status once it ended */
@@ -153,6 +155,9 @@ void sandbox_greet(struct sandbox *sb);
 void sandbox_sent(struct sandbox *sb, int r);
 /* May a client's data be taken for this sandbox now? */
 bool sandbox_has_room(const struct sandbox *sb);
+/* brig-egress has applied its policy, or refuses the first one. */
+void sandbox_net_applied(struct sandbox *sb);
+void sandbox_net_refused(struct sandbox *sb, const struct brig_err *err);
 /* The first command started, or the last one of a detached sandbox ended. */
 void sandbox_main_started(struct sandbox *sb);
 void sandbox_main_ended(struct sandbox *sb, json_t *status);

@@ -125,7 +125,7 @@ static const struct chan_ops chan_ops = {
 static void io_update(struct sandbox *sb)
 {
 	uint32_t events = (sb->paused ? 0 : (uint32_t)EPOLLIN) |
-			  (chan_queued(&sb->chan) ? (uint32_t)EPOLLOUT : 0);
+			  (chan_queued(&sb->chan) && !sb->chan.held ? (uint32_t)EPOLLOUT : 0);
 	if (sb->chan_open)
 		ev_io_set(&sb->d->ev, sb->chan_io, events);
 }

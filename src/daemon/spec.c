@@ -380,7 +380,8 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 	static const char *const keys[] = { "tier",   "image",	 "name",    "hostname",
 					    "labels", "env",	 "workdir", "user",
 					    "limits", "volumes", "accept",  "secret_env",
-					    NULL };
+					    "network", NULL };
+	json_t *network = NULL;
 	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tier_check(obj, err) < 0 ||
 	    field_str(obj, "image", 128, &s->image, err) < 0 ||
 	    field_str(obj, "name", 128, &s->name, err) < 0 ||
@@ -407,9 +408,10 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 	    env_check(s->secret_env, err) < 0 ||
 	    workdir_check(s->workdir, err) < 0 || user_check(s->user, err) < 0 ||
 	    limits_parse(obj, s, err) < 0 || volumes_parse(obj, nfds, s, err) < 0 ||
-	    accept_parse(obj, s, err) < 0)
+	    accept_parse(obj, s, err) < 0 || field_object(obj, "network", &network, err) < 0)
 		return -1;
-	return 0;
+	/* Last, because it is the only one that is to be freed. */
+	return net_ask_parse(network, &s->net, err);
 }
 
 int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *err)
@@ -429,6 +431,7 @@ void spec_done(struct spec *spec)
 	/* Another holder of the same request needs them still. */
 	if (spec->root && spec->root->refcount == 1)
 		secrets_wipe(spec->secret_env);
+	net_ask_done(&spec->net);
 	json_decref(spec->root);
 	*spec = (struct spec){ .root = NULL };
 }
@@ -593,6 +596,10 @@ int spec_admit(const struct spec *spec, const struct jail_hello *host, unsigned 
 			     "all %u sandboxes that can live at once on this host exist",
 			     host->slots);
 		return brig_fix(err, "remove some with `brig rm`, or try again later");
+	}
+	if (spec->net.link && !host->net) {
+		brig_err_set(err, BRIG_E_UNSUPPORTED, 0, "this server offers no networks");
+		return brig_fix(err, "start it without --no-net; `brig doctor` tells what this host lacks");
 	}
 	struct admission adm = { .warnings = json_array() };
 	if (!adm.warnings)

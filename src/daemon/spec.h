@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "brig/jail_proto.h"
 #include "brig/limits.h"
+#include "daemon/netask.h"
 
 enum limit_index {
 #define X(field, flag, kind, def, min, max, none, what) LIMIT_##field,
@@ -44,6 +45,7 @@ struct spec {
 	struct brig_limits limits;			      /* defaults filled in */
 	uint32_t given;					      /* 1 << limit_index: by the client */
 	uint32_t accept;				      /* JAIL_ENF_* */
+	struct net_ask net; /* moved out when a sandbox is made of it */
 	unsigned nvolumes;
 	struct spec_volume volumes[JAIL_VOLUMES_MAX];
 };

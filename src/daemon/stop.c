@@ -108,6 +108,7 @@ static unsigned hits_of(const struct stop_facts *f)
 		hits |= f->exit.flags & BRIG_EXIT_NOFILE ? HIT_NOFILE : 0;
 	}
 	hits |= f->cause == CAUSE_OUTPUT ? HIT_OUTPUT : 0;
+	hits |= f->cause == CAUSE_EGRESS || f->denied ? HIT_EGRESS : 0;
 	hits |= f->cause == CAUSE_WALL ? HIT_WALL : 0;
 	/* cpu_time counts the whole sandbox, so the figure itself is compared and not its growth.
 	 */
@@ -164,6 +165,9 @@ void stop_decide(const struct stop_facts *f, struct stop_verdict *ret)
 	case CAUSE_OUTPUT:
 		verdict_set(&v, STOP_OUTPUT, killed, SIGKILL);
 		break;
+	case CAUSE_EGRESS:
+		verdict_set(&v, STOP_EGRESS_DENIED, killed, SIGKILL);
+		break;
 	case CAUSE_KILL:
 	case CAUSE_CLIENT:
 	case CAUSE_SHUTDOWN:
@@ -217,6 +221,12 @@ static json_t *evidence_json(const struct stop_facts *f, const struct stop_verdi
 				 num(f->out_bytes[1]));
 	case STOP_SYSCALL_DENIED:
 		return json_pack("{s:s,s:s}", "signal", sig, "filter", "seccomp");
+	case STOP_EGRESS_DENIED:
+		if (!f->over)
+			break;
+		return json_pack("{s:s,s:s,s:o,s:o}", "budget", f->over->amount, "of", f->over->scope, "limit",
+				 num(f->over->figure), "destination",
+				 f->over->name[0] ? json_string(f->over->name) : json_null());
 	case STOP_KILLED:
 		return json_pack("{s:s,s:s}", "signal", sig, "by",
 				 f->cause == CAUSE_CLIENT     ? "client_gone"
@@ -339,6 +349,8 @@ json_t *stop_status(const char *id, const struct stop_facts *f, const struct sto
 			      usage_json(f), "limits_hit", hits, "truncated", v->truncated);
 	if (!o)
 		return NULL;
+	if (json_array_size(f->denials))
+		json_object_set(o, "denials", f->denials);
 	struct brig_err err = BRIG_ERR_INIT;
 	if (v->reason == STOP_HOST_FAULT) {
 		brig_err_set(&err, BRIG_E_UNAVAILABLE, 0, "sandbox '%s' failed: %s", id,

@@ -25,6 +25,7 @@
 	X(OUT_OF_MEMORY, "out_of_memory")   \
 	X(OUTPUT, "output")                 \
 	X(SYSCALL_DENIED, "syscall_denied") \
+	X(EGRESS_DENIED, "egress_denied")   \
 	X(KILLED, "killed")                 \
 	X(HOST_FAULT, "host_fault")
 
@@ -42,6 +43,7 @@ enum stop_cause {
 	CAUSE_WALL,	/* its time was up */
 	CAUSE_CPU,	/* its CPU time was used up */
 	CAUSE_OUTPUT,	/* it wrote more than it may */
+	CAUSE_EGRESS,	/* a budget of its network is used up */
 	CAUSE_KILL,	/* a client asked for it: kill, rm, CLOSE */
 	CAUSE_CLIENT,	/* the client that started it is gone */
 	CAUSE_SHUTDOWN, /* brigd ends */
@@ -62,7 +64,8 @@ enum stop_end {
 	X(NOFILE, "descriptors") \
 	X(OUTPUT, "output")      \
 	X(WALL, "wall_time")     \
-	X(CPU, "cpu_time")
+	X(CPU, "cpu_time")       \
+	X(EGRESS, "egress")
 
 enum {
 #define X(name, text) HIT_BIT_##name,
@@ -76,6 +79,12 @@ enum {
 #undef X
 };
 
+/* A budget of the network that was reached. */
+struct stop_budget {
+	char amount[16], scope[16], name[256]; /* name: of the destination, where there is one */
+	uint64_t figure;
+};
+
 struct stop_facts {
 	enum stop_end end;
 	enum stop_cause cause;
@@ -87,6 +96,9 @@ struct stop_facts {
 	uint64_t wall_ns, run_ns;			    /* since the request; since STARTED */
 	uint64_t timeout_ms, cpu_time_ms, max_output_bytes; /* LIMIT_NONE = none */
 	uint64_t out_bytes[2];				    /* delivered or kept */
+	const struct stop_budget *over; /* with CAUSE_EGRESS */
+	uint64_t denied;		/* connections, questions and packets that were refused meanwhile */
+	json_t *denials;		/* the last of them; borrowed, NULL = none */
 	/* Figures before and after; valid == 0: not known. For a fresh sandbox `before` is zero
 	 * with all bits valid. */
 	struct jail_stats before, after;

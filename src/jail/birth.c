@@ -199,7 +199,7 @@ static void born(struct serve *j, struct box *b)
 	/* Held by the sandbox's own processes from here on; the network namespace may be of
 	 * use once more. */
 	fd_close(&b->slot.userns);
-	if (j->slots.maker < 0 || j->o->once)
+	if (j->slots.maker < 0 || j->o->once || b->slot.net)
 		fd_close(&b->slot.netns);
 	fd_close(&b->slot.timens);
 	fd_close(&b->slot.ctl);

@@ -158,6 +158,12 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all)
 				 .init_pid = (uint64_t)b->slot.pid };
 	memcpy(st.id, b->id, sizeof(st.id));
 	cgroup_read(&j->cg, b->id, &st);
+	struct rules_counts now;
+	if (b->slot.net && rules_counts(j->gateway.nft, b->slot.lease, &now) == 0) {
+		st.net_refused = now.refused - b->slot.counts.refused;
+		st.net_forged = now.forged - b->slot.counts.forged;
+		st.valid |= JAIL_STAT_NET;
+	}
 	if (all) {
 		cgroup_read_cache(&j->cg, b->id, &st);
 		read_disk(b, &st);

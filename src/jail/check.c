@@ -147,5 +147,11 @@ int jail_check_spec(const struct jail_spec *p, const struct jail_facts *f, struc
 		return beyond(err, "cpus");
 	if (p->nofile < 16 || p->nofile > f->nofile_hard)
 		return beyond(err, "nofile");
+	if (p->net > 1)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE is malformed");
+	if (p->net && !f->net) {
+		brig_fail(err, BRIG_E_UNSUPPORTED, 0, "this server has no gateway for networks");
+		return brig_fix(err, "run `brig doctor`; its log says why, or start it without --no-net");
+	}
 	return check_enforced(p, f, err);
 }

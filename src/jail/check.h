@@ -16,6 +16,7 @@ struct jail_facts {
 	uint64_t mem_total;
 	uint32_t pids_total;
 	uint64_t nofile_hard;
+	int net;           /* there is a gateway */
 	uint32_t enforced; /* JAIL_ENF_* */
 	int range;         /* each sandbox has `ids` ids; else one */
 	uint32_t ids;

@@ -25,7 +25,7 @@
 
 static const char usage[] =
 	"usage: brig-jaild --broker-fd N --agent PROGRAM [--data DIR] [--cgroup DIR] [--ready N | --once]\n"
-	"                  [--control-fd N]\n"
+	"                  [--control-fd N] [--net-fd N]\n"
 	"       brig-jaild --gc | --prove | --probe\n"
 	"Started by brig; not meant to be run by hand.\n";
 
@@ -39,16 +39,17 @@ static int fail(const struct brig_err *err)
 
 int jaild_main(int argc, char **argv)
 {
-	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_GC, O_PROVE, O_PROBE };
+	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_GC, O_PROVE, O_PROBE };
 	static const struct option options[] = {
 		{ "broker-fd", 1, NULL, O_BROKER }, { "control-fd", 1, NULL, O_CONTROL },
 		{ "agent", 1, NULL, O_AGENT },
 		{ "data", 1, NULL, O_DATA },	    { "cgroup", 1, NULL, O_CGROUP },
 		{ "ready", 1, NULL, O_READY },	    { "once", 0, NULL, O_ONCE },
 		{ "gc", 0, NULL, O_GC },	    { "prove", 0, NULL, O_PROVE },
-		{ "probe", 0, NULL, O_PROBE },	    { NULL, 0, NULL, 0 },
+		{ "probe", 0, NULL, O_PROBE },	    { "net-fd", 1, NULL, O_NET },
+		{ NULL, 0, NULL, 0 },
 	};
-	struct serve_options o = { .broker = -1, .control = -1, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
+	struct serve_options o = { .broker = -1, .control = -1, .net = -1, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
 	struct brig_err err = BRIG_ERR_INIT;
 	int errand = 0, c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -75,6 +76,9 @@ int jaild_main(int argc, char **argv)
 			o.once = 1;
 			o.ready = 1;
 			break;
+		case O_NET:
+			o.net = atoi(optarg);
+			break;
 		case O_GC:
 		case O_PROVE:
 		case O_PROBE:
@@ -98,12 +102,13 @@ int jaild_main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	const int given[] = { o.broker, o.control };
-	for (unsigned i = 0; i < 2; i++)
+	const int given[] = { o.broker, o.control, o.net };
+	for (unsigned i = 0; i < 3; i++)
 		if (given[i] >= 0 && fd_set_cloexec(given[i], 1) < 0) {
 			fprintf(stderr, "brig-jaild: descriptor %d is not open\n", given[i]);
 			return 2;
 		}
+	o.net_ready = o.net < 0 ? 0 : o.once ? 1 : (o.ready + 1) / 2;
 	unsetenv(INSTANCE_ENV_ROOTLESS);
 	if (geteuid() != 0) {
 		char run[256];

@@ -49,6 +49,7 @@ struct serve {
 	struct instance in;
 	struct cgroup_host cg;
 	struct slot_host slots;
+	struct gateway gateway;
 	int epoll, stage, stage_pid, stage_pidfd, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;

@@ -48,7 +48,9 @@ static void refresh_capacity(struct serve *j)
 	cgroup_capacity(&j->cg, &j->facts.mem_total, &j->facts.pids_total);
 }
 
-/* HELLO tells about the host only what any local user could find out. */
+/* HELLO tells about the host only what any local user could find out. The log of packets that comes along
+ * has heads of packets that sandboxes sent and the rules refused; it takes no commands of an unprivileged
+ * reader. */
 static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 {
 	if (r->m.hello.version != BRIG_JAIL_PROTO_VERSION) {
@@ -70,7 +72,9 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 	refresh_capacity(j);
 	a.mem_total = j->facts.mem_total;
 	a.pids_max = j->facts.pids_total;
-	answer(j, &a, sizeof(a));
+	a.net = (uint32_t)j->facts.net;
+	if (fd_send(j->broker, &a, sizeof(a), &j->gateway.packets, a.net ? 1 : 0) < 0)
+		j->quit = 1;
 	return 0;
 }
 
@@ -215,10 +219,21 @@ static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsi
 	return 0;
 }
 
+/* Early, so that the gateway knows its policy when the command starts. */
+static void answer_link(struct serve *j, uint32_t seq, const struct box *b)
+{
+	struct jail_link_is m = { .h = { JAIL_LINK, seq }, .lease = b->slot.lease };
+	if (!b->slot.net)
+		return;
+	memcpy(m.id, b->id, sizeof(m.id));
+	answer(j, &m, sizeof(m));
+}
+
 /*
  * CREATE. A hostile brigd chooses the limits, the image and the channel of a new sandbox, all within
  * what jail_check_spec allows: it can make sandboxes, which is its trade, and exhaust slots, which costs
- * only itself. It cannot leave a boundary out: none is optional in the message.
+ * only itself. It cannot leave a boundary out: none is optional in the message. With a network a sandbox
+ * gets a link to the gateway and nothing else; what the gateway lets through is not decided here.
  */
 static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 {
@@ -236,11 +251,12 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	struct box *b = box_new(j, p->id);
 	if (!b)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember sandbox '%s'", p->id);
-	if (slot_take(&j->slots, &b->slot, err) < 0) {
+	if (slot_take(&j->slots, (int)p->net, &b->slot, err) < 0) {
 		box_free(j, b);
 		return brig_ctx(err, "create sandbox '%s'", p->id);
 	}
 	(void)FAILPOINT("jail.slot");
+	answer_link(j, r->m.h.seq, b);
 	int deny_suid = 0, have_group = 0;
 	for (unsigned i = 0; i < p->nvolumes; i++) {
 		if (volume_prepare(j, p, i, &b->slot, &r->fd[1 + i], err) < 0)
@@ -325,6 +341,7 @@ static int op_list(struct serve *j, struct request *r, struct brig_err *err)
 	if (b) {
 		memcpy(a.id, b->id, sizeof(a.id));
 		a.frozen = (uint32_t)b->frozen;
+		a.lease = b->slot.net ? b->slot.lease : 0;
 		a.init_pid = (uint64_t)b->slot.pid;
 	}
 	if (fd_send(j->broker, &a, sizeof(a), b ? &b->chan : NULL, b && b->chan >= 0) < 0)

@@ -410,7 +410,7 @@ static int measure_all(struct serve *j, struct box *b, const struct reading *rea
 		snprintf(m->filter_digest[i], sizeof(m->filter_digest[i]), "%s", seccomp_digest((int)i));
 		snprintf(m->filter_name[i], sizeof(m->filter_name[i]), "%s", seccomp_name((int)i));
 	}
-	if (measure_network(proc, m, &d) || compare_others(j, b, &d))
+	if (measure_network(proc, b->slot.net, m, &d) || compare_others(j, b, &d))
 		return mismatch(b, &d, err);
 	int r = cgroup_procs(&j->cg, b->id, pids, sizeof(pids));
 	if (r == 0 && measure_commands(pids, b->slot.pid, m, &d))

@@ -10,10 +10,11 @@
  *     free -> BORN (groups made, child told what to be) -> LIVE (child said READY) -> free
  *                \________________ DYING (killed, waiting for its pidfd) ___/
  *
- * and owns, in the order in which they were made: a slot (ids, user and network namespace), cgroups,
- * a process. They are undone in reverse when its first process has been reaped; with it, the kernel
+ * and owns, in the order in which they were made: a slot (ids, user and network namespace with its link, if
+ * it has one), cgroups, a process. They are undone in reverse when its first process has been reaped; with it, the kernel
  * has ended every process of its pid namespace, and with the last of these its mounts. There is
- * nothing else: no directory, file, link, rule or mount of a sandbox exists on the host.
+ * nothing else: no directory, file, link, rule or mount of a sandbox exists on the host. Links end in a
+ * namespace of this jaild (gateway.h), which ends with it and with brig-egress.
  *
  * A private server ends with its brigd. A resident one outlives it: the supervisor's control socket
  * brings the link to the next brigd, which is told of the boxes by LIST. Only when neither is there any
@@ -144,14 +145,17 @@ static int idle_work(struct serve *j)
 static int prepare(struct serve *j)
 {
 	uint64_t quiet = clock_now() - j->birth_at;
-	if (j->o->once || j->slots.n_ready == (unsigned)j->o->ready) {
+	const unsigned most[2] = { (unsigned)j->o->ready,
+				   j->gateway.netns < 0 || j->slots.no_net_ahead ? 0 : (unsigned)j->o->net_ready };
+	/* Those without a link first; the others are fewer, and so is what is low for them. */
+	int net = slot_coming(&j->slots, 0) >= most[0];
+	if (j->o->once || (net && slot_coming(&j->slots, 1) >= most[1])) {
 		birth_ahead(j);
 		return birth_look(j) ? LOOK_MS : -1;
 	}
-	if (j->slots.n_ready + j->slots.n_asked >= SLOTS_LOW &&
-	    (j->births || quiet < QUIET_NS))
+	if (slot_coming(&j->slots, net) >= (net ? most[1] / 2 : SLOTS_LOW) && (j->births || quiet < QUIET_NS))
 		return j->births ? -1 : (int)((QUIET_NS - quiet) / MS_NS) + 1;
-	slot_prefetch(&j->slots, (unsigned)j->o->ready);
+	slot_prefetch(&j->slots, net, most[net]);
 	birth_ahead(j);
 	return birth_look(j) ? LOOK_MS : -1;
 }
@@ -206,6 +210,35 @@ static void control_event(struct serve *j)
 		serve_broker_lost(j);
 }
 
+/* Tells the supervisor, who starts brig-egress, what there is. Without a gateway the server serves
+ * sandboxes without a network all the same. */
+static void make_gateway(struct serve *j)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct jail_net m = { .version = BRIG_JAIL_PROTO_VERSION };
+	int fds[BRIG_NET_SOCKETS];
+	unsigned n = 0;
+	if (j->o->net < 0)
+		return;
+	if (gateway_make(&j->gateway, j->slots.home_netns, j->in.name, &err) < 0) {
+		snprintf(m.msg, sizeof(m.msg), "%.*s", (int)sizeof(m.msg) - 1, err.msg);
+		snprintf(m.remedy, sizeof(m.remedy), "%s", err.remedy);
+	} else {
+		j->slots.gateway = &j->gateway;
+		j->facts.net = 1;
+	}
+	for (unsigned i = 0; i < BRIG_NET_SOCKETS; i++) {
+		if (j->gateway.sock[i] < 0)
+			continue;
+		fds[n++] = j->gateway.sock[i];
+		m.sockets |= 1u << i;
+	}
+	(void)fd_send(j->o->net, &m, sizeof(m), fds, n);
+	/* brig-egress has them now; the rules give packets to nobody else. */
+	for (unsigned i = 0; i < BRIG_NET_SOCKETS; i++)
+		fd_close(&j->gateway.sock[i]);
+}
+
 static void destroy_all(struct serve *j)
 {
 	for (int i = 0; i < j->n_boxes; i++)
@@ -236,6 +269,7 @@ static void destroy_all(struct serve *j)
 		}
 	}
 	slot_host_close(&j->slots);
+	gateway_done(&j->gateway);
 	cgroup_host_close(&j->cg);
 	if (j->o->once && j->in.run >= 0)
 		gc_sweep_dead(j->in.run, j->o->delegated);
@@ -263,10 +297,11 @@ static int serve_start(struct serve *j)
 	/* One sandbox: its groups are made here, beside the maker. */
 	if (j->o->once)
 		j->slots.cg = NULL;
+	make_gateway(j);
 	if (j->o->ready > 0 && slot_maker_start(&j->slots, j->broker, j->control) < 0)
 		j->slots.maker = -1; /* slots are made inline then */
 	for (int i = 0; i < j->o->ready; i++)
-		slot_prefetch(&j->slots, (unsigned)j->o->ready);
+		slot_prefetch(&j->slots, j->o->once && j->facts.net, (unsigned)j->o->ready);
 	if (j->o->once)
 		slot_groups_ahead(&j->slots, &j->cg);
 	if (j->o->data)
@@ -297,6 +332,7 @@ int serve_run(const struct serve_options *o)
 	j.broker = o->broker;
 	j.control = o->control;
 	j.epoll = j.stage = j.stage_pidfd = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
+	j.gateway = (struct gateway)GATEWAY_NONE;
 	box_table_init(&j);
 	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
 		j.image_fd[i] = -1;

@@ -13,6 +13,8 @@ struct serve_options {
 	const char *delegated; /* cgroup directory, see cgroup_host_open */
 	int ready;            /* slots kept ready ahead of requests */
 	int once;             /* one request is expected: the slot made at start is all that is made ahead */
+	int net; /* socket to say jail_net on; -1 = no sandbox has a network */
+	int net_ready; /* slots with a link, beside the others */
 	int rootless;
 	uint32_t sub_ids;
 };

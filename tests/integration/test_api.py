@@ -530,7 +530,7 @@ class Run(Api):
         for body, status, words in (
                 ({"cmd": ["x"], "code": "y"}, 400, "cmd"), ({}, 400, "cmd"),
                 ({"cmd": ["true"], "colour": 1}, 400, "colour"),
-                ({"cmd": ["true"], "network": "full"}, 422, "no other network"),
+                ({"cmd": ["true"], "network": "full"}, 400, "network"),
                 ({"cmd": ["true"], "tier": "gvisor"}, 422, "no weaker tier"),
                 ({"cmd": ["true"], "limits": {"ram": 1}}, 400, "ram"),
                 ({"cmd": ["true"], "image": "no-such"}, 404, "no-such|no image store"),

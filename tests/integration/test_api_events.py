@@ -444,7 +444,7 @@ class Document(Api):
             self.answered("GET", f"/sandboxes/{box}{tail}", pattern=one + tail, expect=200)
         for method, tail, body, status in (
                 ("POST", "/timeout", {"timeout": 50}, 204), ("POST", "/refreshes", {}, 204),
-                ("PUT", "/network", {"allowOut": ["*"]}, 204), ("POST", "/pause", {}, 204),
+                ("PUT", "/network", {"denyOut": ["192.0.2.1"]}, 204), ("POST", "/pause", {}, 204),
                 ("POST", "/pause", {}, 409), ("POST", "/connect", {}, 201),
                 ("POST", "/connect", {}, 200), ("POST", "/resume", {}, 409),
                 ("POST", "/fork", {"count": 1}, 201), ("POST", "/timeout", {}, 400)):
@@ -490,8 +490,7 @@ class Document(Api):
                                                 "autoPauseMemory": False}, expect=501)
         for field, schema in self.schema("RunRequest")["properties"].items():
             answer = self.answered("POST", "/v1/run", {"image": "host", "cmd": ["true"],
-                                                       field: self.wrong(schema)}, expect=400
-                                   if field != "network" else 422)
+                                                       field: self.wrong(schema)}, expect=400)
             self.assertNotIn("unknown", answer["message"])
             self.assertIn(field, answer["message"])
 

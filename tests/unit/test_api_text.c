@@ -449,21 +449,69 @@ static void network_rules_are_checked(void **state)
 	}
 }
 
-static void only_no_network_can_be_had(void **state)
+static void own_networks_are_checked_and_put_into_words(void **state)
 {
 	(void)state;
 	struct brig_err err = BRIG_ERR_INIT;
-	static const char *const ok[] = { "\"none\"", "false", "null", "{}" };
-	static const char *const bad[] = { "\"full\"", "true", "{\"allowOut\":[]}", "1" };
-	for (unsigned i = 0; i < 4; i++) {
-		json_t *v = json_loads(ok[i], JSON_DECODE_ANY, NULL);
-		json_t *w = json_loads(bad[i], JSON_DECODE_ANY, NULL);
-		assert_int_equal(ask_network(v, &err), 0);
-		assert_int_equal(ask_network(w, &err), -1);
-		assert_int_equal(err.code, BRIG_E_UNSUPPORTED);
+	static const struct {
+		const char *text;
+		enum policy_net asked;
+	} ok[] = { { "\"none\"", POLICY_NET_NONE },
+		   { "false", POLICY_NET_NONE },
+		   { "null", POLICY_NET_NONE },
+		   { "{}", POLICY_NET_NONE },
+		   { "\"deny\"", POLICY_NET_DENY },
+		   { "\"public\"", POLICY_NET_PUBLIC },
+		   { "{\"allow\":[\"a.example\"]}", POLICY_NET_DENY },
+		   { "{\"mode\":\"public\",\"deny\":[\"a.example\"]}", POLICY_NET_PUBLIC } };
+	/* Grants are the operator's. */
+	static const char *const bad[] = { "\"full\"", "true", "{\"allowOut\":[]}", "1",
+					   "{\"grant\":[\"10.0.0.1\"]}" };
+	for (unsigned i = 0; i < sizeof(ok) / sizeof(ok[0]); i++) {
+		json_t *v = json_loads(ok[i].text, JSON_DECODE_ANY, NULL);
+		assert_int_equal(network_own_check(v, &err), 0);
+		assert_int_equal(network_own_asked(v), ok[i].asked);
+		json_t *spec = network_own_spec(v, "acme");
+		assert_int_equal(spec != NULL, ok[i].asked != POLICY_NET_NONE);
+		json_decref(spec);
 		json_decref(v);
+	}
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		json_t *w = json_loads(bad[i], JSON_DECODE_ANY, NULL);
+		assert_int_equal(network_own_check(w, &err), -1);
+		assert_int_equal(err.code, BRIG_E_INVALID);
 		json_decref(w);
 	}
+}
+
+static const char *mode_of(const char *network, int internet, json_t **ret)
+{
+	json_t *n = json_loads(network, 0, NULL);
+	json_decref(*ret);
+	*ret = network_spec(n, internet, "acme");
+	json_decref(n);
+	const char *mode = json_string_value(json_object_get(*ret, "mode"));
+	return mode ? mode : "none";
+}
+
+static void networks_of_e2b_are_put_into_words(void **state)
+{
+	(void)state;
+	json_t *o = NULL;
+	assert_string_equal(mode_of("{}", -1, &o), "none");
+	assert_string_equal(mode_of("{}", 0, &o), "none");
+	assert_string_equal(mode_of("{}", 1, &o), "public");
+	assert_true(json_is_true(json_object_get(o, "optional")));
+	assert_string_equal(mode_of("{\"allowOut\":[\"a.example\"]}", -1, &o), "deny");
+	assert_true(json_is_false(json_object_get(o, "optional")));
+	assert_string_equal(mode_of("{\"allowOut\":[\"a.example\"],\"denyOut\":[\"0.0.0.0/0\"]}", 1, &o),
+			    "deny");
+	assert_int_equal(json_array_size(json_object_get(o, "deny")), 0);
+	assert_string_equal(mode_of("{\"denyOut\":[\"10.0.0.0/8\"]}", 1, &o), "public");
+	assert_int_equal(json_array_size(json_object_get(o, "deny")), 1);
+	assert_string_equal(json_string_value(json_object_get(o, "prefer")), "allow");
+	assert_string_equal(json_string_value(json_object_get(o, "tenant")), "acme");
+	json_decref(o);
 }
 
 static void languages_become_commands(void **state)
@@ -511,7 +559,8 @@ int main(void)
 		cmocka_unit_test(limits_are_read_in_both_forms),
 		cmocka_unit_test(metadata_may_ask_for_limits),
 		cmocka_unit_test(network_rules_are_checked),
-		cmocka_unit_test(only_no_network_can_be_had),
+		cmocka_unit_test(own_networks_are_checked_and_put_into_words),
+		cmocka_unit_test(networks_of_e2b_are_put_into_words),
 		cmocka_unit_test(languages_become_commands),
 	};
 	return cmocka_run_group_tests_name("api_text", tests, NULL, NULL);

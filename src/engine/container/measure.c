@@ -264,7 +264,7 @@ static unsigned count_routes(const char *text, bool v6)
 	return n;
 }
 
-int measure_network(int proc, struct jail_receipt *m, struct measure_diff *d)
+int measure_network(int proc, int net, struct jail_receipt *m, struct measure_diff *d)
 {
 	char text[16384];
 	m->n_links = m->n_routes = 0;
@@ -285,6 +285,12 @@ int measure_network(int proc, struct jail_receipt *m, struct measure_diff *d)
 	/* Hosts without IPv6 have no such file. */
 	if (fd_slurp_at(proc, "net/ipv6_route", text, sizeof(text)) >= 0)
 		m->n_routes += count_routes(text, true);
+	if (net) {
+		if (m->n_links == 2 && strcmp(m->links[0], "lo") == 0 && strcmp(m->links[1], "eth0") == 0)
+			return 0;
+		return differs(d, "network", "%u interfaces, the first '%.15s'; specified: loopback and eth0",
+			       m->n_links, m->links[0]);
+	}
 	if (m->n_links != 1u + (unsigned)FAILPOINT_IS("mutate.network") || strcmp(m->links[0], "lo") != 0 || m->n_routes)
 		return differs(d, "network",
 			       "%u interfaces, the first '%.15s', and %u routes; specified: loopback "

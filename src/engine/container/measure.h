@@ -59,8 +59,9 @@ int measure_limits(const struct measure_want *w, const struct jail_receipt *m,
 /* Every process of a group (host's numbers in `pids`, one a line): none may have more than commands get,
  * and all are behind the filter. 0, or 1 with the difference. */
 int measure_commands(char *pids, int first, struct jail_receipt *m, struct measure_diff *d);
-/* Interfaces and routes of its network namespace: loopback, and nothing else. */
-int measure_network(int proc, struct jail_receipt *m, struct measure_diff *d);
+/* Interfaces and routes of its network namespace: loopback, and nothing else; with net the link to the
+ * gateway besides. */
+int measure_network(int proc, int net, struct jail_receipt *m, struct measure_diff *d);
 
 /* ---- measure_mounts.c ---- */
 

@@ -38,7 +38,7 @@
 
 #include "base/fd.h"
 
-int netns_make(int home)
+int netns_make(int home, const struct gateway *g, uint32_t lease)
 {
 	if (unshare(CLONE_NEWNET) < 0)
 		return -errno;
@@ -53,6 +53,8 @@ int netns_make(int home)
 	 * servers on low ports work all the same, as they would in any container. */
 	if (r == 0)
 		fd_spew_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	if (r == 0 && g)
+		r = gateway_link(g, lease);
 	if (setns(home, CLONE_NEWNET) < 0 && r == 0)
 		r = -errno;
 	return r < 0 ? r : fd_steal(&ns);

@@ -19,7 +19,7 @@
  * and when the request is known (rootfs_build, in the child or by the stage in its mount namespace):
  *     /l   the image, id-mapped so that its file owners are those of this sandbox
  *     /r   overlay of /l and /w: the root; /p and /d move to their places in it
- * then home and volumes, and moves the whole over "/". All mounts are owned by the outer user
+ * then home, the resolver and volumes, and moves the whole over "/". All mounts are owned by the outer user
  * namespace, so even a root inside that finds a way to call mount(2) may not change or undo one of
  * them.
  *
@@ -44,6 +44,7 @@
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "base/path.h"
+#include "brig/net.h"
 #include "engine/container/rootfs.h"
 #include "engine/container/stage.h"
 
@@ -498,6 +499,27 @@ static int give_home(const struct stage_enter *e, int root, struct stage_step *s
 	return 0;
 }
 
+/* The resolver of a sandbox with a network, in place of whatever the image has there, most often a link
+ * into /run. It is a file of the writable layer: a mount would be one more than is specified. */
+static int give_resolver(const struct stage_enter *e, int root, struct stage_step *st)
+{
+	static const char text[] = "nameserver " BRIG_NET_GATEWAY4_TEXT "\n";
+	int r;
+	if (!e->spec.net)
+		return 0;
+	AUTO_FD etc = path_open_beneath(root, "etc", O_PATH | O_DIRECTORY, 0);
+	if (etc < 0)
+		return etc == -ENOENT ? 0 : stage_fail(st, etc, "open /etc of the image");
+	if (unlinkat(etc, "resolv.conf", 0) < 0 && errno != ENOENT)
+		return stage_fail(st, -errno, "replace /etc/resolv.conf");
+	AUTO_FD fd = path_open_beneath(etc, "resolv.conf", O_WRONLY | O_CREAT | O_EXCL, 0644);
+	if (fd < 0 || (r = fd_write_full(fd, text, sizeof(text) - 1)) < 0)
+		return stage_fail(st, fd < 0 ? fd : r, "write /etc/resolv.conf");
+	if (fchown(fd, e->host_uid, e->host_gid) < 0)
+		return stage_fail(st, -errno, "give /etc/resolv.conf to root");
+	return 0;
+}
+
 int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int rootless,
 		 struct stage_step *st)
 {
@@ -512,7 +534,8 @@ int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int roo
 		return r;
 	if ((r = move_in_root(root, "/p", "proc", st)) < 0 ||
 	    (r = move_in_root(root, "/d", "dev", st)) < 0 ||
-	    (r = give_home(e, root, st)) < 0 || (r = attach_volumes(e, f, root, st)) < 0)
+	    (r = give_home(e, root, st)) < 0 || (r = give_resolver(e, root, st)) < 0 ||
+	    (r = attach_volumes(e, f, root, st)) < 0)
 		return r;
 	/*
 	 * The root is moved over the template's root and becomes ours, as switch_root does with an

@@ -201,7 +201,7 @@ static int netns_get(struct slot_host *h)
 {
 	if (h->n_clean)
 		return h->clean[--h->n_clean];
-	int ns = netns_make(h->home_netns);
+	int ns = netns_make(h->home_netns, NULL, 0);
 	/* Without the look of a new one no used one is ever as new. */
 	if (ns >= 0 && h->face && !h->face->n)
 		(void)netns_face(h->home_netns, ns, h->face);
@@ -234,9 +234,11 @@ static int fill_slot(struct slot_host *h, struct slot *s, const char **ret_step)
 	if (s->userns < 0)
 		return s->userns;
 	*ret_step = "network";
-	s->netns = netns_get(h);
+	s->netns = s->net ? netns_make(h->home_netns, h->gateway, s->lease) : netns_get(h);
 	if (s->netns < 0)
 		return s->netns;
+	if (s->net)
+		(void)rules_counts(h->gateway->nft, s->lease, &s->counts);
 	s->timens = timens_make(); /* -1: this kernel has none */
 	if (s->timens < 0)
 		s->timens = -1;
@@ -272,7 +274,8 @@ static int fail_slot(struct brig_err *err, int e, const char *step)
 struct maker_msg {
 	uint32_t lease; /* 0: a network namespace that its sandbox has left */
 	int32_t err;
-	uint32_t host_uid, host_gid, has_timens;
+	uint32_t host_uid, host_gid, has_timens, net;
+	struct rules_counts counts;
 	struct cgroup_ahead groups; /* its descriptors ride behind the namespaces */
 	char step[16];
 };
@@ -286,14 +289,16 @@ static void __attribute__((noreturn)) maker_main(struct slot_host *h, int sock)
 	h->face = &face;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_NAME, "brig-slots", 0, 0, 0);
+	int linked = h->gateway ? gateway_reopen(h->gateway, h->home_netns) : 0;
 	while ((void)(n_left = 1), fd_recv(sock, &m, sizeof(m), &left, &n_left, 0) == sizeof(m)) {
 		if (n_left) {
 			netns_put(h, left);
 			continue;
 		}
-		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
-		const char *step = "";
-		m.err = fill_slot(h, &s, &step);
+		struct slot s = { .lease = m.lease, .net = (int)m.net, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
+		const char *step = "network";
+		m.err = m.net && linked < 0 ? linked : fill_slot(h, &s, &step);
+		m.counts = s.counts;
 		m.host_uid = s.host_uid;
 		m.host_gid = s.host_gid;
 		snprintf(m.step, sizeof(m.step), "%s", step);
@@ -338,20 +343,33 @@ int slot_maker_start(struct slot_host *h, int broker, int control)
 	return 0;
 }
 
-void slot_prefetch(struct slot_host *h, unsigned most)
+unsigned slot_ready(const struct slot_host *h, int net)
 {
-	struct maker_msg m = { 0 };
-	if (h->maker < 0 || h->n_ready + h->n_asked >= most ||
-	    h->n_ready + h->n_asked >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
+	unsigned n = 0;
+	for (unsigned i = 0; i < h->n_ready; i++)
+		n += h->ready[i].net == net;
+	return n;
+}
+
+unsigned slot_coming(const struct slot_host *h, int net)
+{
+	return slot_ready(h, net) + h->n_asked[net];
+}
+
+void slot_prefetch(struct slot_host *h, int net, unsigned most)
+{
+	struct maker_msg m = { .net = (uint32_t)net };
+	if (h->maker < 0 || slot_coming(h, net) >= most ||
+	    h->n_ready + h->n_asked[0] + h->n_asked[1] >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
 		return;
 	if (fd_send(h->maker, &m, sizeof(m), NULL, 0) < 0) {
 		struct slot s = { .lease = m.lease, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 		slot_done(h, &s);
 		fd_close(&h->maker); /* dead: slots are made inline from now on */
-		h->n_asked = 0;
+		h->n_asked[0] = h->n_asked[1] = 0;
 		return;
 	}
-	h->n_asked++;
+	h->n_asked[net]++;
 }
 
 /* One answer of the maker, waiting for it if asked to. 0 = a slot in *ret. */
@@ -365,11 +383,13 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 		return -1;
 	if (r != sizeof(m)) {
 		fd_close(&h->maker);
-		h->n_asked = 0;
+		h->n_asked[0] = h->n_asked[1] = 0;
 		return brig_fail(err, BRIG_E_INTERNAL, 0, "the maker of slots is gone");
 	}
-	h->n_asked--;
+	h->n_asked[m.net != 0]--;
 	*ret = (struct slot){ .lease = m.lease,
+			      .net = m.net != 0,
+			      .counts = m.counts,
 			      .host_uid = m.host_uid,
 			      .host_gid = m.host_gid,
 			      .userns = -1,
@@ -406,10 +426,13 @@ static void take_spare(struct slot_host *h, struct slot *s)
 
 void slot_collect(struct slot_host *h)
 {
-	struct slot s;
-	if (h->maker < 0 || h->n_ready >= SLOTS_READY_MAX ||
-	    receive_slot(h, MSG_DONTWAIT, &s, NULL) < 0)
+	struct slot s = { .net = 0 };
+	if (h->maker < 0 || h->n_ready >= SLOTS_READY_MAX)
 		return;
+	if (receive_slot(h, MSG_DONTWAIT, &s, NULL) < 0) {
+		h->no_net_ahead |= s.net;
+		return;
+	}
 	take_spare(h, &s);
 	h->ready[h->n_ready++] = s;
 }
@@ -417,7 +440,7 @@ void slot_collect(struct slot_host *h)
 void slot_wait(struct slot_host *h)
 {
 	struct pollfd p = { .fd = h->maker, .events = POLLIN };
-	if (!h->n_ready && h->maker >= 0 && h->n_asked && poll(&p, 1, 1000) == 1)
+	if (!h->n_ready && h->maker >= 0 && h->n_asked[0] + h->n_asked[1] && poll(&p, 1, 1000) == 1)
 		slot_collect(h);
 }
 
@@ -428,22 +451,43 @@ static int child_lost(const struct slot *s)
 	return s->ctl >= 0 && poll(&p, 1, 0) == 1;
 }
 
-static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
+/* The oldest ready one of a kind: a child born ahead has had the most time. */
+static int take_ready(struct slot_host *h, int net, struct slot *ret)
 {
-	while (h->n_ready) {
-		/* The oldest: a child born ahead has had the most time. */
-		*ret = h->ready[0];
-		memmove(h->ready, h->ready + 1, --h->n_ready * sizeof(h->ready[0]));
+	for (unsigned i = 0; i < h->n_ready;) {
+		if (h->ready[i].net != net) {
+			i++;
+			continue;
+		}
+		*ret = h->ready[i];
+		memmove(h->ready + i, h->ready + i + 1, (--h->n_ready - i) * sizeof(h->ready[0]));
 		if (!child_lost(ret))
-			return 0;
+			return 1;
 		slot_done(h, ret);
 	}
-	if (h->maker >= 0) {
-		slot_prefetch(h, 1);
-		if (h->n_asked)
-			return receive_slot(h, 0, ret, err);
+	return 0;
+}
+
+static int take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err)
+{
+	if (take_ready(h, net, ret))
+		return 0;
+	slot_prefetch(h, net, 1);
+	while (h->maker >= 0 && h->n_asked[net]) {
+		int r = receive_slot(h, 0, ret, err);
+		if (h->maker < 0 || (r < 0 && ret->net == net))
+			return -1;
+		if (r < 0) {
+			h->no_net_ahead |= ret->net;
+			continue;
+		}
+		if (ret->net == net)
+			return 0;
+		/* There is room: it was asked for. */
+		take_spare(h, ret);
+		h->ready[h->n_ready++] = *ret;
 	}
-	struct slot s = { .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
+	struct slot s = { .net = net, .userns = -1, .netns = -1, .timens = -1, .ctl = -1, .pidfd = -1 };
 	const char *step = "";
 	if (take_lease(h, &s.lease) < 0) {
 		brig_fail(err, BRIG_E_EXHAUSTED, 0, "all %u ranges of host ids are in use", h->n - 1);
@@ -458,9 +502,9 @@ static int take(struct slot_host *h, struct slot *ret, struct brig_err *err)
 	return 0;
 }
 
-int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err)
+int slot_take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err)
 {
-	if (take(h, ret, err) < 0)
+	if (take(h, net, ret, err) < 0)
 		return -1;
 	take_spare(h, ret);
 	return 0;
@@ -480,7 +524,7 @@ void slot_left(struct slot_host *h, struct slot *s)
 	struct maker_msg m = { 0 };
 	struct pollfd p = { .fd = h->maker, .events = POLLOUT };
 	/* A maker that is behind has enough of them, and nobody waits for it here. */
-	if (s->netns >= 0 && h->maker >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
+	if (s->netns >= 0 && !s->net && h->maker >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
 		(void)fd_send(h->maker, &m, sizeof(m), &s->netns, 1);
 	fd_close(&s->netns);
 }

@@ -3,7 +3,7 @@
  * slot.h: what a sandbox gets before anybody knows its name: a lease on a range of host ids, a user
  * namespace that maps it, a network namespace with nothing but loopback, a time namespace, and (on
  * cgroup v1, where groups can be renamed) groups. Slots hold no tenant state, so they are made ahead;
- * each is used once.
+ * each is used once. There are two kinds: those of the other kind have a link to the gateway, too.
  */
 #ifndef BRIG_CONTAINER_SLOT_H
 #define BRIG_CONTAINER_SLOT_H
@@ -14,8 +14,9 @@
 #include "brig/ids.h"
 #include "engine/container/cgroup.h"
 #include "engine/container/netns.h"
+#include "engine/link/gateway.h"
 
-#define SLOTS_READY_MAX 16u
+#define SLOTS_READY_MAX 24u
 
 struct slot {
 	uint32_t lease; /* 1 .. */
@@ -29,6 +30,8 @@ struct slot {
 	uint64_t ns[JAIL_NS__N]; /* its namespaces then */
 	uint32_t spawn; /* its number towards the stage */
 	int pid, pidfd; /* 0 and -1 until the stage has told */
+	int net;      /* 1: with a link */
+	struct rules_counts counts; /* of the link, when the slot was made */
 	int timens; /* clocks that start at zero; -1 where the kernel has no time namespaces */
 };
 
@@ -43,11 +46,14 @@ struct slot_host {
 	uint32_t size;     /* ids per slot */
 	uint32_t uid_base; /* first id of slot 0 */
 	uint32_t next;
+	struct gateway *gateway; /* NULL = no slot gets a link */
 	int maker;     /* socket to the maker; -1 = slots are made inline */
 	int maker_pid;
 	struct cgroup_ahead spare; /* of slot_groups_ahead */
 	struct slot ready[SLOTS_READY_MAX];
-	unsigned n_ready, n_asked; /* asked of the maker, not yet received */
+	unsigned n_ready;
+	int no_net_ahead; /* one with a link could not be made: requests meet the reason */
+	unsigned n_asked[2]; /* of each kind: asked of the maker, not yet received */
 	struct netns_face *face;   /* in the maker only, and so are these: */
 	int clean[SLOTS_READY_MAX];
 	unsigned n_clean;
@@ -66,8 +72,11 @@ void slot_host_close(struct slot_host *h);
  * fork. `broker` is closed in it.
  */
 int slot_maker_start(struct slot_host *h, int broker, int control);
-/* Asks for one more slot ahead, if fewer than `most` are ready or asked for. */
-void slot_prefetch(struct slot_host *h, unsigned most);
+/* Slots of a kind (net: with a link) that are ready; that are ready or asked for. */
+unsigned slot_ready(const struct slot_host *h, int net);
+unsigned slot_coming(const struct slot_host *h, int net);
+/* Asks for one more slot of a kind ahead, if fewer than `most` are ready or asked for. */
+void slot_prefetch(struct slot_host *h, int net, unsigned most);
 /* Makes the groups of the next slot here, beside the maker that makes its namespaces. For a caller that
  * expects one sandbox only. */
 void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg);
@@ -75,10 +84,10 @@ void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg);
 void slot_collect(struct slot_host *h);
 /* Waits for the first slot that was asked for, at most a second. */
 void slot_wait(struct slot_host *h);
-/* A slot: a ready one, else the next one of the maker, else made here. */
-int slot_take(struct slot_host *h, struct slot *ret, struct brig_err *err);
+/* A slot of a kind: a ready one, else the next one of the maker, else made here. */
+int slot_take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err);
 /* The sandbox of the slot has ended and its last process is gone: its network namespace may be used
- * again. slot_done() is still to be called. */
+ * again, if it has no link. slot_done() is still to be called. */
 void slot_left(struct slot_host *h, struct slot *s);
 /* The limits that groups get which are made ahead. */
 struct cgroup_limits slot_limits(void);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rules.h: the packet rules of a gateway namespace, and what they have counted. rules.c has the rules.
+ */
+#ifndef BRIG_LINK_RULES_H
+#define BRIG_LINK_RULES_H
+
+#include <stdint.h>
+
+/* NFLOG group of the packets that were refused, and the words that say why. */
+#define RULES_LOG_GROUP 1u
+#define RULES_REFUSED "refused"
+#define RULES_FORGED "forged"
+
+struct rules_counts {
+	uint64_t refused, forged; /* packets */
+};
+
+/* nft: a NETLINK_NETFILTER socket in the gateway namespace. 0 or -errno; *ret_step says what failed. */
+int rules_load(int nft, const char **ret_step);
+/* Lets the link of a lease in. What it may be is a fact that never changes, so it is never taken back. */
+int rules_admit(int nft, uint32_t lease);
+/* Packets of a lease's link since the rules were loaded; other holders of the lease included. */
+int rules_counts(int nft, uint32_t lease, struct rules_counts *ret);
+
+#endif

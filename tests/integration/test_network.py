@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sandbox reaches, and what never leaves it.
+
+The server runs in a network namespace that stands for the host, with one link to another that stands for
+the world. What the world gets is seen by a packet socket on that link: it is the judge, and what a
+program inside says is only compared with it. Forged frames are sent by this test itself, as root, from
+the sandbox's own namespace: nothing inside could, and that it could not is not what is tested here."""
+
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+import unittest
+
+import hoststate
+from brigtest import (Brig, ResidentCase, Server, TestCase, need_program, need_root, wait_until)
+
+WORLD, HOST = "45.33.32.10", "45.33.32.1"  # public by their numbers; nobody leaves these namespaces
+PRIVATE, METADATA = "10.9.9.9", "169.254.169.254"
+LISTENER = r"""
+import socket, threading
+def serve(s):
+    while True:
+        c, a = s.accept()
+        threading.Thread(target=talk, args=(c, a), daemon=True).start()
+def talk(c, a):
+    try:
+        c.sendall(b"world\n")
+        while c.recv(4096):
+            c.sendall(b"more\n")
+    except OSError:
+        pass
+    c.close()
+for port in (80, 8080, 22):
+    s = socket.create_server(("0.0.0.0", port), backlog=64)
+    threading.Thread(target=serve, args=(s,), daemon=True).start()
+print("ready", flush=True)
+threading.Event().wait()
+"""
+# Prints "IP:PORT answer" for every argument IP:PORT.
+TRY = r"""
+import socket, sys
+for dest in sys.argv[1:]:
+    host, port = dest.rsplit(":", 1)
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as s:
+            s.settimeout(10)
+            s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            got = s.recv(100).decode().split("\n")[0].strip()
+            print(dest, "refused" if got in ("", "HTTP/1.1 403 Forbidden") else got, flush=True)
+    except OSError as e:
+        print(dest, "refused", flush=True)
+"""
+# What a program does that wants out by all means.
+ESCAPE = r"""
+import socket
+for family, kind, dest in ((2, 1, ("%s", 80)), (2, 2, ("%s", 443)), (2, 2, ("%s", 53)),
+                           (10, 1, ("2001:4860::8888", 443)), (10, 2, ("2001:4860::8888", 53))):
+    try:
+        s = socket.socket(family, kind)
+        s.settimeout(3)
+        s.connect(dest)
+        s.send(b"x" * 30)
+        s.recv(1)
+    except OSError:
+        pass
+""" % (WORLD, WORLD, WORLD)
+
+
+def inside(pid, *args, **kw):
+    return subprocess.run(["nsenter", "-t", str(pid), "-n", "--", *args], check=True, **kw)
+
+
+def in_netns(pid, fn):
+    """Calls fn in a thread that has joined the namespace; its sockets stay there."""
+    result = []
+
+    def body():
+        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        try:
+            import ctypes
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(fd, 0x40000000) < 0:
+                raise OSError(ctypes.get_errno(), "setns")
+            result.append(fn())
+        except BaseException as e:  # noqa: BLE001 - it is raised again by the caller
+            result.append(e)
+        finally:
+            os.close(fd)
+    t = threading.Thread(target=body)
+    t.start()
+    t.join()
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+class World:
+    """Two namespaces and the link between them."""
+
+    def __init__(self):
+        need_root()
+        need_program("ip")
+        need_program("nsenter")
+        self.held = []
+        self.host, self.world = self._hold(), self._hold()
+        inside(self.host, "ip", "link", "add", "world", "type", "veth", "peer", "name", "host",
+               "netns", str(self.world))
+        for pid, name, addresses in ((self.host, "world", [HOST, "10.9.9.1"]),
+                                     (self.world, "host", [WORLD, PRIVATE, METADATA])):
+            inside(pid, "ip", "link", "set", "lo", "up")
+            for address in addresses:
+                inside(pid, "ip", "addr", "add", address + "/24", "dev", name)
+            inside(pid, "ip", "link", "set", name, "up")
+        inside(self.host, "ip", "route", "add", "default", "via", WORLD)
+        self.listener = subprocess.Popen(["nsenter", "-t", str(self.world), "-n", "--", "/usr/bin/python3",
+                                          "-c", LISTENER], stdout=subprocess.PIPE,
+                                         start_new_session=True)
+        self.held.append(self.listener)
+        if self.listener.stdout.readline() != b"ready\n":
+            raise AssertionError("the world does not listen")
+
+    def _hold(self):
+        p = subprocess.Popen(["unshare", "-n", "--", "sh", "-c", "echo; exec sleep 100000"],
+                             stdout=subprocess.PIPE, start_new_session=True)
+        self.held.append(p)
+        p.stdout.readline()
+        return p.pid
+
+    def capture(self):
+        return Capture(self.host, "world")
+
+    @property
+    def prefix(self):
+        return ("nsenter", "-t", self.host, "-n", "--")
+
+    def close(self):
+        for p in reversed(self.held):
+            p.kill()
+            p.wait()
+            p.stdout.close()
+
+
+class Capture:
+    """Frames on a link, from now on."""
+
+    def __init__(self, pid, name):
+        def make():
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            s.bind((name, 3))
+            return s
+        self.socket = in_netns(pid, make)
+        self.socket.setblocking(False)
+
+    def frames(self, settle=0.2):
+        """Without what the two kernels say to each other about themselves."""
+        time.sleep(settle)  # for frames on their way: there is no event for "none comes"
+        got = []
+        while True:
+            try:
+                frame = self.socket.recv(65536)
+            except BlockingIOError:
+                return got
+            kind = frame[12:14]
+            if kind == b"\x08\x06" or (kind == b"\x86\xdd" and frame[20] in (0, 58)):
+                continue
+            got.append(frame)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+class NetworkCase(ResidentCase):
+    @classmethod
+    def setUpClass(cls):
+        TestCase.setUpClass.__func__(cls)
+        cls.world = World()
+        try:
+            cls.class_before = hoststate.snapshot()
+            cls.class_brig = Brig()
+            cls.server = Server(cls.class_brig, prefix=cls.world.prefix)
+        except BaseException:
+            cls.world.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.world.close()
+
+    def left(self, within):
+        """Without the gateway process, which is the server's and may be another by now."""
+        left = super().left(within)
+        others = [x for x in left.get("process", ()) if "brig-egress" not in str(x)]
+        left.pop("process", None)
+        if others:
+            left["process"] = others
+        return left
+
+    def create(self, *args):
+        done = self.brig.call("create", "--image", "host", *args)
+        self.assertOk(done)
+        return done.text.strip()
+
+    def tried(self, box, *dests):
+        """{destination: what came of it}"""
+        done = self.brig.call("exec", box, "--", "/usr/bin/python3", "-S", "-c", TRY, *dests)
+        return dict(line.split(" ", 1) for line in done.text.splitlines())
+
+    def why(self, box):
+        return self.brig.json("why", box)
+
+
+class Reach(NetworkCase):
+    def test_none_is_loopback_and_nothing_leaves(self):
+        with self.world.capture() as seen:
+            done = self.brig.run("--", "sh", "-c", "ls /sys/class/net 2>/dev/null; cat /proc/net/dev "
+                                 "/etc/resolv.conf; /usr/bin/python3 -S -c '" + ESCAPE + "'")
+            self.assertOk(done)
+            self.assertNotIn("eth0", done.text)
+            self.assertNotIn("nameserver", done.text)
+            self.assertEqual(seen.frames(), [])
+            # The same with a network is seen, so the judge sees.
+            done = self.brig.run("--net", "public", "--", "sh", "-c", "cat /proc/net/dev /etc/resolv.conf; "
+                                 "/usr/bin/python3 -S -c '" + ESCAPE + "'")
+            self.assertIn("eth0", done.text)
+            self.assertIn("nameserver 198.18.0.1\n", done.text)
+            self.assertTrue(seen.frames())
+
+    def test_what_no_rule_allows_is_refused_told_and_can_be_allowed(self):
+        box = self.create("--net", "deny")
+        with self.world.capture() as seen:
+            self.assertEqual(self.tried(box, f"{WORLD}:80"), {f"{WORLD}:80": "refused"})
+            self.assertEqual(seen.frames(), [])
+            last = wait_until("the journal has it", lambda: self.why(box)["denials"])[-1]
+            self.assertEqual((last["kind"], last["reason"], last["address"], last["port"], last["rule"]),
+                             ("egress", "not_allowed", WORLD, 80, "net deny"))
+            # The line that it names is the one that allows it.
+            words = last["command"].replace("'", "").split()
+            self.assertEqual(words[:3], ["brig", "net", box])
+            self.assertOk(self.brig.call(*words[1:]))
+            got = self.tried(box, f"{WORLD}:80", f"{WORLD}:8080")
+            self.assertEqual(got, {f"{WORLD}:80": "world", f"{WORLD}:8080": "refused"})
+            self.assertTrue(seen.frames())
+
+    def test_protected_addresses_are_refused_in_every_mode(self):
+        box = self.create("--net", "public")
+        other = self.create("--net", "public")
+        neighbour = self.brig.call("exec", other, "--", "sh", "-c", "cat /proc/net/fib_trie").text
+        neighbour = re.search(r"198\.18\.\d+\.\d+(?=\n\s+/32 host LOCAL)", neighbour).group()
+        dests = [f"{METADATA}:80", f"{PRIVATE}:80", f"{HOST}:80", "10.9.9.1:80", f"{neighbour}:80",
+                 "198.18.0.1:80", "[::ffff:10.9.9.9]:80", "[fd00:ec2::254]:80"]
+        with self.world.capture() as seen:
+            got = self.tried(box, *dests)
+            self.assertEqual(got, {d: "refused" for d in dests})
+            self.assertEqual(seen.frames(), [])
+        reasons = {e["reason"] for e in self.why(box)["denials"]}
+        self.assertEqual(reasons, {"protected_address"})
+        # An operator's word lifts it, for what it names.
+        granted = self.create("--net", "public", "--grant", PRIVATE)
+        got = self.tried(granted, f"{PRIVATE}:80", f"{METADATA}:80")
+        self.assertEqual(got, {f"{PRIVATE}:80": "world", f"{METADATA}:80": "refused"})
+
+    def test_only_tcp_leaves_and_the_refusal_is_told_at_once(self):
+        box = self.create("--net", "public")
+        with self.world.capture() as seen:
+            done = self.brig.call("exec", box, "--", "/usr/bin/python3", "-S", "-c", r"""
+import socket
+s = socket.socket(2, 2)
+s.settimeout(20)
+s.connect(("%s", 443))
+s.send(b"quic?")
+try:
+    s.recv(1)
+except OSError as e:
+    print(e.errno)
+""" % WORLD)
+            self.assertEqual(done.text, "113\n")  # EHOSTUNREACH: it does not wait for its time
+            self.assertEqual(seen.frames(), [])
+        told = wait_until("the journal has it", lambda: self.why(box))
+        self.assertEqual([(e["kind"], e["protocol"], e["address"], e["port"]) for e in told["denials"]],
+                         [("packet", "udp", WORLD, 443)])
+        self.assertEqual(told["packets"], {"refused": 1, "forged": 0})
+
+    def test_a_change_is_enforced_when_it_is_answered(self):
+        box = self.create("--net", "public")
+        p = self.brig.popen("exec", box, "--", "/usr/bin/python3", "-u", "-S", "-c", r"""
+import socket, sys
+s = socket.create_connection(("%s", 80))
+s.recv(10)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    s.sendall(b"still there?")
+    print(s.recv(10) or "cut")
+except OSError:
+    print("cut")
+""" % WORLD, stdin=subprocess.PIPE)
+        self.assertEqual(p.stdout.readline(), b"ready\n")
+        done = self.brig.json("net", box, "--net", "none", "--only")
+        self.assertEqual(done["cut"], 1)
+        out, _ = p.communicate(b"\n", timeout=60)
+        self.assertEqual(out, b"cut\n")
+        self.assertEqual(self.tried(box, f"{WORLD}:80"), {f"{WORLD}:80": "refused"})
+        self.assertOk(self.brig.call("net", box, "--net", "deny", "--allow", f"{WORLD}:80"))
+        self.assertEqual(self.tried(box, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+
+    def test_a_rule_that_is_none_is_refused_and_changes_nothing(self):
+        done = self.brig.run("--allow", "http://x/", "--", "true")
+        self.assertRefused(done, 125, "http://x/")
+        box = self.create("--net", "deny", "--allow", f"{WORLD}:80")
+        self.assertEqual(self.brig.call("net", box, "--allow", "1.2.3.4/8").code, 125)
+        self.assertEqual(self.brig.call("net", box).text, f"net deny\nallow {WORLD}:80\n")
+        self.assertEqual(self.tried(box, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+        without = self.create()
+        self.assertRefused(self.brig.call("net", without, "--net", "public"), 125, "without a network")
+
+    def test_a_budget_that_is_reached_ends_it(self):
+        done, status = self.brig.status("--image", "host", "--net", "public", "--net-budget", "requests=2",
+                                        "--", "/usr/bin/python3", "-S", "-c",
+                                        TRY + "\nimport time\ntime.sleep(100)",
+                                        *[f"{WORLD}:80"] * 3)
+        self.assertEqual((done.code, status["stop_reason"]), (137, "egress_denied"), status)
+        self.assertEqual((status["evidence"]["budget"], status["evidence"]["limit"]), ("requests", 2))
+        self.assertIn("egress", status["limits_hit"])
+
+    def test_another_gateway_process_knows_every_policy(self):
+        box = self.create("--net", "deny", "--allow", f"{WORLD}:80")
+        for _ in range(2):
+            pid = next(p for p in hoststate.pids() if hoststate.comm_of(p) == "brig-egress" and
+                       f"PPid:\t{self.server.process.pid}\n" in hoststate.read(f"/proc/{p}/status"))
+            os.kill(int(pid), signal.SIGKILL)
+            wait_until("connections are decided again",
+                       lambda: self.tried(box, f"{WORLD}:80").get(f"{WORLD}:80") == "world", 20)
+            self.assertEqual(self.tried(box, f"{WORLD}:22"), {f"{WORLD}:22": "refused"})
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def udp_frame(to_mac, from_mac, src, dst, kind=b"\x08\x00", tag=b""):
+    body = struct.pack("!HHHH", 1234, 999, 8, 0)
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton(src),
+                       socket.inet_aton(dst))
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    return to_mac + from_mac + tag + kind + head + body
+
+
+class Forged(NetworkCase):
+    def setUp(self):
+        super().setUp()
+        self.box, self.other = self.create("--net", "public"), self.create("--net", "public")
+        self.pid, self.address, self.mac = self.link_of(self.box)
+        self.other_pid, self.other_address, self.other_mac = self.link_of(self.other)
+        self.gateway_mac = self.mac[:3] + b"\x01" + self.mac[4:]
+
+    def link_of(self, box):
+        stats = self.brig.json("stats", box)
+        rows = stats if isinstance(stats, list) else stats["stats"]
+        pid = rows[0]["init_pid"]
+        text = inside(pid, "ip", "-4", "addr", "show", "dev", "eth0", capture_output=True).stdout.decode()
+        mac = inside(pid, "ip", "link", "show", "dev", "eth0", capture_output=True).stdout.decode()
+        return (pid, re.search(r"inet (\S+)/32", text).group(1),
+                bytes.fromhex(re.search(r"ether (\S+)", mac).group(1).replace(":", "")))
+
+    def send(self, *frames):
+        def go():
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+                s.bind(("eth0", 0))
+                for frame in frames:
+                    s.send(frame)
+        in_netns(self.pid, go)
+
+    def packets(self):
+        return self.why(self.box)["packets"]
+
+    def test_the_own_source_is_refused_and_no_forgery(self):
+        # The control of the others: such frames are seen, judged and counted.
+        self.send(udp_frame(self.gateway_mac, self.mac, self.address, WORLD))
+        self.assertEqual(self.packets(), {"refused": 1, "forged": 0})
+
+    def test_foreign_sources_reach_nobody(self):
+        with self.world.capture() as seen, Capture(self.other_pid, "eth0") as neighbour:
+            self.send(
+                # another sandbox's address; its address and its MAC; one of the host's; the own with a
+                # foreign MAC
+                udp_frame(self.gateway_mac, self.mac, self.other_address, WORLD),
+                udp_frame(self.gateway_mac, self.other_mac, self.other_address, WORLD),
+                udp_frame(self.gateway_mac, self.mac, HOST, WORLD),
+                udp_frame(self.gateway_mac, self.other_mac, self.address, WORLD))
+            self.assertEqual(self.packets(), {"refused": 0, "forged": 4})
+            self.assertEqual((seen.frames(), neighbour.frames()), ([], []))
+        entry = wait_until("the journal has it", lambda: self.why(self.box)["denials"])[-1]
+        self.assertEqual((entry["kind"], entry["reason"]), ("packet", "forged_source"))
+
+    def test_neighbours_are_not_reached_on_the_link(self):
+        with Capture(self.other_pid, "eth0") as neighbour:
+            self.send(udp_frame(self.other_mac, self.mac, self.address, self.other_address),
+                      udp_frame(b"\xff" * 6, self.mac, self.address, self.other_address),
+                      udp_frame(self.gateway_mac, self.mac, self.address, self.other_address))
+            self.assertEqual(neighbour.frames(), [])
+
+    def test_arp_announcements_tags_and_router_advertisements_change_nothing(self):
+        arp = b"\xff" * 6 + self.mac + b"\x08\x06" + struct.pack(
+            "!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 2, self.mac, socket.inet_aton(self.other_address),
+            b"\xff" * 6, socket.inet_aton("198.18.0.1"))
+        tagged = udp_frame(self.gateway_mac, self.mac, self.address, WORLD,
+                           tag=b"\x81\x00\x00\x07")
+        ra = (b"\x33\x33\x00\x00\x00\x01" + self.mac + b"\x86\xdd" +
+              struct.pack("!IHBB16s16s", 6 << 28, 16, 58, 255, socket.inet_pton(10, "fe80::1"),
+                          socket.inet_pton(10, "ff02::1")) + struct.pack("!BBHBBHII", 134, 0, 0, 64, 0,
+                                                                        1800, 0, 0))
+        with self.world.capture() as seen, Capture(self.other_pid, "eth0") as neighbour:
+            self.send(arp, tagged, ra)
+            self.assertEqual((seen.frames(), neighbour.frames()), ([], []))
+        self.assertEqual(self.tried(self.other, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+        self.assertEqual(self.tried(self.box, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+
+
+class Alone(TestCase):
+    """A private server, and servers that die."""
+
+    def setUp(self):
+        self.world = World()
+        self.addCleanup(self.world.close)
+        super().setUp()
+        self.brig = Brig()
+
+    def test_a_private_server_has_a_gateway_of_its_own(self):
+        done = self.brig.run("--net", "public", "--", "/usr/bin/python3", "-S", "-c", TRY, f"{WORLD}:80",
+                             f"{PRIVATE}:80", prefix=self.world.prefix)
+        self.assertEqual(done.text, f"{WORLD}:80 world\n{PRIVATE}:80 refused\n", done)
+        self.assertNothingLeft()
+
+    def test_what_was_refused_is_told_with_what_would_allow_it(self):
+        done = self.brig.run("--net", "deny", "--", "/usr/bin/python3", "-S", "-c",
+                             TRY + "\nsys.exit(7)", f"{WORLD}:80", prefix=self.world.prefix)
+        self.assertCode(done, 7)
+        self.assertIn(f"--allow '{WORLD}:80'", done.errors)
+
+    def test_nothing_stays_of_a_server_whose_processes_are_killed(self):
+        for names in (["brigd"], ["brig-jaild"], ["brig-egress", "brigd"], ["brig"]):
+            with self.subTest(killed=names):
+                server = Server(self.brig, prefix=self.world.prefix)
+                try:
+                    done = self.brig.call("create", "--image", "host", "--net", "public")
+                    self.assertOk(done)
+                    for name in names:
+                        pid = server.process.pid if name == "brig" else next(
+                            int(p) for p in hoststate.pids() if hoststate.comm_of(p) == name and
+                            f"PPid:\t{server.process.pid}\n" in hoststate.read(f"/proc/{p}/status"))
+                        os.kill(pid, signal.SIGKILL)
+                    if names != ["brig"]:
+                        wait_until("it serves again", lambda: self.brig.call(
+                            "run", "--image", "host", "--net", "public", "--", "true").code == 0, 30)
+                finally:
+                    if names != ["brig"]:
+                        server.stop()
+                if names == ["brig"]:
+                    # Its daemons go on; whoever serves in its place ends them.
+                    server.process.wait()
+                    Server(self.brig, prefix=self.world.prefix).stop()
+                self.assertNothingLeft()
+
+    def test_a_server_without_networks_says_so(self):
+        server = Server(self.brig, "--no-net", prefix=self.world.prefix)
+        self.addCleanup(server.stop)
+        self.assertOk(self.brig.run("--", "true"))
+        self.assertRefused(self.brig.run("--net", "public", "--", "true"), 125, "offers no networks")
+
+
+if __name__ == "__main__":
+    unittest.main()
