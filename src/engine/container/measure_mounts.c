@@ -162,10 +162,10 @@ static int expect_masks(struct row *rows, unsigned n, const struct measure_want 
 	looked = true;
 	for (unsigned i = 0; i < N(rootfs_masked_files); i++) {
 		snprintf(path, sizeof(path), "/proc/%s", rootfs_masked_files[i]);
-		/* Rootless the node is the host's own. */
+		/* Rootless the node is the host's own, with the flags of the host's mount. */
 		if ((files_there & 1u << i) &&
 		    expect(rows, n, path, w->rootless ? NULL : "tmpfs",
-			   w->rootless ? NULL : "/d/null", NOSUID, d))
+			   w->rootless ? NULL : "/d/null", w->rootless ? 0 : NOSUID, d))
 			return 1;
 	}
 	for (unsigned i = 0; i < N(rootfs_masked_dirs); i++) {
