@@ -108,8 +108,22 @@ class Vm:
 
     def end(self, timeout=30):
         """Waits for the VMM: (exit code, what it said)."""
-        _, err = self.process.communicate(timeout=timeout)
+        try:
+            _, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the VMM did not end in {timeout} s; {self.where()}") from None
         return self.process.returncode, err.strip()
+
+    def where(self):
+        """What each thread of the VMM is at, for the report of one that hangs."""
+        found = []
+        for t in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*"):
+            try:
+                state = (t / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                found.append(f"{t.name} {state}: {' '.join((t / 'stack').read_text().split())}")
+            except OSError:
+                pass
+        return "; ".join(found)
 
     def __enter__(self):
         return self
@@ -118,6 +132,9 @@ class Vm:
         self.sock.close()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
-        self.process.stderr.close()
         self.console.unlink(missing_ok=True)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the VMM does not die; {self.where()}") from None
+        self.process.stderr.close()
