@@ -164,7 +164,16 @@ static int watch_add_one(struct fs_watch *w, const char *rel)
 
 static int watch_add_tree(struct fs_watch *w, const char *rel, bool tell, unsigned depth);
 
-/* What is in the new directory already: subdirectories are watched, and entries told. */
+static void watch_found(struct fs_watch *w, uint16_t event, const char *rel, const char *name)
+{
+	if (watch_may_send(w, rel, name))
+		watch_send(w, event, rel, name);
+	else
+		w->overflowed = true;
+}
+
+/* What is in the new directory already: subdirectories are watched, and entries told; a file that has
+ * something in it was written before anybody watched. */
 static int watch_scan(struct fs_watch *w, const char *rel, bool tell, unsigned depth)
 {
 	int fd = open(w->path,
@@ -183,10 +192,11 @@ static int watch_scan(struct fs_watch *w, const char *rel, bool tell, unsigned d
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
 		    n + 1 + k >= sizeof(below))
 			continue;
-		if (tell && !watch_may_send(w, rel, e->d_name))
-			w->overflowed = true;
-		else if (tell)
-			watch_send(w, BRIG_FS_EV_CREATE, rel, e->d_name);
+		if (tell)
+			watch_found(w, BRIG_FS_EV_CREATE, rel, e->d_name);
+		if (tell && fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode) && st.st_size)
+			watch_found(w, BRIG_FS_EV_WRITE, rel, e->d_name);
 		bool dir = e->d_type == DT_DIR;
 		if (e->d_type == DT_UNKNOWN)
 			dir = fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&

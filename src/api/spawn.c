@@ -27,7 +27,8 @@ struct spawn {
 	struct box_plan plan; /* strings and references of our own */
 	json_t *made;	      /* what brigd answered */
 	struct kernel *warm;  /* of a sandbox that was made ahead */
-	struct ev_timer now;  /* completes one that needs nothing more, from the loop */
+	bool tell_env, tell_network; /* .. it is still to be told */
+	struct ev_timer now;	     /* completes one that needs nothing more, from the loop */
 };
 
 static char *copy(const char *s)
@@ -255,7 +256,7 @@ static bool plain(const struct box_plan *p)
 	json_object_foreach(p->spec, key, v)
 	{
 		if (strcmp(key, "env") != 0 && strcmp(key, "labels") != 0 &&
-		    strcmp(key, "image") != 0 &&
+		    strcmp(key, "image") != 0 && strcmp(key, "network") != 0 &&
 		    (strcmp(key, "limits") != 0 || json_object_size(v) != 0))
 			return false;
 	}
@@ -267,12 +268,28 @@ static void warm_complete(void *ctx)
 	complete(ctx);
 }
 
-static void env_replied(void *ctx, json_t *ok)
+static void warm_replied(void *ctx, json_t *ok);
+static void warm_failed(void *ctx, json_t *error);
+static const struct link_ops warm_ops = { .reply = warm_replied, .failed = warm_failed };
+
+/* The next thing that it must be told; 1: under way, 0: nothing, -1. */
+static int warm_tell(struct spawn *s)
 {
-	struct spawn *s = ctx;
-	(void)ok;
-	s->op = NULL;
-	complete(s);
+	struct brig_err err = BRIG_ERR_INIT;
+	json_t *req;
+	if (s->tell_env) {
+		s->tell_env = false;
+		req = json_pack("{s:s,s:s,s:O}", "op", "setenv", "id", made_id(s), "env",
+				json_object_get(s->plan.spec, "env"));
+	} else if (s->tell_network) {
+		s->tell_network = false;
+		json_t *net = json_copy(json_object_get(s->plan.spec, "network"));
+		json_object_del(net, "optional");
+		req = json_pack("{s:s,s:s,s:o}", "op", "network", "id", made_id(s), "network", net);
+	} else {
+		return 0;
+	}
+	return link_start(s->a->link, req, false, &warm_ops, s, &s->op, &err) < 0 ? -1 : 1;
 }
 
 static void warm_drop(struct spawn *s)
@@ -285,7 +302,7 @@ static void warm_drop(struct spawn *s)
 }
 
 /* It is gone, most likely: then as if there had been none. */
-static void env_failed(void *ctx, json_t *error)
+static void warm_failed(void *ctx, json_t *error)
 {
 	struct spawn *s = ctx;
 	struct brig_err err = BRIG_ERR_INIT;
@@ -296,29 +313,40 @@ static void env_failed(void *ctx, json_t *error)
 		fail(s, &err);
 }
 
-static const struct link_ops env_ops = { .reply = env_replied, .failed = env_failed };
+static void warm_replied(void *ctx, json_t *ok)
+{
+	struct spawn *s = ctx;
+	(void)ok;
+	s->op = NULL;
+	int r = warm_tell(s);
+	if (r < 0)
+		warm_failed(s, NULL);
+	else if (r == 0)
+		complete(s);
+}
 
 /* True: it is under way. */
 static bool spawn_warm(struct spawn *s)
 {
-	struct brig_err err = BRIG_ERR_INIT;
+	json_t *net = json_object_get(s->plan.spec, "network");
+	const struct warm_wish wish = { .template_id = s->plan.template_id,
+					.image = s->plan.image,
+					.network = net != NULL,
+					.optional = json_is_true(json_object_get(net, "optional")) };
 	struct warm_box w;
-	if (!plain(&s->plan) || !warm_take(s->a->warm, s->plan.template_id, s->plan.image, &w))
+	if (!plain(&s->plan) || !warm_take(s->a->warm, &wish, &w))
 		return false;
 	s->made = w.reply;
 	s->warm = w.kernel;
 	s->now = (struct ev_timer){ .fn = warm_complete, .ctx = s };
-	int r;
-	if (json_object_size(s->plan.envs) == 0) {
+	s->tell_env = json_object_size(s->plan.envs) != 0;
+	s->tell_network = w.linked;
+	int r = warm_tell(s);
+	if (r == 0)
 		r = ev_timer_set(&s->a->ev, &s->now, clock_now());
-	} else {
-		json_t *req = json_pack("{s:s,s:s,s:O}", "op", "setenv", "id", made_id(s), "env",
-					json_object_get(s->plan.spec, "env"));
-		r = link_start(s->a->link, req, false, &env_ops, s, &s->op, &err);
-	}
 	if (r < 0)
 		warm_drop(s);
-	return r == 0;
+	return r >= 0;
 }
 
 int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void *ctx,

@@ -12,6 +12,9 @@
  *
  * Imports happen before a sandbox counts as idle: that second is what a pool is for.
  *
+ * A sandbox is made with a network or without and stays so. A pool has both kinds, in numbers that follow
+ * the requests: one that finds none of its kind has the next be of it, in the place of the other.
+ *
  * A create that brigd works on cannot be taken back: who does not wait for its answer never learns
  * what to remove. So a pool that ends leaves it under way, without a pool, and what it made is
  * removed when the answer comes; a->norphans counts these, for the end of the process to wait.
@@ -41,6 +44,7 @@ struct spare {
 	json_t *reply;
 	struct kernel *k;
 	bool idle;
+	bool linked; /* asked for; and, when brigd has answered, had */
 };
 
 struct pool {
@@ -52,6 +56,8 @@ struct pool {
 	json_t *spec;
 	LIST_HEAD(spare_list, spare) spares; /* idle ones, and the one that is being made */
 	unsigned nidle;
+	unsigned links; /* so many of size have a network */
+	bool no_network; /* the server has none: there is one kind only */
 	bool filling;
 	uint64_t hits, misses, fills, failures, retry_ms;
 	char error[256];
@@ -161,6 +167,10 @@ static void create_replied(void *ctx, json_t *ok)
 	s->op = NULL;
 	snprintf(s->id, sizeof(s->id), "%s", id ? id : "");
 	s->reply = json_incref(ok);
+	if (s->linked) {
+		s->linked = json_is_true(json_object_get(ok, "network"));
+		p->no_network = !s->linked;
+	}
 	const struct kernel_spec spec = { .box = s->id,
 					  .language = "python",
 					  .cwd = json_string_value(json_object_get(ok, "home")),
@@ -197,17 +207,33 @@ static int spare_ask(struct spare *s, struct brig_err *err)
 {
 	struct pool *p = s->p;
 	json_object_set_new(p->spec, "image", json_string(p->image));
-	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", p->spec);
+	json_object_del(p->spec, "network");
+	if (s->linked)
+		json_object_set_new(p->spec, "network",
+				    json_pack("{s:s,s:b}", "mode", "deny", "optional", 1));
+	json_t *req = json_pack("{s:s,s:o}", "op", "create", "spec", json_copy(p->spec));
 	if (link_start(p->w->a->link, req, false, &ops_of_create, s, &s->op, err) == 0)
 		return 0;
 	s->op = NULL;
 	return -1;
 }
 
+static unsigned linked_idle(const struct pool *p)
+{
+	const struct spare *s;
+	unsigned n = 0;
+	LIST_FOREACH(s, &p->spares, link)
+	{
+		n += s->idle && s->linked;
+	}
+	return n;
+}
+
 static void pool_fill(void *ctx)
 {
 	struct pool *p = ctx;
 	struct brig_err err = BRIG_ERR_INIT;
+	bool linked = linked_idle(p) < p->links;
 	struct spare *s = calloc(1, sizeof(*s));
 	if (!s) {
 		pool_schedule(p, WARM_RETRY_MAX_MS);
@@ -215,6 +241,7 @@ static void pool_fill(void *ctx)
 	}
 	s->a = p->w->a;
 	s->p = p;
+	s->linked = linked;
 	p->filling = true;
 	LIST_INSERT_HEAD(&p->spares, s, link);
 	if (spare_ask(s, &err) < 0)
@@ -246,23 +273,45 @@ static struct pool *pool_find(const struct warm *w, const char *template_id)
 	return NULL;
 }
 
-bool warm_take(struct warm *w, const char *template_id, const char *image, struct warm_box *ret)
+static struct spare *spare_find(const struct pool *p, bool linked)
 {
-	struct pool *p = pool_find(w, template_id);
-	struct spare *s = NULL;
-	/* A tag of the tenant may have led it elsewhere. */
-	if (!p || strcmp(p->asked, image) != 0)
-		return false;
+	struct spare *s;
 	LIST_FOREACH(s, &p->spares, link)
 	{
-		if (s->idle)
+		if (s->idle && s->linked == linked)
 			break;
 	}
+	return s;
+}
+
+/* One more of the kind that was missing; where the pool is full it takes the place of another. */
+static void pool_turn(struct pool *p, bool linked)
+{
+	struct spare *other = spare_find(p, !linked);
+	if (linked && p->links < p->size)
+		p->links++;
+	else if (!linked && p->links)
+		p->links--;
+	if (other && p->nidle == p->size)
+		spare_discard(other);
+	pool_schedule(p, WARM_DELAY_MS);
+}
+
+bool warm_take(struct warm *w, const struct warm_wish *wish, struct warm_box *ret)
+{
+	struct pool *p = pool_find(w, wish->template_id);
+	/* A tag of the tenant may have led it elsewhere. */
+	if (!p || strcmp(p->asked, wish->image) != 0)
+		return false;
+	bool linked = wish->network && !(p->no_network && wish->optional);
+	struct spare *s = spare_find(p, linked);
 	if (!s) {
 		p->misses++;
+		pool_turn(p, linked);
 		return false;
 	}
 	p->hits++;
+	ret->linked = s->linked;
 	memcpy(ret->id, s->id, sizeof(ret->id));
 	ret->reply = s->reply;
 	ret->kernel = s->k;
@@ -330,6 +379,7 @@ int warm_add(struct warm *w, const struct warm_plan *plan, struct brig_err *err)
 	}
 	p->w = w;
 	p->size = plan->size;
+	p->links = plan->size / 2;
 	snprintf(p->template_id, sizeof(p->template_id), "%s", plan->template_id);
 	snprintf(p->asked, sizeof(p->asked), "%s", plan->image);
 	snprintf(p->image, sizeof(p->image), "%s", plan->image);

@@ -52,10 +52,16 @@ struct warm_box {
 	char id[BRIG_ID_LEN + 8]; /* brigd's */
 	json_t *reply;		  /* what brigd answered to the create */
 	struct kernel *kernel;
+	bool linked; /* it has a network, of which nothing is allowed yet and whose tenant is to be told */
 };
-/* True: *ret is the caller's, with its kernel (interp_adopt) and its reply. w may be NULL. image:
- * what the template leads to for this request. */
-bool warm_take(struct warm *w, const char *template_id, const char *image, struct warm_box *ret);
+/* What is wished for in the place of the pool's own. */
+struct warm_wish {
+	const char *template_id;
+	const char *image;	/* what the template leads to for this request */
+	bool network, optional; /* optional: .. if the server has one */
+};
+/* True: *ret is the caller's, with its kernel (interp_adopt) and its reply. w may be NULL. */
+bool warm_take(struct warm *w, const struct warm_wish *wish, struct warm_box *ret);
 /* [{"template","size","ready","hits","misses","failures","error"}] */
 json_t *warm_info(const struct warm *w);
 

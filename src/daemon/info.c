@@ -68,10 +68,11 @@ static json_t *execs_json(const struct sandbox *sb)
 json_t *sandbox_created(const struct sandbox *sb)
 {
 	const char *digest = sb->image ? sb->image->store.config.digest.text : "";
-	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:s,s:s,s:o}", "id", sb->id, "name", sb->name,
+	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:s,s:s,s:o,s:b}", "id", sb->id, "name", sb->name,
 			 "tier", "container", "image", sb->image_name, "warnings", sb->warnings,
 			 "digest", opt_string(digest), "user", sb->owner.user, "home",
-			 sb->owner.home, "limits", limits_json(&sb->spec.limits));
+			 sb->owner.home, "limits", limits_json(&sb->spec.limits), "network",
+			 sb->net != NULL);
 }
 
 json_t *sandbox_info(const struct sandbox *sb, bool full)

@@ -67,6 +67,7 @@ void network_keep(struct sandbox *sb)
 		return;
 	}
 	json_object_update(o, (json_t *)(uintptr_t)policy);
+	json_object_set_new(o, "tenant", json_string(sb->net->ask.terms.tenant));
 	/* The link stays, so the next one must know of it: what reaches nothing is written otherwise. */
 	if (none)
 		json_object_set_new(o, "mode", json_string("deny"));
@@ -109,8 +110,8 @@ static json_t *merged(json_t *policy, json_t *obj)
 int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "id", "network", "add", NULL };
-	/* What a live sandbox's change may say: its rules. */
-	static const char *const own[] = { "mode", "allow", "deny", "grant", "prefer", NULL };
+	/* What a live sandbox's change may say: its rules; and whose it is, of one that was made ahead. */
+	static const char *const own[] = { "mode", "allow", "deny", "grant", "prefer", "tenant", NULL };
 	struct netbox *n = sb->net;
 	struct net_ask ask;
 	json_t *obj = NULL;
@@ -151,6 +152,8 @@ int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_e
 	json_decref(n->former);
 	n->former = n->ask.policy;
 	n->ask.policy = ask.policy;
+	if (json_object_get(obj, "tenant"))
+		memcpy(n->ask.terms.tenant, ask.terms.tenant, sizeof(n->ask.terms.tenant));
 	n->generation++;
 	n->waiter = c;
 	conn_set_role(c, CONN_WAIT, &waiter_role, n);

@@ -40,8 +40,8 @@ EOF`)
 })
 
 prove('rules_of_the_network_are_checked_kept_and_replaced', 40, async (t) => {
-  const s = await create(t, 'base', { allowInternetAccess: false })
-  assert.equal((await s.getInfo()).allowInternetAccess, false)
+  const s = await create(t, 'base', { allowInternetAccess: true })
+  assert.equal((await s.getInfo()).allowInternetAccess, true)
   await s.updateNetwork({ denyOut: ['192.0.2.0/24'], allowOut: ['*.example.com', '198.51.100.7'] })
   const { network } = await s.getInfo()
   assert.deepEqual([network.denyOut, network.allowOut], [['192.0.2.0/24'], ['*.example.com', '198.51.100.7']])
@@ -50,6 +50,11 @@ prove('rules_of_the_network_are_checked_kept_and_replaced', 40, async (t) => {
   assert.deepEqual([cleared.denyOut ?? [], cleared.allowOut ?? []], [[], []])
   const e = await refused(s.updateNetwork({ denyOut: ['not an address'] }), 'SandboxError', /^400: /)
   assert.equal(e.statusCode, 400)
+  // One that was made without has no link that rules could apply to, and is not told that they did.
+  const without = await create(t, 'base', { allowInternetAccess: false })
+  assert.equal((await without.getInfo()).allowInternetAccess, false)
+  await without.updateNetwork({})
+  await refused(without.updateNetwork({ allowOut: ['198.51.100.7'] }), 'SandboxError', /^409: .*without a network/)
 })
 
 prove('a_port_is_served_by_the_single_url', 60, async (t) => {

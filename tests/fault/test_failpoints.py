@@ -82,9 +82,13 @@ class Run(WithImage):
     def error(self, name):
         brig = Brig(data=self.data, image="small")
         done = brig.run("--", "echo", "out", timeout=30, env={"BRIG_FAILPOINT": f"{name}=error"})
+        if name == "image.send":
+            # It fails where a private server looks ahead; the request does it once more.
+            self.assertEqual((done.code, done.out), (0, b"out\n"), str(done))
+            return self.recovered()
         self.assertCode(done, 125)
         self.assertEqual(done.out, b"", str(done))
-        self.assertRegex(done.errors, r"^brig: .*[Ii]nput/output error", str(done))
+        self.assertRegex(done.errors, r"^brig: .*(Input/output|I/O) error", str(done))
         self.recovered()
 
     def stall(self, name):

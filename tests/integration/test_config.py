@@ -61,7 +61,7 @@ class Config(PrivateCase):
                                self.brig.call("serve", "--help").text)) - NO_KEY
         pools = {key for table in said["pool"] for key in table}
         self.assertEqual(pools, {"image", "template", "size"})
-        names = {"no-http", "pool", "warm"}
+        names = {"no-http", "no-net", "pool", "warm"}
         for key in (*said, *said["http"], *(f"{table}-{k}" for table in ("log", "audit")
                                             for k in said[table])):
             names.add("http" if key == "listen" else key.replace("_", "-"))

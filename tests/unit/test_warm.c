@@ -166,14 +166,15 @@ static void say(enum interp_kind kind)
 static void a_pool_fills_and_is_taken_from(void **state)
 {
 	(void)state;
+	const struct warm_wish wish = { .template_id = "t", .image = "i" };
 	struct warm_box w;
 	int fd = pool_begin();
-	assert_false(warm_take(api.warm, "t", "i", &w));
+	assert_false(warm_take(api.warm, &wish, &w));
 	reply(fd, MADE("abc"));
 	until(kernels == 1);
 	say(INTERP_READY);
 	say(INTERP_WARM);
-	assert_true(warm_take(api.warm, "t", "i", &w));
+	assert_true(warm_take(api.warm, &wish, &w));
 	assert_string_equal(w.id, "abc");
 	assert_ptr_equal(w.kernel, &kernel);
 	json_decref(w.reply);

@@ -86,7 +86,8 @@ def emit(obj):
 
 BEFORE = host_state()
 only = sys.argv[1] if len(sys.argv) > 1 else ""
-chosen = [(n, f) for n, f in cases if only in n]
+# Those of the virtual machine are asked for by name (run.py says why).
+chosen = [(n, f) for n, f in cases if only in n and (only or not n.startswith("microvm"))]
 emit({"plan": [n for n, _ in chosen], "brig": (HOME / "bin/brig").exists()})
 for name, body in chosen:
     start, result, detail = time.monotonic(), "ok", ""
