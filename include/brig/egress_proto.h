@@ -139,6 +139,7 @@ struct egress_lease {
 	struct egress_hdr h;
 	char id[EGRESS_ID_MAX];
 	char tenant[EGRESS_TENANT_MAX];
+	/* .. which stays as it is from the first byte on that was counted */
 	uint64_t generation; /* >= 1, of the policy; grows with each change */
 	uint8_t v4[4];	     /* the sandbox's own addresses; all 0 = none. They stay as they are. */
 	uint8_t v6[16];

@@ -89,8 +89,8 @@ static const struct conn_role waiter_role = { .gone = waiter_gone };
 static json_t *merged(json_t *policy, json_t *obj)
 {
 	json_t *o = json_deep_copy(policy), *v;
-	static const char *const words[] = { "mode", "prefer" };
-	for (unsigned i = 0; o && i < 2; i++)
+	static const char *const words[] = { "mode", "prefer", "tenant" };
+	for (unsigned i = 0; o && i < 3; i++)
 		if ((v = json_object_get(obj, words[i])))
 			json_object_set(o, words[i], v);
 	for (unsigned i = 0; o && net_lists[i]; i++) {

@@ -135,6 +135,13 @@ static void resume(void *ctx)
 	flows_resume(l);
 }
 
+/* One that was made ahead of whoever gets it has spent nothing. */
+static bool is_unspent(const struct net_lease *l)
+{
+	static const struct egress_amounts none;
+	return memcmp(&l->spent, &none, sizeof(none)) == 0 && l->connections == 0;
+}
+
 static int lease_check(struct gw *g, const struct egress_lease *m, const struct net_lease *old,
 		       struct brig_err *err)
 {
@@ -144,9 +151,9 @@ static int lease_check(struct gw *g, const struct egress_lease *m, const struct 
 		v4 = (struct net_addr){ .b = { 0 } };
 	if (old) {
 		if (!net_addr_eq(&old->v4, &v4) || !net_addr_eq(&old->v6, &v6) ||
-		    strcmp(old->tenant->name, m->tenant) != 0)
+		    (strcmp(old->tenant->name, m->tenant) != 0 && !is_unspent(old)))
 			return brig_fail(err, BRIG_E_INVALID, 0,
-					 "a lease keeps its addresses and its tenant");
+					 "a lease keeps its addresses, and its tenant once it has spent something");
 		if (m->generation < old->generation)
 			return brig_fail(err, BRIG_E_STATE, 0,
 					 "a later policy is in force already");
@@ -199,6 +206,18 @@ static struct net_lease *lease_new(struct gw *g, const struct egress_lease *m)
 	return l;
 }
 
+static int tenant_set(struct net_lease *l, const struct egress_lease *m)
+{
+	struct net_tenant *t = tenant_get(l->gw, m), *old = l->tenant;
+	if (!t)
+		return -1;
+	t->leases += t != old;
+	old->leases -= t != old;
+	l->tenant = t;
+	tenant_put(l->gw, old);
+	return 0;
+}
+
 /* A burst of 50 ms, but never less than one large packet. */
 static uint64_t burst_of(uint64_t bps)
 {
@@ -214,7 +233,7 @@ int lease_set(struct gw *g, const struct egress_lease *m, const char *text, uint
 	if (lease_check(g, m, l, err) < 0 || net_policy_parse(text, m->text_len, &p, err) < 0)
 		return -1;
 	bool fresh = !l;
-	if (!l && !(l = lease_new(g, m))) {
+	if ((!l && !(l = lease_new(g, m))) || tenant_set(l, m) < 0) {
 		net_policy_free(p);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "no memory for a lease");
 	}
