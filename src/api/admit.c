@@ -73,6 +73,14 @@ int call_admit_timeout(struct call *c, bool given, uint64_t *s, struct brig_err 
 	return t && policy_timeout(&t->policy, t->name, given, s, &r) < 0 ? refused(c, &r, err) : 0;
 }
 
+int admit_network(struct api *a, const char *tenant, enum policy_net asked, struct refusal *ret)
+{
+	const struct tenant *t = tenant_find(a, tenant);
+	if (!t)
+		return brig_fail(&ret->err, BRIG_E_DENIED, 0, "tenant '%s' was removed", tenant);
+	return policy_network(&t->policy, t->name, asked, ret);
+}
+
 int call_admit_network(struct call *c, enum policy_net asked, struct brig_err *err)
 {
 	const struct tenant *t = call_tenant(c);

@@ -28,5 +28,6 @@ int call_admit_snapshot(struct call *c, struct charge **out, struct brig_err *er
 /* Seconds until the end of a sandbox; given: the request said so. */
 int call_admit_timeout(struct call *c, bool given, uint64_t *s, struct brig_err *err);
 int call_admit_network(struct call *c, enum policy_net asked, struct brig_err *err);
+int admit_network(struct api *a, const char *tenant, enum policy_net asked, struct refusal *ret);
 
 #endif

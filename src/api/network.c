@@ -188,6 +188,10 @@ int network_own_check(const json_t *own, struct brig_err *err)
 		return brig_fix(err, "give \"none\", \"deny\", \"public\", or {\"mode\",\"allow\":[..],"
 				     "\"deny\":[..]}");
 	}
+	if (json_object_get(own, "grant")) {
+		brig_err_set(err, BRIG_E_DENIED, 0, "a grant is the operator's: it opens what the server protects");
+		return brig_fix(err, "have it granted on the server's machine: brig net SANDBOX --grant DEST");
+	}
 	return fields_known((json_t *)(uintptr_t)own, "network", keys, err);
 }
 

@@ -112,11 +112,14 @@ static const char *deed(const struct remote *s)
 		return "kill";
 	case REMOTE_FS:
 		return "file";
+	case REMOTE_NETWORK:
+		return s->ask.changes ? "network" : NULL;
 	case REMOTE_VERSION:
 	case REMOTE_LS:
 	case REMOTE_INSPECT:
 	case REMOTE_LOGS:
 	case REMOTE_STATS:
+	case REMOTE_DENIALS:
 	case REMOTE_POOL:
 	case REMOTE_IMAGES:
 		break;
@@ -386,6 +389,8 @@ static int reply_narrow(struct remote *s, json_t *ok, struct brig_err *err)
 	case REMOTE_KILL:
 	case REMOTE_PAUSE:
 	case REMOTE_RESUME:
+	case REMOTE_NETWORK:
+	case REMOTE_DENIALS:
 	case REMOTE_FS:
 	case REMOTE_POOL:
 	case REMOTE_IMAGES:
@@ -535,8 +540,9 @@ static void ask_brigd(struct remote *s)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct refusal why = REFUSAL_INIT;
 	struct remote_who asks = who(s);
-	if (remote_makes(&s->ask) &&
-	    remote_box_prepare(s->a, &asks, s->ask.req, &s->charge, &why) < 0) {
+	if ((remote_makes(&s->ask) &&
+	     remote_box_prepare(s->a, &asks, s->ask.req, &s->charge, &why) < 0) ||
+	    (s->ask.changes && remote_network_prepare(s->a, &asks, s->box, s->ask.req, &why) < 0)) {
 		refuse_why(s, &why);
 		return;
 	}

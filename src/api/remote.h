@@ -45,6 +45,9 @@ struct box *remote_resolve(struct api *a, const struct remote_who *who, json_t *
  * against its tenant's policy and quotas (admit.h). */
 int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
 		       struct charge **ret, struct refusal *why);
+/* The same for a change of what b may reach. */
+int remote_network_prepare(struct api *a, const struct remote_who *who, const struct box *b, json_t *req,
+			   struct refusal *why);
 /* The record of a sandbox that brigd made: ok is its reply, which is reduced to what the client
  * expects of this verb. transient: it ends with its client's connection. NULL with err: the sandbox
  * is removed. The charge is taken over. */

@@ -38,7 +38,8 @@ perm_set remote_needs(const struct remote_ask *ask)
 {
 	perm_set set = PERM_BIT(verbs[ask->verb].perm);
 	/* What stays behind is a sandbox like any that is created. */
-	return ask->verb == REMOTE_RUN && ask->detach ? set | PERM_BIT(PERM_BOX_WRITE) : set;
+	bool writes = (ask->verb == REMOTE_RUN && ask->detach) || ask->changes;
+	return writes ? set | PERM_BIT(PERM_BOX_WRITE) : set;
 }
 
 void remote_ask_done(struct remote_ask *ask)
@@ -96,6 +97,7 @@ static int ask_fill(struct remote_ask *a, struct brig_err *err)
 	if (a->frames == REMOTE_FRAMES_COMMAND &&
 	    field_bool(a->req, "detach", &a->detach, err) < 0)
 		return -1;
+	a->changes = a->verb == REMOTE_NETWORK && json_object_get(a->req, "network");
 	return remote_makes(a) ? spec_check(a->req, err) : 0;
 }
 

@@ -28,6 +28,8 @@
 	X(RESUME, "resume", NONE, 1, BOX_WRITE)          \
 	X(RM, "rm", NONE, 1, BOX_WRITE)                  \
 	X(STATS, "stats", NONE, 0, BOX_READ)             \
+	X(NETWORK, "network", NONE, 1, BOX_READ)         \
+	X(DENIALS, "denials", NONE, 1, BOX_READ)         \
 	X(FS, "fs", FILES, 1, FILES)                     \
 	X(POOL, "pool", NONE, 0, SERVER)                 \
 	X(IMAGES, "images", NONE, 0, TEMPLATE_READ)
@@ -45,6 +47,7 @@ struct remote_ask {
 	enum remote_frames frames;
 	const char *id; /* as it was asked for, borrowed from req; NULL = none */
 	bool detach;	/* of run and exec: over with its reply */
+	bool changes;	/* of network: it is not only shown */
 };
 
 /* The text of a REQ. 0, or -1 with err; then nothing is kept. */

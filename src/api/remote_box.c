@@ -16,6 +16,7 @@
 #include "api/admit.h"
 #include "api/box.h"
 #include "api/events.h"
+#include "api/network.h"
 #include "api/remote.h"
 #include "api/tenant.h"
 #include "api/text.h"
@@ -102,11 +103,35 @@ static int label(json_t *req, const struct remote_who *who, const struct charge 
 	return r;
 }
 
+/* Rules are the client's; what lifts a protection, and whose budget is spent, are not. */
+static int network_narrow(const struct remote_who *who, const char *tenant, json_t *network,
+			  struct brig_err *err)
+{
+	if (!json_is_object(network))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'network' must be an object");
+	if (!who->operator&& network_own_check(network, err) < 0)
+		return -1;
+	return json_object_set_new(network, "tenant", json_string(tenant)) == 0
+		       ? 0
+		       : brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
+}
+
+int remote_network_prepare(struct api *a, const struct remote_who *who, const struct box *b, json_t *req,
+			   struct refusal *why)
+{
+	json_t *network = json_object_get(req, "network");
+	if (network_narrow(who, b->tenant, network, &why->err) < 0)
+		return -1;
+	return admit_network(a, b->tenant, network_own_asked(network), why);
+}
+
 int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
 		       struct charge **ret, struct refusal *why)
 {
 	json_t *spec = json_object_get(req, "spec"), *labels = json_object_get(spec, "labels");
+	json_t *network = json_object_get(spec, "network");
 	const struct admission ask = { .spec = spec,
+				       .network = network_own_asked(network),
 				       .image = json_string_value(json_object_get(spec, "image")),
 				       .timed = strcmp(text(req, "op"), "run") == 0,
 				       .n = 1 };
@@ -114,6 +139,8 @@ int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
 		return too_many(&why->err);
 	if (labels && !json_is_object(labels))
 		return brig_fail(&why->err, BRIG_E_INVALID, 0, "'labels' must be an object");
+	if (network && network_narrow(who, who->tenant, network, &why->err) < 0)
+		return -1;
 	return admit(a, who->tenant, &ask, ret, why) < 0 ? -1 : label(req, who, *ret, &why->err);
 }
 

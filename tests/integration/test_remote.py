@@ -427,6 +427,33 @@ class Tenants(RemoteCase):
         self.assertNotIn("env", self.brig.json("inspect", "b", env=reads)[0])
         self.assertIn("A=secret", self.brig.json("inspect", "b")[0]["env"])
 
+    def test_a_network_is_within_what_the_tenant_may(self):
+        box = self.brig.call("create", "--image", "host", "--net", "deny").text.strip()
+        probe = "import socket; s = socket.create_connection(('45.33.32.10', 80)); s.send(b'?\\n\\n'); s.recv(1)"
+        self.assertNotEqual(self.brig.call("exec", box, "--", "/usr/bin/python3", "-c", probe).code, 0)
+        told = wait_until("the refusal is told", lambda: self.brig.json("why", box)["denials"])
+        self.assertEqual((told[-1]["reason"], told[-1]["address"]), ("not_allowed", "45.33.32.10"))
+        status, body = self.ask("GET", f"/v1/sandboxes/{box}/denials")[:2]
+        self.assertEqual((status, body["denials"], body["network"]["mode"]), (200, told, "deny"))
+        self.assertOk(self.brig.call("net", box, "--allow", "a.example:443"))
+        self.assertEqual(self.brig.call("net", box).text, "net deny\nallow a.example:443\n")
+        # What the operator protects is not the client's to open, nor is anybody else's budget his to spend.
+        for args in (("net", box, "--grant", "10.0.0.0/8"),
+                     ("create", "--image", "host", "--net", "deny", "--grant", "10.0.0.0/8")):
+            self.assertRefused(self.brig.call(*args), 125, "grant", "operator")
+        w = Wire(self)
+        w.request(op="create", spec={"image": "host", "network": {"mode": "deny", "tenant": "b"}})
+        self.assertEqual(w.answer()[1]["error"]["code"], "invalid_argument")
+        other = {"BRIG_API_KEY": self.other_key("other")}
+        self.assertOk(self.near.call("tenant", "set", "other", "--network", "deny"))
+        for verb in ("why", "net"):
+            self.assertRefused(self.brig.call(verb, box, env=other), 125, "no sandbox")
+        self.assertRefused(self.brig.run("--net", "public", "--", "true", env=other), 125, "policy")
+        theirs = self.brig.call("create", "--image", "host", "--net", "deny", env=other).text.strip()
+        self.assertRefused(self.brig.call("net", theirs, "--net", "public", env=other), 125, "policy")
+        self.assertEqual(self.brig.call("net", theirs, env=other).text, "net deny\n")
+        self.assertEqual(self.ask("GET", f"/v1/sandboxes/{theirs}/denials")[0], 404)
+
     def test_keys_and_secrets_are_managed_from_elsewhere(self):
         made = self.brig.json("key", "create", "far", "--role", "run-only")
         self.addCleanup(self.near.call, "key", "revoke", made["id"])
