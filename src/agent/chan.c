@@ -132,6 +132,9 @@ static int rx_parse(struct chan *c)
 		r = dispatch_header(a, &f.h);
 		if (r < 0)
 			break;
+		/* Pieces of one file are written as one user; whatever else comes is not. */
+		if (f.h.type != BRIG_FS_DATA || f.h.stream != c->bulk.stream)
+			creds_release(&a->self);
 		if (dispatch_is_data(f.h.type)) {
 			c->rx_head += sizeof(f.h);
 			c->bulk = f.h;
@@ -147,6 +150,7 @@ static int rx_parse(struct chan *c)
 		c->rx_head += frame_size(&f);
 		r = dispatch_frame(a, &f);
 	}
+	creds_release(&a->self);
 	return r;
 }
 

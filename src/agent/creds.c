@@ -47,6 +47,7 @@ int creds_self_init(struct creds_self *self)
 	self->own.gid = getegid();
 	self->dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
 	self->inside = false;
+	self->kept = NULL;
 	return 0;
 }
 
@@ -70,6 +71,7 @@ void creds_restore_dumpable(struct creds_self *self)
 int creds_enter(struct creds_self *self, const struct creds *c)
 {
 	int r;
+	creds_release(self);
 	/* The agent's own user: nothing to give up, and where the agent is not root nothing that it
 	 * could give up. */
 	if (c->uid == self->own.uid && c->gid == self->own.gid)
@@ -103,6 +105,23 @@ void creds_leave(struct creds_self *self)
 	}
 	creds_restore_dumpable(self);
 	self->inside = false;
+	self->kept = NULL;
+}
+
+int creds_keep(struct creds_self *self, const struct creds *c)
+{
+	if (self->kept == c)
+		return 0;
+	int r = creds_enter(self, c);
+	if (r == 0 && self->inside)
+		self->kept = c;
+	return r;
+}
+
+void creds_release(struct creds_self *self)
+{
+	if (self->kept)
+		creds_leave(self);
 }
 
 static int bounding_drop(unsigned long long drop)

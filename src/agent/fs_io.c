@@ -195,12 +195,9 @@ static void write_grant(struct fs_write *w, uint32_t bytes)
 
 static int write_all(struct fs_write *w, const uint8_t *p, size_t n)
 {
-	int r = fs_enter(&w->op);
-	if (r < 0)
-		return r;
-	r = fd_write_full(w->fd, p, n);
-	fs_leave(&w->op);
-	return r;
+	/* Until the channel has handed over what it holds (rx_parse). */
+	int r = creds_keep(&w->op.s.agent->self, &w->op.creds);
+	return r < 0 ? r : fd_write_full(w->fd, p, n);
 }
 
 static int write_data(struct stream *s, uint16_t type, const uint8_t *p, size_t n, bool eof)
@@ -238,6 +235,7 @@ static int write_frame(struct stream *s, const struct frame *f)
 static void write_close(struct stream *s)
 {
 	struct fs_write *w = (struct fs_write *)s;
+	creds_release(&s->agent->self); /* it is about to be freed */
 	s->agent->chan.bulk_streams--;
 	fd_close(&w->fd);
 	fs_op_leave(&w->op);

@@ -351,6 +351,7 @@ static struct boxfs *fs_new(struct box *b, const char *user, struct brig_err *er
 		free(fs);
 		return NULL;
 	}
+	link_bulk(fs->op);
 	box_ref(b);
 	LIST_INSERT_HEAD(&b->boxfs, fs, link);
 	return fs;

@@ -503,6 +503,14 @@ void envd_files_post_body(struct envd_call *c, const void *p, size_t n)
 			drain_end(u);
 		return;
 	}
+	/* What can go on at once is not copied. */
+	if (u->phase == UP_WRITING && !u->form && !u->gzip && buf_len(&u->in) == 0) {
+		size_t put = data_put(u, p, n);
+		p = (const uint8_t *)p + put;
+		n -= put;
+		if (n == 0)
+			return;
+	}
 	if (buf_add(&u->in, p, n) < 0) {
 		upload_fail(u, 503, "out of memory");
 		return;

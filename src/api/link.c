@@ -309,12 +309,52 @@ static void op_kicked(void *ctx)
 	op_watch(op);
 }
 
+/* Sends a frame from where it lies, behind nothing. How many bytes of it went, or -errno. */
+static ssize_t send_at_once(const struct link_op *op, struct brig_frame_hdr *h, const void *p, size_t n)
+{
+	struct iovec v[2] = { { h, sizeof(*h) }, { (void *)(uintptr_t)p, n } };
+	const struct msghdr m = { .msg_iov = v, .msg_iovlen = n ? 2 : 1 };
+	ssize_t r;
+	do
+		r = sendmsg(op->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return errno == EAGAIN ? 0 : -EPIPE;
+	return r;
+}
+
+/* Keeps what is left of a frame of which `gone` bytes went. */
+static int keep_rest(struct link_op *op, const struct brig_frame_hdr *h, const void *p, size_t n, size_t gone)
+{
+	size_t head = gone < sizeof(*h) ? gone : sizeof(*h);
+	uint8_t *at;
+	int r = buf_reserve(&op->tx, sizeof(*h) + n - gone, &at);
+	if (r < 0)
+		return r;
+	memcpy(at, (const uint8_t *)h + head, sizeof(*h) - head);
+	if (n > gone - head)
+		memcpy(at + sizeof(*h) - head, (const uint8_t *)p + (gone - head), n - (gone - head));
+	buf_commit(&op->tx, sizeof(*h) + n - gone);
+	return 0;
+}
+
 int link_send(struct link_op *op, uint16_t type, uint16_t flags, uint32_t stream, const void *p,
 	      size_t n)
 {
+	struct brig_frame_hdr h = { .len = (uint32_t)n, .type = type, .flags = flags, .stream = stream };
 	if (op->phase == LINK_OVER)
 		return -EPIPE;
-	int r = frame_add(&op->tx, type, flags, stream, p, n, NULL, 0);
+	if (n > BRIG_FRAME_MAX)
+		return -EMSGSIZE;
+	ssize_t gone = buf_len(&op->tx) ? 0 : send_at_once(op, &h, p, n);
+	if (gone < 0 || (size_t)gone == sizeof(h) + n)
+		return gone < 0 ? (int)gone : 0;
+	int r = keep_rest(op, &h, p, n, (size_t)gone);
+	if (r < 0 && gone) {
+		/* Half a frame cannot be taken back: the reader finds the end. */
+		shutdown(op->fd, SHUT_RDWR);
+		return -EPIPE;
+	}
 	if (r < 0)
 		return r;
 	r = op_flush(op);
@@ -326,6 +366,11 @@ int link_send(struct link_op *op, uint16_t type, uint16_t flags, uint32_t stream
 size_t link_queued(const struct link_op *op)
 {
 	return buf_len(&op->tx);
+}
+
+void link_bulk(struct link_op *op)
+{
+	op->tx.keep = LINK_QUEUE_HIGH;
 }
 
 void link_hold(struct link_op *op, bool hold)

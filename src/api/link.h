@@ -68,6 +68,8 @@ int link_start(struct link *l, json_t *req, bool streams, const struct link_ops 
 int link_send(struct link_op *op, uint16_t type, uint16_t flags, uint32_t stream, const void *p,
 	      size_t n);
 size_t link_queued(const struct link_op *op);
+/* For an operation that moves much and lives briefly: its queue keeps its memory while it lives. */
+void link_bulk(struct link_op *op);
 /* While held nothing is read: brigd, and the sandbox behind it, is pushed back (credit). */
 void link_hold(struct link_op *op, bool hold);
 void link_cancel(struct link_op *op);

@@ -82,7 +82,7 @@ void buf_consume(struct buf *b, size_t n)
 	if (b->head < b->tail)
 		return;
 	b->head = b->tail = 0;
-	if (b->cap > KEEP)
+	if (b->cap > (b->keep ? b->keep : KEEP))
 		buf_done(b);
 }
 

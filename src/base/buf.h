@@ -13,7 +13,8 @@
 struct buf {
 	uint8_t *mem;
 	size_t cap, head, tail;
-	size_t max; /* bytes held at most; an append beyond it is -ENOBUFS */
+	size_t max;  /* bytes held at most; an append beyond it is -ENOBUFS */
+	size_t keep; /* memory that an empty one keeps; 0 = a little. Fresh pages cost more than copying */
 };
 
 #define BUF_INIT(maximum) { .mem = NULL, .max = (maximum) }
