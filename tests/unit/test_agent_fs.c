@@ -111,6 +111,36 @@ static void empty_file_and_offset_beyond_the_end_read_as_nothing(void **state)
 	assert_non_null(strstr(get(d, "", "/proc/self/status"), "Name:"));
 }
 
+/* Pieces of several files that one read brings: each is written as its own user. The kernel shows as whom,
+ * for a write takes the set-user-id bit away from a file unless the writer has CAP_FSETID. */
+static void pieces_that_come_together_are_written_as_their_own_users(void **state)
+{
+	struct agent_driver *d = agent(state);
+	struct buf b = BUF_INIT(4096);
+	sh(d, "for f in a b c; do echo old >/tmp/$f; chmod 4777 /tmp/$f; done; "
+	      "echo secret >/root/only; chmod 600 /root/only");
+	static const char *const users[] = { "", "user", "" }, *const paths[] = { "/tmp/a", "/tmp/b", "/tmp/c" };
+	for (uint32_t i = 0; i < 3; i++) {
+		drv_fs(d, 1 + i, BRIG_FS_WRITE,
+		       &(struct drv_fs){ .user = users[i], .path = paths[i], .no_credit = true });
+	}
+	drv_sync(d);
+	for (uint32_t piece = 0; piece < 4; piece++)
+		for (uint32_t i = 0; i < 3; i++)
+			assert_int_equal(frame_add(&b, BRIG_FS_DATA, piece == 3 ? BRIG_FF_EOF : 0, 1 + i, "new\n",
+						   piece == 3 ? 0 : 4, NULL, 0), 0);
+	assert_int_equal(write(d->fd, buf_head(&b), buf_len(&b)), buf_len(&b));
+	buf_done(&b);
+	drv_until(d, &d->s[1].done);
+	drv_until(d, &d->s[2].done);
+	drv_until(d, &d->s[3].done);
+	assert_string_equal(sh(d, "stat -c '%n %a %s' /tmp/a /tmp/b /tmp/c"),
+			    "/tmp/a 4777 12\n/tmp/b 777 12\n/tmp/c 4777 12\n");
+	/* .. and nothing of it stays. */
+	assert_string_equal(get(d, "", "/root/only"), "secret\n");
+	assert_string_equal(get(d, "user", "/root/only"), "errno 13");
+}
+
 static void read_stays_within_its_credit(void **state)
 {
 	struct agent_driver *d = agent(state);
@@ -491,6 +521,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(write_and_read_move_the_same_bytes),
 		TEST(empty_file_and_offset_beyond_the_end_read_as_nothing),
+		TEST(pieces_that_come_together_are_written_as_their_own_users),
 		TEST(read_stays_within_its_credit),
 		TEST(write_modes_append_excl_and_parents),
 		TEST(only_regular_files_are_opened),
