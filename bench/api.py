@@ -39,6 +39,7 @@ SOURCE = HERE.parent
 COMMAND = ["/bin/bash", "-l", "-c", "echo hi"]
 PAUSE_S = 0.01
 POOL = 8
+INTERPRETER = "code-interpreter-v1"  # by this name E2B's clients ask for it
 STATIC_OUT = b"hi"  # of hi.c
 
 
@@ -113,9 +114,9 @@ class Envd(Http):
         super().__init__(port, [("E2b-Sandbox-Id", box["sandboxID"]), ("E2b-Sandbox-Port", "49983"),
                                 ("X-Access-Token", box["envdAccessToken"]), ("Connect-Protocol-Version", "1")])
 
-    def run(self):
+    def run(self, command=COMMAND, wanted=b"hi\n"):
         """A command to its end; when its first output was there."""
-        message = json.dumps({"process": {"cmd": COMMAND[0], "args": COMMAND[1:]}, "stdin": False}).encode()
+        message = json.dumps({"process": {"cmd": command[0], "args": command[1:]}, "stdin": False}).encode()
         self.send("POST", "/process.Process/Start", b"\0" + struct.pack(">I", len(message)) + message,
                   "application/connect+json")
         status, _ = self.head()
@@ -132,7 +133,7 @@ class Envd(Http):
                 if written:
                     first = first or time.perf_counter()
                     out += base64.b64decode(written)
-        if out != b"hi\n":
+        if not out.startswith(wanted):
             raise Failed(f"the command wrote {out!r}")
         return first
 
@@ -173,7 +174,7 @@ class Bench:
         self.build = pathlib.Path(os.environ.get("BRIG_BUILD", SOURCE / "build")).resolve()
         self.data_make()
         self.images_make()
-        warm = ["--warm", "code-interpreter=4"] if self.interpreter else []
+        warm = ["--warm", f"{INTERPRETER}=4"] if self.interpreter else []
         self.server = brigc.Server(self.build, work, "api", "--pool", f"pooled={POOL}", *warm,
                                    http="127.0.0.1:0")
         self.node = None
@@ -188,7 +189,7 @@ class Bench:
         self.control = Http(self.port, [("X-API-KEY", self.key)])
         self.env = dict(os.environ, BRIG_SOCKET=self.server.socket, BRIG_DATA=str(work / "data"))
         self.living = self.create()
-        self.envd = Envd(self.port, self.living)
+        self.static = self.create("static")
         self.node_start()
 
     def log(self):
@@ -209,7 +210,7 @@ class Bench:
     def images_make(self):
         """The images of the static forms; whether there is one with the code interpreter."""
         data = self.work / "data"
-        self.interpreter = (data / "names" / "code-interpreter").exists()
+        self.interpreter = (data / "names" / INTERPRETER).exists()
         root = runtimes.root_make(self.work, runtimes.tool(self.build, self.work, "hi"))
         env = dict(os.environ, BRIG_DATA=str(data), BRIG_SOCKET=str(self.work / "nobody.sock"))
         for name in ("static", "pooled"):
@@ -249,8 +250,8 @@ class Bench:
 
     # ---- operations: each returns milliseconds ----
 
-    def create(self):
-        return self.control.ask("POST", "/v2/sandboxes", {"templateID": "base", "timeout": 3600})
+    def create(self, image="base"):
+        return self.control.ask("POST", "/v2/sandboxes", {"templateID": image, "timeout": 3600})
 
     def kill(self, box):
         self.control.ask("DELETE", f"/sandboxes/{box['sandboxID']}")
@@ -273,6 +274,19 @@ class Bench:
         start = time.perf_counter()
         self.envd.run()
         return elapsed(start)
+
+    def exec_static_http(self):
+        start = time.perf_counter()
+        self.static_envd.run(["/bin/hi"], STATIC_OUT)
+        return elapsed(start)
+
+    def exec_static_brigd(self):
+        start = time.perf_counter()
+        _, out = self.server.complete({"op": "exec", "id": self.static["sandboxID"], "cmd": ["/bin/hi"]})
+        took = elapsed(start)
+        if not out.startswith(STATIC_OUT):
+            raise Failed(repr(out))
+        return took
 
     def run_http(self):
         start = time.perf_counter()
@@ -308,7 +322,7 @@ class Bench:
 
     def code(self):
         """The first runCode of a new sandbox with the interpreter, and the one after it."""
-        box = self.control.ask("POST", "/v2/sandboxes", {"templateID": "code-interpreter", "timeout": 600})
+        box = self.control.ask("POST", "/v2/sandboxes", {"templateID": INTERPRETER, "timeout": 600})
         plane = Http(self.port, [("E2b-Sandbox-Id", box["sandboxID"]), ("E2b-Sandbox-Port", "49999"),
                                  ("X-Access-Token", box["envdAccessToken"])])
         took = []
@@ -354,6 +368,8 @@ class Bench:
             ("create to first output, raw HTTP", self.create_first),
             ("brigd: exec (floor)", self.exec_brigd),
             ("command in a living sandbox, raw HTTP", self.exec_http),
+            ("brigd: exec, static program (floor)", self.exec_static_brigd),
+            ("static program in a living sandbox, raw HTTP", self.exec_static_http),
         ]
         if self.node:
             forms += [("create to first output, JavaScript client", lambda: self.node.ask("create")),
@@ -378,6 +394,8 @@ class Bench:
     # ---- sections ----
 
     def latency(self):
+        # Only now: what says nothing for a while is closed by the server.
+        self.envd, self.static_envd = Envd(self.port, self.living), Envd(self.port, self.static)
         forms = self.forms()
         values, failed = {f: [] for f, _ in forms}, dict.fromkeys((f for f, _ in forms), 0)
         why = {}
