@@ -27,7 +27,7 @@
  *  {"op":"attach","id"*,"exec","stdout_offset","stderr_offset"} -> as exec: reads on at a command whose
  *      reader was lost with a brigd; without "exec" at the main one. Offsets are what the reader has.
  *  {"op":"ls"}                          -> {"sandboxes":[INFO]}
- *  {"op":"inspect","id"*}               -> INFO with "limits","env","labels","volumes","execs":[..]
+ *  {"op":"inspect","id"*}               -> INFO with "limits","digest","env","labels","volumes","execs":[..]
  *  {"op":"logs","id"*,"follow","stderr","stdout","offset"} -> REP {}, STDOUT/STDERR on stream 1, END
  *  {"op":"setenv","id"*,"env"*}         -> {}     its environment for commands from now on, in place of
  *      the spec's
@@ -59,7 +59,9 @@
  *
  * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",
  *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}],
- *        "accept":["memory",..],"secret_env":["N=V"],"network":NETWORK}   secret_env: as env, and shown by
+ *        "accept":["memory",..],"secret_env":["N=V"],"network":NETWORK,"layer":index}   layer: of a
+ *        descriptor, a file of a snapshot, whose offset is brigd's from then on: what it holds is put in place
+ *        before anything else happens in the sandbox (src/agent/layer.h). secret_env: as env, and shown by
  *        no operation. Over the network also "secrets":{"N":NAME}: of those that the server keeps, which
  *        brig-api looks up
  * NETWORK: {"mode":"none"|"deny"|"public","prefer":"deny"|"allow","allow":[DEST],"deny":[DEST],

@@ -106,6 +106,12 @@ static const char *header(const char *head, const char *name)
 	return NULL;
 }
 
+bool apicall_segment(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+	return n >= 1 && n <= 64 && !text[n] && text[0] != '.';
+}
+
 int api_answer_parse(char *text, size_t n, unsigned *ret_status, char **ret_body, size_t *ret_n)
 {
 	char *end = strstr(text, "\r\n\r\n");

@@ -6,6 +6,8 @@
 #ifndef BRIG_CLI_APICALL_H
 #define BRIG_CLI_APICALL_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "base/err.h"
@@ -14,6 +16,9 @@
  * has no body); -1 with err, code BRIG_E_NOT_FOUND also if no server speaks HTTP here. */
 int api_call(const char *method, const char *path, json_t *body, json_t **ret,
 	     struct brig_err *err);
+
+/* Whether text can stand in a path as it is: an id or a name. */
+bool apicall_segment(const char *text);
 
 /* The parts of an answer that was read to its end: text is terminated behind n bytes. 0 with the
  * status and the body, -1 if it is no whole HTTP answer. */

@@ -12,6 +12,8 @@
 	X(ls)         \
 	X(inspect)    \
 	X(cp)         \
+	X(snapshot)   \
+	X(fork)       \
 	X(logs)       \
 	X(kill)       \
 	X(pause)      \

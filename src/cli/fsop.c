@@ -291,17 +291,13 @@ int fsop_list(struct fsop *f, const char *path, size_t max, struct fs_list *ret,
 	return 0;
 }
 
-int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct brig_err *err)
+/* The data that answers a request, to its end: at most `size` bytes of it. */
+static int data_take(struct fsop *f, const struct request *q, uint64_t size, const char *what, int fd,
+		     struct brig_err *err)
 {
-	const struct request q = {
-		.type = BRIG_FS_READ, .credit = CREDIT, .arg2 = size, .path = path
-	};
 	uint32_t used = 0;
 	bool eof = false;
-	/* Zero would ask for everything. */
-	if (size == 0)
-		return 0;
-	if (request(f, &q, err) < 0)
+	if (request(f, q, err) < 0)
 		return -1;
 	for (;;) {
 		struct frame frame;
@@ -309,14 +305,14 @@ int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct br
 			return -1;
 		uint32_t n = frame.h.len;
 		if (frame.h.type == BRIG_FS_DONE) {
-			int r = done_check(&frame, path, err);
+			int r = done_check(&frame, q->path, err);
 			conn_consume(&f->conn, &frame);
 			return r == 0 && !eof ? violation("data without an end", err) : r;
 		}
 		if (frame.h.type != BRIG_FS_DATA || eof)
 			return violation("a frame out of order", err);
 		if (n > size)
-			return violation("a file larger than announced", err);
+			return violation(what, err);
 		int w = fd_write_full(fd, frame.payload, n);
 		if (w < 0)
 			return brig_fail(err, BRIG_E_EXHAUSTED, -w, "write");
@@ -326,6 +322,21 @@ int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct br
 		if (regrant(f, &used, n, err) < 0)
 			return -1;
 	}
+}
+
+int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct brig_err *err)
+{
+	const struct request q = {
+		.type = BRIG_FS_READ, .credit = CREDIT, .arg2 = size, .path = path
+	};
+	/* Zero would ask for everything. */
+	return size ? data_take(f, &q, size, "a file larger than announced", fd, err) : 0;
+}
+
+int fsop_export(struct fsop *f, uint32_t flags, uint64_t max, int fd, struct brig_err *err)
+{
+	const struct request q = { .type = BRIG_FS_EXPORT, .flags = flags, .credit = CREDIT, .path = "/" };
+	return data_take(f, &q, max, "more files than fit into its writable layer", fd, err);
 }
 
 /* Sends pieces of fd while there is credit and room. */

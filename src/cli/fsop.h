@@ -55,6 +55,9 @@ int fsop_list(struct fsop *f, const char *path, size_t max, struct fs_list *ret,
 /* Copies at most `size` bytes of a file to fd; more than that is an error of the sandbox, less is
  * not. */
 int fsop_read(struct fsop *f, const char *path, uint64_t size, int fd, struct brig_err *err);
+/* The writable layer, as agent/layer.h has it, at most max bytes; the operation must be root's. flags of
+ * FS_EXPORT. */
+int fsop_export(struct fsop *f, uint32_t flags, uint64_t max, int fd, struct brig_err *err);
 /* Writes a file, replacing its contents, from what fd yields until its end. */
 int fsop_write(struct fsop *f, const char *path, mode_t mode, int fd, struct brig_err *err);
 int fsop_mkdir(struct fsop *f, const char *path, mode_t mode, struct brig_err *err);

@@ -20,6 +20,7 @@
 #include "base/mountfd.h"
 #include "cli/env.h"
 #include "cli/remote.h"
+#include "cli/snapspec.h"
 
 #define NAME_MAX_LEN 63u
 
@@ -292,6 +293,20 @@ static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *
 	return r;
 }
 
+/* After everything that was said: the snapshot fills what is left open. */
+static int snapshot_add(struct spec_built *b, const char *ref, struct brig_err *err)
+{
+	if (remote_wanted())
+		return json_object_set_new(b->spec, "snapshot", json_string(ref)) < 0
+			       ? brig_fail(err, BRIG_E_INVALID, 0, "--snapshot is not valid UTF-8")
+			       : 0;
+	if (snapspec_use(b->spec, ref, &b->fds[b->nfds], err) < 0)
+		return -1;
+	return json_object_set_new(b->spec, "layer", json_integer((json_int_t)b->nfds++)) < 0
+		       ? brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request")
+		       : 0;
+}
+
 static int strings_add(json_t *spec, const struct spec_opts *o, struct brig_err *err)
 {
 	const struct {
@@ -312,6 +327,10 @@ static int strings_add(json_t *spec, const struct spec_opts *o, struct brig_err 
 
 static int strings_check(const struct spec_opts *o, struct brig_err *err)
 {
+	if (o->image && o->snapshot) {
+		brig_err_set(err, BRIG_E_INVALID, 0, "--snapshot brings its own image: --image excludes it");
+		return brig_fix(err, "leave --image out");
+	}
 	if (o->image && !o->image[0])
 		return brig_fail(err, BRIG_E_INVALID, 0, "--image '' names no image");
 	if ((o->name && name_check(o->name, err) < 0) ||
@@ -349,6 +368,10 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 		r = env_build(&o->env_files, &o->env, tty, &env, &usage, &err);
 	if (r == 0 && json_object_set_new(b.spec, "env", env) < 0)
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	if (r == 0 && o->snapshot) {
+		usage = false;
+		r = snapshot_add(&b, o->snapshot, &err);
+	}
 	if (r == 0)
 		r = secretuse_add(b.spec, &o->secrets, &usage, &err);
 	if (r < 0) {

@@ -16,7 +16,7 @@
 #include "cli/secretuse.h"
 
 struct spec_opts {
-	const char *tier, *image, *name, *hostname, *workdir, *user;
+	const char *tier, *image, *snapshot, *name, *hostname, *workdir, *user;
 	struct strlist labels, env, env_files, secrets, volumes, accept;
 	struct net_opts net;
 	uint64_t limits[LIMIT__N];
@@ -73,6 +73,11 @@ struct spec_opts {
 	  .arg = "IMAGE",                                                                         \
 	  .complete = COMPLETE_IMAGE,                                                             \
 	  .help = "root file system, by name or digest; default: base if built, else host" },     \
+	{ .name = "snapshot",                                                                     \
+	  .kind = FLAG_STR,                                                                       \
+	  .at = offsetof(struct spec_opts, snapshot),                                             \
+	  .arg = "SNAPSHOT",                                                                      \
+	  .help = "begin with the files of a snapshot, and with its image and settings where nothing else is said" },  \
 	{ .name = "name",                                                                         \
 	  .kind = FLAG_STR,                                                                       \
 	  .at = offsetof(struct spec_opts, name),                                                 \
@@ -115,10 +120,10 @@ struct volume {
 };
 int volume_parse(const char *text, struct volume *ret, struct brig_err *err);
 
-/* The SPEC object and the descriptors of its volumes, which the caller closes. */
+/* The SPEC object and the descriptors that it names, which the caller closes. */
 struct spec_built {
 	json_t *spec;
-	int fds[JAIL_VOLUMES_MAX];
+	int fds[JAIL_VOLUMES_MAX + 1]; /* and of a snapshot */
 	unsigned nfds;
 };
 /* 0, or an exit code after the error was printed; ret is then empty. tty: a terminal will be used.

@@ -36,6 +36,7 @@ struct chan_stream {
 	bool put;	  /* of a former host: chan_put() */
 	bool resumed;	  /* .. and the agent knows it, too */
 	bool meta;	  /* FS_STAT, FS_LIST: entries carry pairs */
+	bool host;	  /* of kind FS: brigd's own (layerload.h), not a client's */
 	void *owner;
 	uint64_t offset[2]; /* next byte of each output */
 	uint64_t credit[4]; /* what the agent may still send: stdout, stderr, fs, tcp */

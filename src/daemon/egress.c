@@ -57,7 +57,7 @@ static void lost(struct brigd *d, const char *why)
 			conn_error(c, &err);
 		}
 		if (sb->net && sb->chan.held)
-			sandbox_net_refused(sb, &err);
+			sandbox_refuse(sb, &err);
 	}
 }
 
@@ -228,7 +228,7 @@ static void on_error(struct brigd *d, struct egress_error *m)
 	if (m->remedy[0])
 		brig_err_remedy(&err, "%s", m->remedy);
 	if (sb->chan.held) {
-		sandbox_net_refused(sb, &err);
+		sandbox_refuse(sb, &err);
 		return;
 	}
 	if (n->former) {

@@ -86,6 +86,8 @@ json_t *sandbox_info(const struct sandbox *sb, bool full)
 		sb->spec.labels, "status", sb->status ? json_incref(sb->status) : json_null());
 	if (!o || !full)
 		return o;
+	/* Of the image that it was made of, which its name may not mean any more. */
+	json_object_set_new(o, "digest", opt_string(sb->image && sb->image->id ? sb->image->store.config.digest.text : NULL));
 	json_object_set_new(o, "limits", limits_json(&sb->spec.limits));
 	/* The client's own entries; those of the image are the image's. */
 	json_object_set_new(o, "env", sb->spec.env ? json_incref(sb->spec.env) : json_array());

@@ -13,6 +13,7 @@
 #include "daemon/ops.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 #include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
 #include "daemon/info.h"
+#include "daemon/layerload.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
 #include "daemon/note.h"
@@ -60,6 +62,13 @@ static int find(struct conn *c, json_t *req, struct sandbox **ret, struct brig_e
 
 /* ---- run, create ---- */
 
+static int load(struct sandbox *sb, int fd, struct brig_err *err)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return own < 0 ? brig_fail(err, BRIG_E_EXHAUSTED, errno, "keep the snapshot's descriptor")
+		       : layerload_start(sb, own, err);
+}
+
 /* A sandbox for the spec of req: from the pool if one fits, else a new one. */
 static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig_err *err)
 {
@@ -85,7 +94,10 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	if (spec.net.optional && !d->host.net)
 		net_ask_done(&spec.net);
 	struct sandbox_plan plan = { .spec = &spec, .adm = &adm };
+	int layer = spec.layer < 0 ? -1 : c->fds[spec.layer];
 	int r = spec.name ? sandbox_name_free(d, spec.name, err) : 0;
+	if (r == 0 && layer >= 0)
+		r = layerload_check(layer, err);
 	if (r == 0)
 		r = spec_admit(&spec, &d->host, d->nlive, &adm, err);
 	if (r == 0)
@@ -98,6 +110,10 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	}
 	if (r == 0)
 		sandbox_name(sb, name[0] ? name : NULL);
+	if (r == 0 && layer >= 0 && load(sb, layer, err) < 0) {
+		sandbox_destroy(sb, CAUSE_KILL);
+		r = -1;
+	}
 	json_decref(adm.warnings);
 	image_unref(img);
 	spec_done(&spec);
@@ -106,6 +122,37 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 		*ret = sb;
 	}
 	return r;
+}
+
+static void creator_gone(struct conn *c)
+{
+	struct sandbox *sb = c->op;
+	/* Nobody has learnt its id. */
+	sb->creator = NULL;
+	sb->keep = false;
+	sandbox_destroy(sb, CAUSE_CLIENT);
+}
+
+static const struct conn_role creator_role = { .gone = creator_gone };
+
+/* What the client sends meanwhile is for its command, and stays in the socket until there is one. */
+static bool not_yet(struct conn *c)
+{
+	(void)c;
+	return false;
+}
+
+static const struct conn_role runner_role = { .gone = creator_gone, .may_read = not_yet };
+
+/* The command is started when the files of its sandbox are in place. */
+static void run_later(struct conn *c, struct sandbox *sb, struct cmd *cmd, uint64_t asked)
+{
+	sb->later = *cmd;
+	*cmd = (struct cmd){ .root = NULL };
+	sb->later_ns = asked;
+	sb->creator = c;
+	conn_set_role(c, CONN_WAIT, &runner_role, sb);
+	sandbox_greet(sb);
 }
 
 static int op_run(struct conn *c, json_t *req, struct brig_err *err)
@@ -122,6 +169,10 @@ static int op_run(struct conn *c, json_t *req, struct brig_err *err)
 	}
 	sb->auto_rm = cmd.detach && cmd.rm;
 	sb->keep = cmd.detach && !cmd.rm;
+	if (sb->load) {
+		run_later(c, sb, &cmd, asked);
+		return 0;
+	}
 	if (exec_start(sb, &cmd, true, c, asked, &x, err) < 0) {
 		cmd_done(&cmd);
 		sb->keep = false;
@@ -130,17 +181,6 @@ static int op_run(struct conn *c, json_t *req, struct brig_err *err)
 	}
 	return 0;
 }
-
-static void creator_gone(struct conn *c)
-{
-	struct sandbox *sb = c->op;
-	/* Nobody has learnt its id. */
-	sb->creator = NULL;
-	sb->keep = false;
-	sandbox_destroy(sb, CAUSE_CLIENT);
-}
-
-static const struct conn_role creator_role = { .gone = creator_gone };
 
 static int op_create(struct conn *c, json_t *req, struct brig_err *err)
 {

@@ -165,7 +165,7 @@ static bool plan_is_plain(const struct sandbox_plan *plan)
 		return false;
 	sandbox_owner_of(plan->spec, plan->image, &mine);
 	sandbox_owner_of(&plain, plan->image, &theirs);
-	return !plan->spec->hostname && plan->spec->nvolumes == 0 && !plan->spec->net.link && a->cpu_milli == b->cpu_milli &&
+	return !plan->spec->hostname && plan->spec->layer < 0 && plan->spec->nvolumes == 0 && !plan->spec->net.link && a->cpu_milli == b->cpu_milli &&
 	       a->memory_bytes == b->memory_bytes && a->pids == b->pids &&
 	       a->disk_bytes == b->disk_bytes && a->inodes == b->inodes && a->nofile == b->nofile &&
 	       mine.uid == theirs.uid && mine.gid == theirs.gid &&

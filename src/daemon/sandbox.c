@@ -34,6 +34,7 @@
 #include "daemon/freeze.h"
 #include "daemon/fsrelay.h"
 #include "daemon/journal.h"
+#include "daemon/layerload.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
 #include "daemon/pool.h"
@@ -188,6 +189,7 @@ static void sandbox_free(void *ctx)
 	fd_close(&sb->peer);
 	image_unref(sb->image);
 	spec_done(&sb->spec);
+	cmd_done(&sb->later);
 	json_decref(sb->warnings);
 	json_decref(sb->main_argv);
 	json_decref(sb->status);
@@ -328,6 +330,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	if (r == 0)
 		sb->jail_refs++;
 	net_leave(sb);
+	layerload_abort(sb);
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
 		exec_stop(x, cause, sb->fault[0] ? sb->fault : NULL);
 	struct brig_err err = BRIG_ERR_INIT;
@@ -343,6 +346,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;
+		sb->keep = false; /* nobody has learnt its id */
 		c->role = NULL;
 		conn_error(c, &err);
 	}
@@ -437,10 +441,28 @@ void sandbox_await_agent(struct sandbox *sb, unsigned ms)
 
 /* ---- creation ---- */
 
+/* The command that waited for the files of its sandbox. */
+static void later_start(struct sandbox *sb)
+{
+	struct conn *c = sb->creator;
+	struct cmd cmd = sb->later;
+	struct brig_err err = BRIG_ERR_INIT;
+	struct exec *x;
+	sb->creator = NULL;
+	sb->later = (struct cmd){ .root = NULL };
+	c->role = NULL;
+	if (exec_start(sb, &cmd, true, c, sb->later_ns, &x, &err) == 0)
+		return;
+	cmd_done(&cmd);
+	sb->keep = false;
+	conn_error(c, &err);
+	sandbox_destroy(sb, CAUSE_KILL);
+}
+
 void sandbox_check_ready(struct sandbox *sb)
 {
 	struct brigd *d = sb->d;
-	if (!sb->born || !sb->chan.attached || sb->destroying || sb->taking || sb->chan.held)
+	if (!sb->born || !sb->chan.attached || sb->destroying || sb->taking || sb->chan.held || sb->load)
 		return;
 	ev_timer_stop(&d->ev, &sb->start_timer);
 	if (sb->state != SB_CREATING || sb->main)
@@ -448,7 +470,9 @@ void sandbox_check_ready(struct sandbox *sb)
 	sandbox_go(sb, SB_READY);
 	if (sb->pool)
 		pool_filled(sb);
-	if (sb->creator) {
+	if (sb->later.root) {
+		later_start(sb);
+	} else if (sb->creator) {
 		struct conn *c = sb->creator;
 		sb->creator = NULL;
 		c->role = NULL;
@@ -485,7 +509,7 @@ void sandbox_net_applied(struct sandbox *sb)
 	sandbox_check_ready(sb);
 }
 
-void sandbox_net_refused(struct sandbox *sb, const struct brig_err *err)
+void sandbox_refuse(struct sandbox *sb, const struct brig_err *err)
 {
 	if (sb->destroying)
 		return;
@@ -498,6 +522,7 @@ static void create_failed(struct sandbox *sb, const union jail_answer *a)
 	struct brig_err err = BRIG_ERR_INIT;
 	jail_error_to(a, &err);
 	sb->destroying = true;
+	layerload_abort(sb);
 	create_refuse(sb, &err);
 	if (sb->state != SB_CREATING) /* its agent spoke, and then jaild gave it up */
 		sandbox_go(sb, SB_REMOVING);

@@ -26,6 +26,7 @@
 #include "daemon/stop.h"
 
 struct exec;
+struct layerload;
 struct logring;
 struct pool;
 struct sandbox;
@@ -84,7 +85,10 @@ struct sandbox {
 	struct exec *main;	    /* the main command while it is known; NULL for create */
 	json_t *main_argv, *status; /* of the main command; status once it ended */
 	struct logring *ring[2];    /* what a detached main command printed */
-	struct conn *creator;	    /* create: waits for READY */
+	struct conn *creator;	    /* create: waits for READY; run: for its files */
+	struct cmd later;	    /* run: what is started then; root NULL = nothing */
+	uint64_t later_ns;	    /* .. when it was asked for */
+	struct layerload *load;	    /* files of a snapshot are on their way to it */
 	struct conn_list removers, fs_conns, tcp_conns, followers;
 	struct pool *pool;  /* while it waits in one */
 	bool pooled;	    /* .. and is READY */
@@ -155,9 +159,10 @@ void sandbox_greet(struct sandbox *sb);
 void sandbox_sent(struct sandbox *sb, int r);
 /* May a client's data be taken for this sandbox now? */
 bool sandbox_has_room(const struct sandbox *sb);
-/* brig-egress has applied its policy, or refuses the first one. */
+/* brig-egress has applied its policy. */
 void sandbox_net_applied(struct sandbox *sb);
-void sandbox_net_refused(struct sandbox *sb, const struct brig_err *err);
+/* It cannot become what was asked for: whoever waits for it is told, and it ends. */
+void sandbox_refuse(struct sandbox *sb, const struct brig_err *err);
 /* The first command started, or the last one of a detached sandbox ended. */
 void sandbox_main_started(struct sandbox *sb);
 void sandbox_main_ended(struct sandbox *sb, json_t *status);

@@ -22,6 +22,7 @@
 #include "daemon/adopt.h"
 #include "daemon/exec.h"
 #include "daemon/fsrelay.h"
+#include "daemon/layerload.h"
 #include "daemon/sandbox.h"
 #include "daemon/tcprelay.h"
 
@@ -65,6 +66,8 @@ static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
 	(void)ctx;
 	if (s->kind == STREAM_EXEC)
 		exec_on_credit(s->owner, bytes);
+	else if (s->kind == STREAM_FS && s->host)
+		layerload_on_credit(s->owner);
 	else if (s->kind == STREAM_FS)
 		fs_on_credit(s->owner, bytes);
 	else
@@ -80,13 +83,17 @@ static void on_exited(void *ctx, struct chan_stream *s, const struct brig_exit *
 static void on_fs_frame(void *ctx, struct chan_stream *s, const struct frame *f)
 {
 	(void)ctx;
-	fs_on_frame(s->owner, f);
+	if (s->host)
+		layerload_on_frame(s->owner, f);
+	else
+		fs_on_frame(s->owner, f);
 }
 
 static void on_fs_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof)
 {
 	(void)ctx;
-	fs_on_data(s->owner, p, n, eof);
+	if (!s->host) /* an import has no data for us */
+		fs_on_data(s->owner, p, n, eof);
 }
 
 static void on_tcp_opened(void *ctx, struct chan_stream *s, const struct brig_tcp_opened *m)
@@ -183,6 +190,7 @@ static void io_drained(struct sandbox *sb)
 		next = LIST_NEXT(c, peer);
 		tcp_drained(c);
 	}
+	layerload_drained(sb);
 }
 
 /* What was read has left for its clients, or is queued for them. */

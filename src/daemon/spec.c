@@ -300,6 +300,8 @@ static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig
 			return brig_fail(err, BRIG_E_INVALID, 0, "a volume cannot cover %s",
 					 kept[i]);
 	vol->fd = (unsigned)fd;
+	if (spec->layer == (int)fd)
+		return brig_fail(err, BRIG_E_INVALID, 0, "descriptor %u is used twice", vol->fd);
 	for (unsigned i = 0; i < spec->nvolumes; i++) {
 		if (spec->volumes[i].fd == vol->fd)
 			return brig_fail(err, BRIG_E_INVALID, 0, "descriptor %u is used twice",
@@ -309,6 +311,22 @@ static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig
 					 vol->guest);
 	}
 	spec->nvolumes++;
+	return 0;
+}
+
+static int layer_parse(json_t *obj, unsigned nfds, struct spec *spec, struct brig_err *err)
+{
+	uint64_t at = 0;
+	spec->layer = -1;
+	if (!json_object_get(obj, "layer"))
+		return 0;
+	if (field_u64(obj, "layer", 0, JAIL_VOLUMES_MAX, &at, err) < 0)
+		return -1;
+	if (at >= nfds)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'layer' is no descriptor of the request");
+	spec->layer = (int)at;
+	/* The next brigd, which reads this again, has no descriptor. */
+	json_object_del(obj, "layer");
 	return 0;
 }
 
@@ -326,10 +344,10 @@ static int volumes_parse(json_t *obj, unsigned nfds, struct spec *spec, struct b
 		if (volume_parse(v, nfds, spec, err) < 0)
 			return brig_ctx(err, "volume %zu", i + 1);
 	}
-	if (spec->nvolumes != nfds)
+	unsigned named = spec->nvolumes + (spec->layer >= 0);
+	if (named != nfds)
 		return brig_fail(err, BRIG_E_INVALID, 0,
-				 "%u descriptors came with the request, but it names %u volumes",
-				 nfds, spec->nvolumes);
+				 "%u descriptors came with the request, but it names %u", nfds, named);
 	return 0;
 }
 
@@ -380,7 +398,7 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 	static const char *const keys[] = { "tier",   "image",	 "name",    "hostname",
 					    "labels", "env",	 "workdir", "user",
 					    "limits", "volumes", "accept",  "secret_env",
-					    "network", NULL };
+					    "network", "layer", NULL };
 	json_t *network = NULL;
 	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tier_check(obj, err) < 0 ||
 	    field_str(obj, "image", 128, &s->image, err) < 0 ||
@@ -407,7 +425,8 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 	if (labels_check(s->labels, err) < 0 || env_check(s->env, err) < 0 ||
 	    env_check(s->secret_env, err) < 0 ||
 	    workdir_check(s->workdir, err) < 0 || user_check(s->user, err) < 0 ||
-	    limits_parse(obj, s, err) < 0 || volumes_parse(obj, nfds, s, err) < 0 ||
+	    limits_parse(obj, s, err) < 0 || layer_parse(obj, nfds, s, err) < 0 ||
+	    volumes_parse(obj, nfds, s, err) < 0 ||
 	    accept_parse(obj, s, err) < 0 || field_object(obj, "network", &network, err) < 0)
 		return -1;
 	/* Last, because it is the only one that is to be freed. */

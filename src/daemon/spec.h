@@ -46,6 +46,7 @@ struct spec {
 	uint32_t given;					      /* 1 << limit_index: by the client */
 	uint32_t accept;				      /* JAIL_ENF_* */
 	struct net_ask net; /* moved out when a sandbox is made of it */
+	int layer; /* index of a descriptor: the files of a snapshot; -1 = none */
 	unsigned nvolumes;
 	struct spec_volume volumes[JAIL_VOLUMES_MAX];
 };
@@ -63,7 +64,7 @@ struct cmd {
 };
 
 /* obj may be NULL (all defaults). nfds: descriptors that came with the request; each must be named
- * by exactly one volume. */
+ * by exactly one volume, or as the layer, which is taken out of obj. */
 int spec_parse(json_t *obj, unsigned nfds, struct spec *ret, struct brig_err *err);
 void spec_done(struct spec *spec);
 /* Overwrites the strings of an array, which nobody may read any more. NULL is allowed. */

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`brig snapshot`, `brig fork` and --snapshot: files of a sandbox that outlive it, and copies of it."""
+
+import json
+import os
+import secrets
+import shutil
+import threading
+
+import brigtest
+import hoststate
+from brigtest import MIB, Brig, ResidentCase, Server, TestCase
+
+
+
+class Cases:
+    def create(self, *args):
+        done = self.brig.call("create", "--image", "host", *args)
+        self.assertOk(done)
+        return done.text.strip()
+
+    def sh(self, box, script, user="user"):
+        done = self.brig.call("exec", "--user", user, box, "sh", "-c", script)
+        self.assertOk(done)
+        return done.text
+
+    def snapshot(self, box, *args):
+        done = self.brig.call("snapshot", "create", box, *args)
+        self.assertOk(done)
+        return done.text.strip()
+
+    def folder(self):
+        try:
+            return sorted(os.listdir(self.data / "snapshots"))
+        except FileNotFoundError:
+            return []
+
+
+class Snapshots(Cases, ResidentCase):
+    @classmethod
+    def setUpClass(cls):
+        super(ResidentCase, cls).setUpClass()
+        cls.data = brigtest.SCRATCH / f"snapshots-{secrets.token_hex(4)}"
+        cls.class_before = hoststate.snapshot()
+        cls.class_brig = Brig(data=cls.data)
+        cls.server = Server(cls.class_brig)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.data, ignore_errors=True)
+
+    def setUp(self):
+        super().setUp()
+        for one in self.brig.json("snapshot", "ls"):
+            self.brig.call("snapshot", "rm", one["id"])
+
+    def test_files_come_back_after_their_sandbox_is_gone(self):
+        box = self.create("--name", "source", "-e", "A=1", "-e", "B=2", "-m", "200m")
+        self.sh(box, "echo text >mark; chmod 640 mark; rm /etc/shells; head -c 5000000 /dev/urandom >mark-big", "root")
+        self.sh(box, "echo mine >/home/user/mark")
+        want = self.sh(box, "sha256sum /mark-big /mark; cat ~/mark; ls /etc/shells 2>&1 || :", "root")
+        snap = self.snapshot(box, "--name", "kept")
+        self.assertOk(self.brig.call("rm", "-f", box))
+        told = self.brig.json("snapshot", "inspect", "kept")[0]
+        self.assertEqual((told["id"], told["taken"], told["sandbox"], told["image"]), (snap, ["files"], box, "host"))
+        self.assertGreater(told["bytes"], 5000000)
+        # By id, name and beginning; as a sandbox that stays and as a run.
+        for ref in (snap, "kept", snap[:10]):
+            other = self.brig.call("create", "--snapshot", ref).text.strip()
+            self.assertEqual(self.sh(other, "sha256sum /mark-big /mark; cat ~/mark; ls /etc/shells 2>&1 || :", "root"),
+                             want)
+        done = self.brig.call("run", "--snapshot", "kept", "-e", "B=3", "--", "sh", "-c",
+                              "cat ~/mark; echo $A $B; cat; exit 7", input=b"input\n")
+        self.assertEqual((done.code, done.text), (7, "mine\n1 3\ninput\n"), str(done))
+        limits = self.brig.json("inspect", other)[0]["limits"]
+        self.assertEqual(limits["memory_bytes"], 200 * MIB)
+        self.assertOk(self.brig.call("snapshot", "rm", "kept"))
+        self.assertEqual(self.folder(), [])
+        self.assertEqual(self.sh(other, "cat ~/mark"), "mine\n")
+
+    def test_what_is_refused(self):
+        box = self.create()
+        self.snapshot(box, "--name", "taken")
+        call = self.brig.call
+        self.assertRefused(call("snapshot", "create", box, "--name", "taken"), 125, "is taken", "remedy")
+        self.assertRefused(call("snapshot", "create", "nobody"), 125, "no sandbox")
+        self.assertRefused(call("snapshot", "create", box, "--name", "a/b"), 2, "name")
+        self.assertRefused(call("create", "--snapshot", "nothing"), 125, "no snapshot", "brig snapshot ls")
+        self.assertRefused(call("run", "--snapshot", "taken", "--image", "host", "--", "true"), 2, "--image")
+        self.assertRefused(call("snapshot", "rm", "nothing"), 125, "no snapshot")
+        self.assertOk(call("pause", box))
+        self.assertRefused(call("snapshot", "create", box), 125, "is paused", "brig unpause")
+        # What was begun is swept by the next.
+        self.assertOk(call("unpause", box))
+        self.snapshot(box)
+        self.assertEqual(len(self.folder()), 4, self.folder())
+
+    def test_a_layer_that_does_not_fit_or_is_damaged_leaves_no_sandbox(self):
+        box = self.create()
+        self.sh(box, "head -c 20000000 /dev/urandom >big")
+        snap = self.snapshot(box)
+        before = self.brig.json("ls")
+        done = self.brig.call("create", "--snapshot", snap, "--disk", "4m")
+        self.assertRefused(done, 125, "No space left", "--disk")
+        done = self.brig.call("run", "--snapshot", snap, "--disk", "4m", "--", "echo", "started")
+        self.assertRefused(done, 125, "No space left")
+        self.assertEqual(done.out, b"")
+        layer = self.data / "snapshots" / f"{snap}.layer"
+        whole = layer.read_bytes()
+        # A flipped type, and an end that is missing: the agent says no to both.
+        layer.write_bytes(whole[:16 + 4] + b"\xff" + whole[16 + 5:])
+        self.assertRefused(self.brig.call("create", "--snapshot", snap), 125, "put the files")
+        layer.write_bytes(whole[:-40])
+        self.assertRefused(self.brig.call("create", "--snapshot", snap), 125, "not as long")
+        record = layer.with_suffix(".json")
+        told = json.loads(record.read_text())
+        told["bytes"] = len(whole) - 40
+        record.write_text(json.dumps(told))
+        self.assertRefused(self.brig.call("create", "--snapshot", snap), 125, "ends early")
+        brigtest.wait_until("nothing else is there",
+                            lambda: [b["id"] for b in self.brig.json("ls")] == [b["id"] for b in before])
+
+    def test_a_detached_run_from_a_snapshot(self):
+        box = self.create()
+        self.sh(box, "echo from >it")
+        snap = self.snapshot(box)
+        done = self.brig.call("run", "-d", "--snapshot", snap, "--", "sh", "-c", "cat it; exec sleep 1000")
+        self.assertOk(done)
+        other = done.text.strip()
+        brigtest.wait_until("it has written", lambda: self.brig.call("logs", other).text == "from\n")
+
+    def test_a_client_that_goes_while_files_are_put_in_place(self):
+        box = self.create()
+        self.sh(box, "for i in $(seq 20); do head -c 4000000 /dev/urandom >f$i; done")
+        snap = self.snapshot(box)
+        for _ in range(5):
+            p = self.brig.popen("run", "--snapshot", snap, "--", "sleep", "1000")
+            p.kill()
+            p.wait()
+        brigtest.wait_until("nothing else is there", lambda: [b["id"] for b in self.brig.json("ls")] == [box])
+
+    def test_forks_are_apart(self):
+        box = self.create("--label", "a=b", "-e", "V=1", "--pids", "77")
+        self.sh(box, "echo one >file; mkdir -p d/e; echo deep >d/e/f")
+        ids = self.brig.call("fork", box, "--count", "3").text.split()
+        self.assertEqual(len(set(ids + [box])), 4)
+        for i, id_ in enumerate(ids):
+            self.assertEqual(self.sh(id_, "cat file d/e/f; echo $V"), "one\ndeep\n1\n")
+            self.sh(id_, f"echo {i} >file; rm -r d")
+        self.sh(box, "echo parent >file")
+        for i, id_ in enumerate(ids):
+            self.assertEqual(self.sh(id_, "cat file; ls"), f"{i}\nfile\n")
+        self.assertEqual(self.sh(box, "cat file d/e/f"), "parent\ndeep\n")
+        told = self.brig.json("inspect", ids[0])[0]
+        self.assertEqual((told["labels"], told["limits"]["pids"]), ({"a": "b"}, 77))
+        self.assertEqual(self.folder(), [])
+        self.assertRefused(self.brig.call("fork", box, "-n", "65"), 2, "1 to 64")
+        self.assertRefused(self.brig.call("fork", "nobody"), 125, "no sandbox")
+
+    def test_a_fork_shares_no_volume(self):
+        shared = self.tmp / "shared"
+        shared.mkdir(mode=0o755)
+        box = self.create("--volume", f"{shared}:/shared:ro")
+        self.assertRefused(self.brig.call("fork", box), 125, "volumes", "brig snapshot create")
+
+    def test_many_at_once(self):
+        box = self.create()
+        self.sh(box, "head -c 1000000 /dev/urandom >f")
+        done = []
+        threads = [threading.Thread(target=lambda: done.append(self.brig.call("snapshot", "create", box)))
+                   for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual([d.code for d in done], [0] * 6)
+        self.assertEqual(len(self.brig.json("snapshot", "ls")), 6)
+        self.assertEqual(len(self.folder()), 12, self.folder())
+
+
+class Private(Cases, TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.tmp / "data"
+        self.brig = Brig(data=self.data)
+
+    def test_a_run_without_a_server_begins_with_a_snapshot(self):
+        server = Server(self.brig)
+        box = self.create()
+        self.sh(box, "echo kept >file")
+        snap = self.snapshot(box)
+        server.stop()
+        done = self.brig.call("run", "--snapshot", snap, "--", "cat", "file")
+        self.assertEqual((done.code, done.text), (0, "kept\n"), str(done))
+        self.assertOk(self.brig.call("snapshot", "rm", snap))
