@@ -25,9 +25,18 @@ void agent_prepare(void);
  * what was asked for; before that no command is executed. Without it, when the other end closes, none
  * ever is. -1: there is no gate.
  *
+ * call_again gives a descriptor that takes the place of a channel whose other end is gone, with another host
+ * behind it; the agent goes on as after the byte that carries a descriptor (protocol.md, Attach). -errno: there
+ * is none, and the agent ends. NULL: there never is.
+ *
  * The container engine calls this in a process forked from its template (no exec); the other tiers
  * exec brig-agent, whose main() calls it with descriptor 3.
  */
-int agent_main(int chan, int layer, int gate);
+int agent_main(int chan, int layer, int gate, int (*call_again)(void));
+
+/* guest.c, of a microVM: the host's port from then on, and a call to it. Before it calls it gives the kernel
+ * fresh randomness: who has to call again may be one of several machines that were one before. */
+void guest_port_set(unsigned port);
+int guest_redial(void);
 
 #endif

@@ -477,7 +477,7 @@ void chan_flush(struct chan *c)
 		if (r == -EINTR)
 			continue;
 		if (r < 0 && r != -EAGAIN) {
-			agent_end(c->agent, 0);
+			agent_lost(c->agent);
 			return;
 		}
 		if (full) {

@@ -87,6 +87,7 @@ struct agent {
 	struct tcp_service tcp;
 	int layer; /* the root of the writable layer, behind no path; -1 = unknown */
 	int gate;  /* of agent_main(); -1 = open, or none */
+	int (*redial)(void); /* .. */
 	struct sudo_service *sudo;
 	struct grave *graves;
 	int end; /* -1: running; else the exit code */
@@ -99,6 +100,8 @@ void agent_round(struct agent *a, int max_wait_ms);
 void agent_done(struct agent *a);
 /* Ends the loop after this round; the first code given stands. */
 void agent_end(struct agent *a, int code);
+/* The other end of the channel is gone: another takes its place, or this is the end. */
+void agent_lost(struct agent *a);
 void agent_bury(struct agent *a, struct grave *g, void *mem);
 
 /* -EEXIST: the id is open; -EMFILE: BRIG_STREAMS_MAX are. */

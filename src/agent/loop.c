@@ -125,10 +125,35 @@ static void chan_ready(void *ctx, uint32_t events)
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || a->end >= 0)
 		return;
 	int r = chan_receive(&a->chan);
-	if (r <= 0)
-		agent_end(a, r < 0);
+	if (r < 0)
+		agent_end(a, 1);
+	else if (r == 0)
+		agent_lost(a);
 	else if (a->nstreams == 0)
 		idle_use(a);
+}
+
+static int redial(struct agent *a)
+{
+	int at = a->chan.fd;
+	AUTO_FD fd = a->redial ? a->redial() : -ENOTCONN;
+	if (fd < 0)
+		return fd;
+	ev_io_del(&a->ev, &a->chan_io);
+	if (dup3(fd, at, O_CLOEXEC) < 0)
+		return -errno;
+	int r = fd_set_nonblock(at, 1);
+	if (r == 0)
+		r = ev_io_add(&a->ev, at, EPOLLIN, chan_ready, a, &a->chan_io);
+	if (r == 0)
+		dispatch_cut(a);
+	return r;
+}
+
+void agent_lost(struct agent *a)
+{
+	if (a->end < 0 && redial(a) < 0)
+		agent_end(a, 0);
 }
 
 static void child_ended(void *ctx, uint32_t events)
@@ -229,7 +254,7 @@ void agent_done(struct agent *a)
 	ev_done(&a->ev);
 }
 
-int agent_main(int chan, int layer, int gate)
+int agent_main(int chan, int layer, int gate, int (*call_again)(void))
 {
 	struct agent a;
 	/* What belongs to the process and not to a struct agent; modes of files are what the host
@@ -239,6 +264,7 @@ int agent_main(int chan, int layer, int gate)
 	int r = agent_init(&a, chan, &agent_openers);
 	a.layer = layer;
 	a.gate = gate;
+	a.redial = call_again;
 	/* The host writes before the sandbox exists: what it wants first is often there already. */
 	if (r == 0)
 		chan_ready(&a, EPOLLIN);

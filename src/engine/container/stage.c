@@ -259,7 +259,7 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 		_exit(1);
 	close(jaild);
 	/* jaild's last word on the child's own socket is that it may start commands. */
-	_exit(agent_main(b->f.chan, b->f.layer, b->f.own));
+	_exit(agent_main(b->f.chan, b->f.layer, b->f.own, NULL));
 }
 
 static void answer_cloned(const struct stage *g, uint32_t seq, int pid, int pidfd, int err)

@@ -104,3 +104,13 @@ void devices_pio(struct vm *vm, uint16_t port, uint8_t *data, unsigned len, bool
 	if (r & SERIAL_HAS_OUTPUT)
 		vm_wake(vm);
 }
+
+void devices_remind(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++) {
+		pulse(vm->device[i].notify);
+		vmmio_remind(&vm->device[i].mmio);
+	}
+	if (vm->serial_irq >= 0 && vm->serial.thre)
+		pulse(vm->serial_irq);
+}

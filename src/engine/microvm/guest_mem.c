@@ -12,10 +12,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int region_map(struct guest_mem *m, uint64_t start, uint64_t len)
+static int region_map(struct guest_mem *m, uint64_t start, uint64_t len, int fd, uint64_t at)
 {
+	const int flags = MAP_PRIVATE | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
 	/* cppcheck-suppress invalidFunctionArg; -1: of no file */
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)at);
 	if (p == MAP_FAILED)
 		return -errno;
 	/* A guest's secrets are for no core file, and its pages are shared with no other guest's. */
@@ -26,13 +27,18 @@ static int region_map(struct guest_mem *m, uint64_t start, uint64_t len)
 
 int guest_mem_map(struct guest_mem *m, uint64_t bytes)
 {
+	return guest_mem_map_file(m, bytes, -1);
+}
+
+int guest_mem_map_file(struct guest_mem *m, uint64_t bytes, int fd)
+{
 	*m = (struct guest_mem){ .n = 0 };
 	if (bytes < GUEST_MEM_MIN || bytes > GUEST_MEM_MAX || bytes % GUEST_PAGE)
 		return -EINVAL;
 	uint64_t low = bytes < GUEST_HOLE ? bytes : GUEST_HOLE;
-	int r = region_map(m, 0, low);
+	int r = region_map(m, 0, low, fd, 0);
 	if (r == 0 && bytes > low)
-		r = region_map(m, GUEST_HIGH, bytes - low);
+		r = region_map(m, GUEST_HIGH, bytes - low, fd, low);
 	if (r < 0)
 		guest_mem_unmap(m);
 	return r;

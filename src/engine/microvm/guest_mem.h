@@ -39,6 +39,10 @@ struct guest_mem {
 /* Maps `bytes` of zeroed RAM (a multiple of GUEST_PAGE, GUEST_MEM_MIN..MAX; the kernel gives pages
  * when they are touched). 0, -EINVAL or -errno; ends with guest_mem_unmap(). */
 int guest_mem_map(struct guest_mem *m, uint64_t bytes);
+/* The same with what a file holds, byte n of RAM at offset n (on both sides of the hole): private, so writes stay
+ * ours, and pages that nobody writes are shared with every other machine of this file. The file must keep its
+ * length as long as the machine lives. */
+int guest_mem_map_file(struct guest_mem *m, uint64_t bytes, int fd);
 void guest_mem_unmap(struct guest_mem *m);
 
 /* The host's address of [at, at + len), NULL if any byte of it is not RAM or len is 0. */

@@ -12,18 +12,22 @@
  * remedy); 2 the arguments are wrong; 3 and 4: see VM_ENDS.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+#include "engine/microvm/control.h"
 #include "engine/microvm/filter.h"
 #include "engine/microvm/jail.h"
 #include "engine/microvm/vm.h"
 
 static const char usage[] =
-	"usage: brig-vmm kvm=FD kernel=FD chan=FD memory=MIB vcpus=N uid=N gid=N [initrd=FD]\n"
-	"         [disk=FD[,rw][,bytes=N][,requests=N]]... [console=FD] [port=N] [cmdline=TEXT]\n"
+	"usage: brig-vmm kvm=FD chan=FD memory=MIB vcpus=N uid=N gid=N\n"
+	"         kernel=FD [initrd=FD] [cmdline=TEXT] | state=FD ram=FD\n"
+	"         [disk=FD[,rw][,bytes=N][,requests=N]]... [console=FD] [port=N] [control=FD]\n"
 	"One virtual machine; started by brig-jaild, not meant to be run by hand.\n";
 
 static int number(const char *text, uint32_t max, uint32_t *ret)
@@ -96,6 +100,12 @@ static int argument(struct vm_config *c, char *arg)
 		return descriptor(v, &c->chan);
 	if (strcmp(arg, "console") == 0)
 		return descriptor(v, &c->console);
+	if (strcmp(arg, "control") == 0)
+		return descriptor(v, &c->control);
+	if (strcmp(arg, "state") == 0)
+		return descriptor(v, &c->state);
+	if (strcmp(arg, "ram") == 0)
+		return descriptor(v, &c->ram);
 	if (strcmp(arg, "disk") == 0)
 		return disk(c, v);
 	if (strcmp(arg, "cmdline") == 0) {
@@ -124,12 +134,14 @@ static int argument(struct vm_config *c, char *arg)
 static int config_read(struct vm_config *c, int argc, char **argv)
 {
 	*c = (struct vm_config){ .kvm = -1, .kernel = -1, .initrd = -1, .chan = -1, .console = -1,
-				 .port = 1, .cmdline = "" };
+				 .control = -1, .state = -1, .ram = -1, .port = 1, .cmdline = "" };
 	for (int i = 1; i < argc; i++)
 		if (argument(c, argv[i]) < 0)
 			return -EINVAL;
 	/* Uid 0 never runs a guest. */
-	return c->kvm < 0 || c->kernel < 0 || c->chan < 0 || c->memory == 0 || c->vcpus == 0 || c->uid == 0 ||
+	bool restores = c->state >= 0 && c->ram >= 0 && c->kernel < 0 && c->initrd < 0,
+	     boots = c->state < 0 && c->ram < 0 && c->kernel >= 0;
+	return c->kvm < 0 || (!boots && !restores) || c->chan < 0 || c->memory == 0 || c->vcpus == 0 || c->uid == 0 ||
 			       c->gid == 0
 		       ? -EINVAL
 		       : 0;
@@ -137,21 +149,23 @@ static int config_read(struct vm_config *c, int argc, char **argv)
 
 static int start(struct vm *vm, struct vm_config *c, struct brig_err *err)
 {
-	int *fd[5 + DISKS_MAX] = { &c->kvm, &c->kernel, &c->initrd, &c->chan, &c->console };
-	unsigned n = 5;
+	int *fd[8 + DISKS_MAX] = { &c->kvm, &c->kernel, &c->initrd, &c->chan, &c->console, &c->control, &c->state,
+				   &c->ram };
+	unsigned n = 8;
+	signal(SIGPIPE, SIG_IGN);
 	for (unsigned i = 0; i < c->ndisks; i++)
 		fd[n++] = &c->disk[i].fd;
 	if (jail_files(fd, n, err) < 0 || vm_init(vm, c, err) < 0 || jail_namespaces(err) < 0 ||
 	    jail_user(c->uid, c->gid, err) < 0 || vm_threads_start(vm, err) < 0)
 		return -1;
 	/* What only the start needed. */
-	close(c->kernel);
-	close(c->kvm);
-	if (c->initrd >= 0)
-		close(c->initrd);
+	int *const done[] = { &c->kvm, &c->kernel, &c->initrd, &c->state, &c->ram };
+	for (unsigned i = 0; i < sizeof(done) / sizeof(done[0]); i++)
+		fd_close(done[i]);
 	int r = filter_vmm();
 	if (r < 0)
 		return brig_fail(err, BRIG_E_UNSUPPORTED, -r, "install the system call filter");
+	vm_tell(vm, VMM_STARTED, NULL);
 	vm_go(vm);
 	return 0;
 }
@@ -174,6 +188,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (start(&vm, &c, &err) < 0) {
+		/* Before vm_init() the machine knows no socket; whoever waits on it sees our end. */
+		vm.control = c.control;
+		vm_tell(&vm, VMM_STARTED, &err);
 		fprintf(stderr, "brig-vmm: %s%s%s\n", err.msg, err.remedy[0] ? "; remedy: " : "", err.remedy);
 		return 1;
 	}

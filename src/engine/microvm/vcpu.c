@@ -8,6 +8,10 @@
  * What it cannot serve ends the VM, never the thread alone.
  *
  * The first vCPU starts at the kernel's entry; the others wait in KVM for the guest's INIT and SIPI.
+ *
+ * A halt (vm_halt) sets immediate_exit, and sends a signal. A thread looks at the gate only when KVM_RUN
+ * was interrupted: KVM completes an access that was served on the next entry, and with immediate_exit set
+ * it does that and comes back, so no state is left in between.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,6 +36,8 @@ static int cpuid_set(struct vm *vm, struct vcpu *v, struct brig_err *err)
 	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0)
 		return brig_fail(err, BRIG_E_UNSUPPORTED, errno, "ask KVM for its CPUID table");
 	cpuid_shape(&c, v->id, vm->nvcpus, ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
+	if (v->id == 0)
+		vm->cpuid = crc32c(0, c.entry, c.nent * sizeof(c.entry[0]));
 	if (ioctl(v->fd, KVM_SET_CPUID2, &c) < 0)
 		return brig_fail(err, BRIG_E_UNSUPPORTED, errno, "set a virtual CPU's CPUID table");
 	return 0;
@@ -122,25 +128,43 @@ static bool exit_serve(struct vcpu *v)
 	}
 }
 
+/* Stands still while the gate is closed; for good: it will never run again. */
+static void stand(struct vm *vm, bool for_good)
+{
+	pthread_mutex_lock(&vm->gate);
+	if (vm->closed || for_good) {
+		vm->still++;
+		pthread_cond_broadcast(&vm->changed);
+		while (vm->closed && !for_good)
+			pthread_cond_wait(&vm->changed, &vm->gate);
+		vm->still -= !for_good;
+	}
+	pthread_mutex_unlock(&vm->gate);
+}
+
 void *vcpu_main(void *vcpu)
 {
 	struct vcpu *v = vcpu;
+	__atomic_store_n(&v->tid, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
 	int r = filter_vcpu();
 	if (r < 0)
 		vm_end_set(v->vm, VM_END_KVM, (uint64_t)-r, 0);
-	pthread_mutex_lock(&v->vm->gate);
-	pthread_mutex_unlock(&v->vm->gate);
+	stand(v->vm, false);
 	while (r == 0) {
 		if (ioctl(v->fd, KVM_RUN, 0) < 0) {
-			/* EAGAIN: a vCPU that the guest has not started yet was woken. */
-			if (errno == EINTR || errno == EAGAIN)
+			/* EAGAIN: a vCPU that the guest has not started yet was woken. EINTR: also once the access
+			 * that was served last is complete. */
+			if (errno == EINTR || errno == EAGAIN) {
+				stand(v->vm, false);
 				continue;
+			}
 			vm_end_set(v->vm, VM_END_KVM, (uint64_t)errno, 0);
 			break;
 		}
 		if (!exit_serve(v))
 			break;
 	}
+	stand(v->vm, true);
 	/* Not pthread_exit(): nobody joins, and the process is about to end. */
 	syscall(SYS_exit, 0);
 	return NULL;

@@ -15,10 +15,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -27,9 +29,8 @@
 #include "engine/microvm/acpi.h"
 #include "engine/microvm/boot.h"
 
-#define ROUND_S 30u
 /* What an event is of: a device by its index, or one of these. */
-enum { EV_WAKE = 100, EV_CHAN };
+enum { EV_WAKE = 100, EV_CHAN, EV_CONTROL };
 
 static int kvm_check(int kvm, struct brig_err *err)
 {
@@ -62,7 +63,21 @@ static int slots_set(struct vm *vm, struct brig_err *err)
 	return 0;
 }
 
-static int machine_make(struct vm *vm, uint64_t memory, struct brig_err *err)
+/* Which MSRs a snapshot has to hold. */
+static int msrs_learn(struct vm *vm, struct brig_err *err)
+{
+	struct {
+		uint32_t n, index[SNAP_MSRS_MAX];
+	} list = { .n = SNAP_MSRS_MAX };
+	_Static_assert(offsetof(__typeof__(list), index) == sizeof(struct kvm_msr_list), "as the kernel has it");
+	if (ioctl(vm->kvm, KVM_GET_MSR_INDEX_LIST, &list) < 0)
+		return brig_fail(err, BRIG_E_UNSUPPORTED, errno, "ask KVM which registers a virtual CPU has");
+	vm->nmsrs = list.n;
+	memcpy(vm->msr, list.index, list.n * sizeof(list.index[0]));
+	return 0;
+}
+
+static int machine_make(struct vm *vm, uint64_t memory, int ram, struct brig_err *err)
 {
 	struct sysinfo host;
 	if (sysinfo(&host) == 0 && memory / host.mem_unit > host.totalram) {
@@ -71,11 +86,11 @@ static int machine_make(struct vm *vm, uint64_t memory, struct brig_err *err)
 			  (unsigned long long)host.totalram * host.mem_unit >> 20);
 		return brig_fix(err, "give the sandbox less memory");
 	}
-	int r = guest_mem_map(&vm->mem, memory);
+	int r = guest_mem_map_file(&vm->mem, memory, ram);
 	if (r < 0)
 		return brig_fail(err, r == -EINVAL ? BRIG_E_LIMIT : BRIG_E_EXHAUSTED, -r, "map %llu MiB for the guest",
 				 (unsigned long long)(memory >> 20));
-	if (kvm_check(vm->kvm, err) < 0)
+	if (kvm_check(vm->kvm, err) < 0 || msrs_learn(vm, err) < 0)
 		return -1;
 	do
 		vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
@@ -166,22 +181,54 @@ static int loop_make(struct vm *vm, struct brig_err *err)
 			return -1;
 	if (epoll_add(vm, vm->wake, EPOLLIN, EV_WAKE, err) < 0)
 		return -1;
+	if (vm->control >= 0 && epoll_add(vm, vm->control, EPOLLIN, EV_CONTROL, err) < 0)
+		return -1;
 	/* Without an event of interest: only its end is reported until the guest has called. */
 	return epoll_add(vm, vm->chan, 0, EV_CHAN, err);
+}
+
+/* A snapshot fits one machine only. */
+static int same_machine(const struct snap *s, const struct vm_config *c, struct brig_err *err)
+{
+	const struct snap_machine *m = &s->machine;
+	const char *what = m->memory != c->memory	   ? "size of memory" :
+			   m->nvcpus != c->vcpus	   ? "number of virtual CPUs" :
+			   m->port != c->port		   ? "port of the host" :
+			   m->has_serial != (c->console >= 0) ? "console" :
+							     NULL;
+	for (unsigned i = 0; !what && i < DISKS_MAX; i++)
+		if ((m->disk_sectors[i] != 0) != (i < c->ndisks))
+			what = "number of disks";
+	if (!what)
+		return 0;
+	brig_fail(err, BRIG_E_INVALID, 0, "the snapshot cannot be used: it is of a machine with another %s", what);
+	return brig_fix(err, "restore it with the limits and the image with which it was taken");
 }
 
 int vm_init(struct vm *vm, const struct vm_config *c, struct brig_err *err)
 {
 	*vm = (struct vm){ .kvm = c->kvm, .fd = -1, .epoll = -1, .wake = -1, .chan = c->chan,
-			   .console = c->console, .nvcpus = c->vcpus, .serial_irq = -1 };
+			   .console = c->console, .control = c->control, .port = c->port, .nvcpus = c->vcpus,
+			   .serial_irq = -1, .closed = true };
 	for (unsigned i = 0; i < VCPUS_MAX; i++)
 		vm->vcpu[i].fd = -1;
 	pthread_mutex_init(&vm->gate, NULL);
-	pthread_mutex_lock(&vm->gate);
+	pthread_cond_init(&vm->changed, NULL);
+	if (vm->control >= 0) {
+		vm->snap = malloc(sizeof(*vm->snap));
+		vm->snap_bytes = malloc(SNAP_BYTES_MAX);
+		if (!vm->snap || !vm->snap_bytes)
+			return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "make room for snapshots");
+	}
 	vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->wake < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "make an eventfd");
-	if (machine_make(vm, c->memory, err) < 0 || devices_make(vm, c, err) < 0 || load(vm, c, err) < 0)
+	AUTO_FREE struct snap *s = c->state >= 0 ? malloc(sizeof(*s)) : NULL;
+	if (c->state >= 0 && !s)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read the snapshot");
+	if ((s && (state_read(c->state, c->ram, s, err) < 0 || same_machine(s, c, err) < 0)) ||
+	    machine_make(vm, c->memory, s ? c->ram : -1, err) < 0 || devices_make(vm, c, err) < 0 ||
+	    (s ? state_load(vm, s, err) : load(vm, c, err)) < 0)
 		return -1;
 	return loop_make(vm, err);
 }
@@ -197,10 +244,19 @@ void vm_done(struct vm *vm)
 	fd_close(&vm->wake);
 	fd_close(&vm->fd);
 	guest_mem_unmap(&vm->mem);
+	free(vm->snap);
+	free(vm->snap_bytes);
+}
+
+static void signal_ignored(int sig)
+{
+	(void)sig; /* KVM_RUN returns with EINTR */
 }
 
 int vm_threads_start(struct vm *vm, struct brig_err *err)
 {
+	const struct sigaction nothing = { .sa_handler = signal_ignored };
+	sigaction(VCPU_SIGNAL, &nothing, NULL);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		int r = pthread_create(&vm->vcpu[i].thread, NULL, vcpu_main, &vm->vcpu[i]);
 		if (r)
@@ -211,6 +267,27 @@ int vm_threads_start(struct vm *vm, struct brig_err *err)
 
 void vm_go(struct vm *vm)
 {
+	pthread_mutex_lock(&vm->gate);
+	vm->closed = false;
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vm->vcpu[i].run->immediate_exit = 0;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->gate);
+}
+
+void vm_halt(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->gate);
+	vm->closed = true;
+	/* The flag for one that is about to enter, the signal for one that is inside. */
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		__atomic_store_n(&vm->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		int tid = __atomic_load_n(&vm->vcpu[i].tid, __ATOMIC_SEQ_CST);
+		if (tid) /* else it has not been at the gate yet */
+			syscall(SYS_tkill, tid, VCPU_SIGNAL);
+	}
+	while (vm->still < vm->nvcpus)
+		pthread_cond_wait(&vm->changed, &vm->gate);
 	pthread_mutex_unlock(&vm->gate);
 }
 
@@ -293,6 +370,11 @@ static void event(struct vm *vm, const struct epoll_event *e)
 	if (e->data.u64 == EV_WAKE) {
 		drain(vm->wake);
 		console_flush(vm);
+	} else if (e->data.u64 == EV_CONTROL) {
+		if (!control_serve(vm)) {
+			epoll_ctl(vm->epoll, EPOLL_CTL_DEL, vm->control, NULL);
+			vm->control = -1;
+		}
 	} else if (e->data.u64 == EV_CHAN) {
 		if (e->events & (EPOLLHUP | EPOLLERR))
 			vm_end_set(vm, VM_END_CHANNEL, 1, 0);
@@ -306,7 +388,7 @@ static void event(struct vm *vm, const struct epoll_event *e)
 
 enum vm_end vm_loop(struct vm *vm)
 {
-	struct epoll_event ev[DEVICES_MAX + 2];
+	struct epoll_event ev[DEVICES_MAX + 3];
 	int end, wait_ms = -1;
 	while ((end = __atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE)) == VM_END_RUNNING) {
 		int n = epoll_wait(vm->epoll, ev, sizeof(ev) / sizeof(ev[0]), wait_ms);

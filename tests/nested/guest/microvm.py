@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One microVM under brig-vmm, and the agent's wire (include/brig/agent_proto.h) to it."""
 
+import array
 import os
 import pathlib
 import socket
@@ -25,15 +26,23 @@ class Ended(Exception):
 
 class Vm:
     def __init__(self, memory=160, vcpus=1, layer=16 << 20, extra="", console=False, kernel=None, image=None,
-                 cmdline=None, disk="", args=()):
+                 cmdline=None, disk="", args=(), restore=None):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock = ours
         self.sock.settimeout(DEADLINE)
-        self.streams = 0
+        self.streams = 1000 if restore else 0  # beyond those that the former host left open
+        self.started = False
+        self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.settimeout(DEADLINE)
         self.console = pathlib.Path(f"/tmp/console.{id(self)}")
         fds = {"kvm": os.open("/dev/kvm", os.O_RDWR),
-               "kernel": os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY),
-               "disk": os.open(image or HOME / "microvm/image", os.O_RDONLY), "chan": theirs.fileno()}
+               "disk": os.open(image or HOME / "microvm/image", os.O_RDONLY), "chan": theirs.fileno(),
+               "control": control.fileno()}
+        if restore:
+            fds["state"], fds["ram"] = (os.open(f, os.O_RDONLY) for f in restore)
+            cmdline = ""
+        else:
+            fds["kernel"] = os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY)
         if cmdline is None:  # a real kernel
             fds["initrd"] = os.open(HOME / "microvm/initrd", os.O_RDONLY)
             cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"
@@ -48,9 +57,33 @@ class Vm:
              f"gid={UID}", f"cmdline={cmdline}", *args], pass_fds=tuple(fds.values()),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         theirs.close()
+        control.close()
         for name, fd in fds.items():
-            if name != "chan":
+            if name not in ("chan", "control"):
                 os.close(fd)
+
+    def answer(self):
+        """(verb, code, text) of the next message on the control socket (control.h)."""
+        data = self.control.recv(4096)
+        if not data:
+            raise Ended(f"the VMM: {self.end()}")
+        verb, code, msg, remedy = struct.unpack("<II384s256s", data)
+        return verb, code, (msg.rstrip(b"\0") + b"; " + remedy.rstrip(b"\0")).decode()
+
+    def snapshot(self, state, ram):
+        if not self.started:
+            assert self.answer()[:2] == (1, 0)
+            self.started = True
+        with open(state, "wb") as s, open(ram, "wb") as r:
+            self.control.sendmsg([struct.pack("<II", 2, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                                              array.array("i", [s.fileno(), r.fileno()]))])
+            return self.answer()
+
+    def take_over(self):
+        """What a host does that finds a channel of another one (protocol.md, Attach)."""
+        self.sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self.sock.fileno()]))])
+        self.streams += 1000
+        return self.attach()
 
     def send(self, kind, stream, payload=b"", flags=0):
         self.sock.sendall(struct.pack("<IHHI", len(payload), kind, flags, stream) + payload)
@@ -130,6 +163,7 @@ class Vm:
 
     def __exit__(self, *exc):
         self.sock.close()
+        self.control.close()
         if self.process.poll() is None:
             self.process.kill()
         self.console.unlink(missing_ok=True)

@@ -100,6 +100,98 @@ def processors():
     assert len(inside("sh", "-c", "head -c 64 /dev/hwrng | md5sum")) > 32
 
 
+@case("microvm: another host takes the channel over, and commands go on")
+def taken_over():
+    inside("sh", "-c", "(while :; do sleep 1; done) >/dev/null 2>&1 & echo $! >/tmp/pid")
+    vm_shared().take_over()
+    assert inside("sh", "-c", "ls -d /proc/$(cat /tmp/pid)").startswith("/proc/")
+    inside("sh", "-c", "kill $(cat /tmp/pid)")
+
+
+SNAP = [pathlib.Path("/tmp/snap.state"), pathlib.Path("/tmp/snap.ram")]
+
+
+def count_of(vm):
+    while True:
+        code, text, err = vm.run("cat", "/tmp/n")
+        assert code == 0, err
+        if text:  # it is empty while it is being written
+            return int(text)
+
+
+def snap_taken():
+    """A snapshot of a machine in which a process counts; taken once, and kept for the cases below."""
+    if not SNAP[0].exists():
+        with Vm(vcpus=2, layer=8 << 20) as vm:
+            vm.attach()
+            vm.run("sh", "-c", "(i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &")
+            start = time.monotonic()
+            verb, code, text = vm.snapshot(*SNAP)
+            snap_taken.took = time.monotonic() - start
+            assert (verb, code) == (2, 0), text
+            # The one of which it was taken goes on.
+            before = count_of(vm)
+            end = time.monotonic() + 20
+            while count_of(vm) <= before:
+                assert time.monotonic() < end, "the machine stands still after its snapshot"
+            snap_taken.count = before
+    return SNAP
+
+
+@case("microvm: a snapshot is restored twice: processes go on, randomness differs, writes are not shared")
+def restored():
+    files = snap_taken()
+    draws, took = [], []
+    with Vm(vcpus=2, restore=files) as a, Vm(vcpus=2, restore=files) as b:
+        for i, vm in enumerate((a, b)):
+            took.append(vm.attach())
+            first = count_of(vm)
+            assert 0 < first <= snap_taken.count + 200, first
+            end = time.monotonic() + 30
+            while count_of(vm) <= first:
+                assert time.monotonic() < end, "its process does not go on"
+            assert vm.run("sh", "-c", f"echo {i} >/tmp/mine")[0] == 0
+            draws.append(vm.run("sh", "-c", "head -c 32 /dev/urandom | md5sum")[1])
+            draws.append(vm.run("sh", "-c", "cat /proc/sys/kernel/random/uuid")[1])
+        assert len(set(draws)) == 4, draws
+        for i, vm in enumerate((a, b)):
+            assert vm.run("cat", "/tmp/mine")[1].strip() == str(i)
+        status = pathlib.Path(f"/proc/{b.process.pid}/status").read_text()
+        own = {k: int(re.search(rf"Rss{k}:\s+(\d+)", status)[1]) for k in ("Anon", "File")}
+    size = files[1].stat()
+    return (f"taken in {snap_taken.took:.2f} s, {size.st_blocks >> 11} of {size.st_size >> 20} MiB; answered after "
+            f"{took[0]:.2f} s; own {own['Anon']} KiB, shared {own['File']} KiB")
+
+
+@case("microvm: a snapshot that is damaged, cut or of another machine is refused with the reason")
+def snapshot_refused():
+    state, ram = snap_taken()
+    data, bad = state.read_bytes(), pathlib.Path("/tmp/snap.bad")
+    said = []
+
+    def refuse(text, content=None, ram=ram, **kw):
+        bad.write_bytes(data if content is None else content)
+        with Vm(**{"vcpus": 2, **kw}, restore=(bad, ram)) as vm:
+            code, out = vm.end()
+            verb, told, _ = vm.answer()
+        assert code == 1 and text in out and "remedy: " in out, (text, code, out)
+        assert verb == 1 and told != 0
+        said.append(out)
+
+    refuse("checksum", data[:-1] + bytes([data[-1] ^ 1]))
+    refuse("cut", data[:-8])
+    refuse("not the state", b"hello, world" * 10)
+    refuse("has format 2", data[:8] + b"\x02" + data[9:])
+    refuse("number of virtual CPUs", vcpus=1)
+    refuse("size of memory", memory=176)
+    refuse("console", console=True)
+    refuse("not that of its state", ram="/opt/nested/microvm/vmlinuz")
+    refuse("another size", image=ram)
+    for f in (state, ram, bad):
+        f.unlink()
+    return said[0]
+
+
 def vmm_anon_kib():
     status = pathlib.Path(f"/proc/{vm_shared().process.pid}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1])

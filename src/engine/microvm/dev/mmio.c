@@ -16,6 +16,7 @@
  */
 #include "engine/microvm/dev/mmio.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum reg {
@@ -216,4 +217,54 @@ bool vmmio_run(struct vmmio *m)
 	bool more = run(m);
 	pthread_mutex_unlock(&m->lock);
 	return more;
+}
+
+void vmmio_save(const struct vmmio *m, struct vmmio_saved *to)
+{
+	*to = (struct vmmio_saved){ .kind = m->ops->device_id, .status = m->status, .isr = m->isr,
+				    .features_sel = m->features_sel, .driver_sel = m->driver_sel,
+				    .queue_sel = m->queue_sel, .driver_features = m->driver_features };
+	for (unsigned i = 0; i < VMMIO_QUEUES_MAX; i++) {
+		const struct virtq *q = &m->q[i];
+		to->q[i] = (struct virtq_saved){ .desc = q->desc_at, .avail = q->avail_at, .used = q->used_at,
+						 .num = q->num, .next_avail = q->next_avail, .next_used = q->next_used,
+						 .ready = q->ready, .broken = q->broken };
+	}
+}
+
+/* By the rules of status_write() and reg_write(): no state that a driver could not have made. */
+int vmmio_load(struct vmmio *m, const struct vmmio_saved *s)
+{
+	const uint32_t known = STATUS_DRIVER | VIRTIO_S_NEEDS_RESET;
+	bool is_agreed = s->status & VIRTIO_S_FEATURES_OK;
+	if (s->kind != m->ops->device_id || (s->status & ~known) || (s->isr & ~(ISR_USED | ISR_CONFIG)) ||
+	    (is_agreed && ((s->driver_features & ~m->features) || !(s->driver_features & VIRTIO_F_VERSION_1))) ||
+	    ((s->status & VIRTIO_S_DRIVER_OK) && !is_agreed))
+		return -EINVAL;
+	m->status = s->status;
+	m->isr = s->isr;
+	m->features_sel = s->features_sel;
+	m->driver_sel = s->driver_sel;
+	m->queue_sel = s->queue_sel;
+	m->driver_features = s->driver_features;
+	for (unsigned i = 0; i < VMMIO_QUEUES_MAX; i++) {
+		const struct virtq_saved *from = &s->q[i];
+		struct virtq *q = &m->q[i];
+		*q = (struct virtq){ .num = from->num, .desc_at = from->desc, .avail_at = from->avail,
+				     .used_at = from->used };
+		if (from->ready && (i >= m->ops->nqueues || !is_agreed || virtq_start(q, m->mem) < 0))
+			return -EINVAL;
+		q->broken = from->broken;
+		q->next_avail = from->next_avail;
+		q->next_used = from->next_used;
+	}
+	return 0;
+}
+
+void vmmio_remind(struct vmmio *m)
+{
+	pthread_mutex_lock(&m->lock);
+	if (m->isr)
+		m->irq(m->irq_ctx);
+	pthread_mutex_unlock(&m->lock);
 }

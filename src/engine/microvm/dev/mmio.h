@@ -28,6 +28,20 @@
 #define VIRTIO_S_FAILED 128u
 #define VIRTIO_F_VERSION_1 (1ull << 32)
 
+/* What of a device outlives it (snap/format.h). */
+struct virtq_saved {
+	uint64_t desc, avail, used;
+	uint32_t num;
+	uint16_t next_avail, next_used;
+	uint8_t ready, broken, reserved[6];
+};
+struct vmmio_saved {
+	uint32_t kind; /* virtio's number of it */
+	uint32_t status, isr, features_sel, driver_sel, queue_sel;
+	uint64_t driver_features;
+	struct virtq_saved q[VMMIO_QUEUES_MAX];
+};
+
 struct vmmio;
 /* What a kind of device adds. All are called with the device's lock held. */
 struct vdev_ops {
@@ -69,6 +83,14 @@ void vmmio_write(struct vmmio *m, uint32_t off, unsigned len, uint64_t value);
 /* Serves the queues, if there is a driver: after a notification, or when the host has something. True:
  * call again, after the other devices had their turn. */
 bool vmmio_run(struct vmmio *m);
+
+/* Takes the registers, and puts them back into a device of the same kind that no guest has touched. -EINVAL: it
+ * is of another kind, or no guest could have set them so; the device is then to be thrown away. Both while no
+ * vCPU runs. */
+void vmmio_save(const struct vmmio *m, struct vmmio_saved *to);
+int vmmio_load(struct vmmio *m, const struct vmmio_saved *s);
+/* Tells the driver once more of what it may not have heard. */
+void vmmio_remind(struct vmmio *m);
 
 /* For vdev_ops.run: requests of queue i were given back. */
 void vmmio_used(struct vmmio *m, unsigned i);

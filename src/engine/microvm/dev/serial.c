@@ -111,3 +111,24 @@ size_t serial_take(struct serial *s, uint8_t *to, size_t n)
 	pthread_mutex_unlock(&s->lock);
 	return done;
 }
+
+void serial_save(struct serial *s, struct serial_saved *to)
+{
+	pthread_mutex_lock(&s->lock);
+	*to = (struct serial_saved){ .ier = s->ier, .lcr = s->lcr, .mcr = s->mcr, .scratch = s->scratch,
+				     .divisor = { s->divisor[0], s->divisor[1] }, .thre = s->thre, .total = s->total };
+	pthread_mutex_unlock(&s->lock);
+}
+
+void serial_load(struct serial *s, const struct serial_saved *from)
+{
+	/* As reg_write() would have it. */
+	s->ier = from->ier & 0x0f;
+	s->lcr = from->lcr;
+	s->mcr = from->mcr & 0x1f;
+	s->scratch = from->scratch;
+	s->divisor[0] = from->divisor[0];
+	s->divisor[1] = from->divisor[1];
+	s->thre = from->thre && (s->ier & IER_THRI);
+	s->total = from->total;
+}

@@ -26,6 +26,14 @@ struct serial {
 	uint8_t ring[SERIAL_RING];
 };
 
+/* What of it outlives it: all but output that was not taken. */
+struct serial_saved {
+	uint8_t ier, lcr, mcr, scratch, divisor[2], thre, reserved;
+	uint64_t total;
+};
+void serial_save(struct serial *s, struct serial_saved *to);
+void serial_load(struct serial *s, const struct serial_saved *from);
+
 void serial_init(struct serial *s);
 /* A byte access to port SERIAL_PORT + off, off < SERIAL_PORTS. The write returns a set of: */
 #define SERIAL_HAS_OUTPUT 1u /* serial_take() has something */

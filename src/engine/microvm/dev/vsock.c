@@ -6,6 +6,11 @@
  * of the channel. Any other call is reset. When either side ends, the device is done (VSOCK_ENDED)
  * and so is the VM: an agent has one channel for its life.
  *
+ * Another host may take the channel over: it sends a byte that carries a descriptor (protocol.md, Attach).
+ * There is no such byte on a connection of the guest, so it becomes a reset, and the guest calls again.
+ * The same happens to a guest that was restored. The byte is read without room for a descriptor, so that
+ * nothing enters this process.
+ *
  *   guest to host  a packet's data is written from guest memory to the channel. If the channel does
  *                  not take all, the packet is held, no further one is looked at, and the guest's
  *                  credit (buf_alloc, fwd_cnt) stops it. More than its credit is a reset.
@@ -22,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 enum { Q_RX, Q_TX, Q_EVENT };
@@ -79,6 +85,39 @@ static void end(struct vsock *v)
 {
 	v->state = VSOCK_ENDED;
 	v->held = false;
+}
+
+void vsock_cut(struct vsock *v)
+{
+	if (v->state != VSOCK_CONNECTED)
+		return;
+	if (v->held_n) {
+		v->stale = true;
+		v->stale_head = v->held_head;
+	}
+	v->held = false;
+	v->held_n = 0;
+	v->peer_buf = v->peer_fwd = v->tx_cnt = v->rx_cnt = v->fwd_cnt = v->fwd_told = 0;
+	v->state = VSOCK_IDLE;
+	v->nreply = 0; /* of the call that is over, or the guest may ask again */
+	reply(v, v->guest_port, v->port, OP_RST);
+}
+
+void vsock_save(const struct vsock *v, struct vsock_saved *to)
+{
+	*to = (struct vsock_saved){ .guest_port = v->guest_port, .has_call = v->state == VSOCK_CONNECTED,
+				    .has_held = v->held_n || v->stale,
+				    .held_head = v->stale ? v->stale_head : v->held_head };
+}
+
+void vsock_load(struct vsock *v, const struct vsock_saved *from)
+{
+	v->stale = from->has_held;
+	v->stale_head = from->held_head;
+	if (!from->has_call)
+		return;
+	v->guest_port = from->guest_port;
+	reply(v, v->guest_port, v->port, OP_RST);
 }
 
 /* Gives waiting replies to the guest; *ret_used is set if any went. */
@@ -206,15 +245,18 @@ static ssize_t rx_one(struct vsock *v, struct vmmio *m, size_t credit)
 	if (c->nout || iov_bytes(chain_in(c), c->nin) <= sizeof(struct vsock_hdr))
 		return -EPROTO;
 	unsigned k = iov_cut(chain_in(c), c->nin, sizeof(struct vsock_hdr), credit, to);
+	struct msghdr msg = { .msg_iov = to, .msg_iovlen = k };
 	ssize_t n;
 	do
-		n = readv(v->chan, to, (int)k);
+		n = recvmsg(v->chan, &msg, 0);
 	while (n < 0 && errno == EINTR);
-	if (n <= 0) {
+	bool is_cut = n > 0 && (msg.msg_flags & MSG_CTRUNC);
+	if (n <= 0 || is_cut) {
 		virtq_unpop(&m->q[Q_RX]);
-		if (n < 0 && errno == EAGAIN)
-			return 0;
-		end(v);
+		if (is_cut)
+			vsock_cut(v);
+		else if (n == 0 || errno != EAGAIN)
+			end(v);
 		return 0;
 	}
 	struct vsock_hdr h = hdr_make(v, v->guest_port, v->port, OP_RW);
@@ -257,6 +299,11 @@ static int vsock_run(void *dev, struct vmmio *m)
 	bool rx_used = false, tx_used = false;
 	unsigned ntx = 0, nrx = 0;
 	int more_tx = 0, more_rx = 0;
+	if (v->stale && m->q[Q_TX].ready) {
+		packet_done(m, v->stale_head);
+		v->stale = false;
+		tx_used = true;
+	}
 	int r = replies_send(v, m, &rx_used);
 	if (r == 0)
 		r = more_tx = tx_run(v, m, &tx_used, &ntx);
@@ -267,6 +314,9 @@ static int vsock_run(void *dev, struct vmmio *m)
 		r = replies_send(v, m, &rx_used);
 	if (r == 0)
 		r = more_rx = rx_run(v, m, &rx_used, &nrx);
+	/* A cut on the way. */
+	if (r == 0 && v->state == VSOCK_IDLE && v->nreply)
+		r = replies_send(v, m, &rx_used);
 	if (rx_used)
 		vmmio_used(m, Q_RX);
 	if (tx_used)

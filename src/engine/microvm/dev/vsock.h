@@ -22,8 +22,8 @@ struct vsock_hdr {
 _Static_assert(sizeof(struct vsock_hdr) == 44, "wire");
 
 enum vsock_state {
-	VSOCK_IDLE,	 /* the guest has not called yet */
-	VSOCK_CONNECTED, /* .. it is bridged; left by either side's end, for good */
+	VSOCK_IDLE,	 /* the guest is to call */
+	VSOCK_CONNECTED, /* .. it is bridged; left by either side's end, for good, or by vsock_cut() */
 	VSOCK_ENDED,	 /* the channel is over: the VM has no further use */
 };
 
@@ -41,6 +41,9 @@ struct vsock {
 	unsigned held_n;
 	size_t held_at, held_len; /* bytes of the chain's readable part: next, end */
 	struct iovec held_iov[VIRTQ_MAX];
+	/* A packet of a call that is no more, to be given back unread. */
+	bool stale;
+	uint16_t stale_head;
 	/* Packets without data that wait for a buffer of the guest. */
 	struct vsock_hdr reply[VSOCK_REPLIES];
 	unsigned nreply;
@@ -49,6 +52,17 @@ struct vsock {
 extern const struct vdev_ops vsock_ops;
 
 void vsock_init(struct vsock *v, int chan, uint32_t port);
+/* The call is over, and the guest is to call again: the other end of the channel is somebody else now. */
+void vsock_cut(struct vsock *v);
+/* What outlives the device: that there was a call, which is over for whoever loads it. Bytes under way are lost,
+ * as with every host that takes a channel over. */
+struct vsock_saved {
+	uint32_t guest_port;
+	uint8_t has_call, has_held;
+	uint16_t held_head;
+};
+void vsock_save(const struct vsock *v, struct vsock_saved *to);
+void vsock_load(struct vsock *v, const struct vsock_saved *from);
 /* EPOLLIN and EPOLLOUT as the device waits for the channel; with the lock of its vmmio held. */
 uint32_t vsock_events(const struct vsock *v);
 

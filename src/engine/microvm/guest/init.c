@@ -8,7 +8,7 @@
  * The RAM disk holds this program as /init, brig-agent as /agent, and the kernel's modules with their
  * order in /modules. Init loads those, mounts the image (first disk, read-only) with a writable layer
  * in memory above it, makes that the root, calls the host (CID 2) by vsock and becomes the agent with
- * the connection as descriptor 3. The rest of what it needs stands on the kernel's command line:
+ * the connection as descriptor 3 and the writable layer, behind no path, as 4. The rest of what it needs stands on the kernel's command line:
  *
  *   brig.root=TYPE      file system of the image
  *   brig.layer=BYTES    size of the writable layer
@@ -34,7 +34,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { CHANNEL = 3, AGENT = 4 };
+#include "base/mountfd.h"
+
+enum { CHANNEL = 3, LAYER = 4, AGENT = 5 };
 
 static struct {
 	char root[16], layer[24], host[65];
@@ -164,6 +166,15 @@ static int host_call(void)
 	return fd;
 }
 
+static int aside(int fd)
+{
+	int up = fcntl(fd, F_DUPFD, 16);
+	if (up < 0)
+		end("place", "a descriptor");
+	close(fd);
+	return up;
+}
+
 static void place(int fd, int at)
 {
 	if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0))
@@ -172,7 +183,8 @@ static void place(int fd, int at)
 
 int main(void)
 {
-	char name[] = "brig-agent", *const argv[] = { name, NULL }, *const env[] = { NULL };
+	char name[] = "brig-agent", role[] = "--guest", port[16], *const argv[] = { name, role, port, NULL },
+	     *const env[] = { NULL };
 	mount_at("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("sys", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
@@ -190,6 +202,12 @@ int main(void)
 	if (agent < 0)
 		end("open", "/agent");
 	root_mount();
+	/* A mount of its own, attached nowhere: ".." leads nowhere from it. */
+	int tree = mntfd_clone(AT_FDCWD, "/layer/upper", 0);
+	int layer = tree < 0 ? -1 : openat(tree, ".", O_RDONLY | O_DIRECTORY);
+	if (layer < 0)
+		end("open", "the writable layer");
+	close(tree);
 	root_fill();
 	unlink("/agent");
 	unlink("/init");
@@ -197,11 +215,14 @@ int main(void)
 	loopback_up();
 	if (sethostname(options.host, strlen(options.host)) < 0)
 		end("name", "the host");
-	/* The agent's own descriptor is the higher, so that the connection's place is free. */
-	int up = fcntl(agent, F_DUPFD, 16);
-	close(agent);
-	place(host_call(), CHANNEL);
-	place(up, AGENT);
+	/* Out of the way first, so that each place is free. */
+	agent = aside(agent);
+	layer = aside(layer);
+	int call = aside(host_call());
+	place(call, CHANNEL);
+	place(layer, LAYER);
+	place(agent, AGENT);
+	snprintf(port, sizeof(port), "%u", options.port);
 	fcntl(AGENT, F_SETFD, FD_CLOEXEC);
 	syscall(SYS_execveat, AGENT, "", argv, env, AT_EMPTY_PATH);
 	end("execute", "the agent");
