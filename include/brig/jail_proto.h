@@ -22,8 +22,9 @@
 #include <stdint.h>
 
 #include "brig/ids.h"
+#include "brig/tier.h"
 
-#define BRIG_JAIL_PROTO_VERSION 4u
+#define BRIG_JAIL_PROTO_VERSION 5u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
@@ -83,6 +84,14 @@ enum {
 /* Without these a sandbox is still a sandbox; what is missing is told, not refused. */
 #define JAIL_ENF_OPTIONAL (JAIL_ENF_idmap | JAIL_ENF_timens | JAIL_ENF_io | JAIL_ENF_freezer)
 
+/* A tier on this host. Texts end with NUL. */
+struct jail_tier {
+	uint32_t offered;
+	uint32_t reserved;
+	char text[192];	  /* what serves it; of one that is not offered: what is missing */
+	char remedy[192]; /* "" if it is offered */
+};
+
 struct jail_hello {
 	struct jail_hdr h;
 	uint32_t version;
@@ -94,6 +103,8 @@ struct jail_hello {
 	uint32_t pids_max;   /* answer: kernel.pid_max or the tighter cgroup limit */
 	uint32_t slots;      /* answer: sandboxes that can live at once */
 	uint32_t net;        /* answer: 1 = sandboxes can have a link; the log of refused packets comes along */
+	uint32_t reserved;
+	struct jail_tier tier[BRIG_TIERS_N]; /* answer: by enum brig_tier */
 };
 
 /* A known image: id is brigd's, 1 .. JAIL_IMAGES_MAX - 1; 0 is the built-in host image. */
@@ -124,6 +135,7 @@ struct jail_spec {
 	char home[JAIL_PATH_MAX]; /* made and given to uid:gid if missing; "" = none */
 	uint32_t keep; /* 1: a duplicate of the host's end of the channel is kept for the next brigd */
 	uint32_t net; /* 1: with a link to the gateway (net.h) */
+	uint32_t tier; /* enum brig_tier */
 	uint32_t nvolumes;
 	struct jail_volume volumes[JAIL_VOLUMES_MAX];
 };
@@ -147,7 +159,7 @@ struct jail_box {
 	uint32_t frozen; /* it was told to stop */
 	uint64_t init_pid;
 	uint32_t lease; /* of its link, 0 = it has none */
-	uint32_t reserved;
+	uint32_t tier;
 };
 
 /* The link that a sandbox gets; its first process does not run yet. */

@@ -209,10 +209,10 @@ static int tier_check(const struct policy *p, const char *tenant, json_t *spec, 
 	const char *tier = json_string_value(json_object_get(spec, "tier"));
 	if (p->tier_floor == POLICY_CONTAINER)
 		return 0;
-	if (!tier || strcmp(tier, "auto") == 0) {
-		json_object_set_new(spec, "tier", json_string(tiers[p->tier_floor]));
+	/* brigd knows what is there, and serves no other than one of these. */
+	json_object_set_new(spec, "tier_floor", json_string(tiers[p->tier_floor]));
+	if (!tier || strcmp(tier, "auto") == 0)
 		return 0;
-	}
 	/* What is no tier is brigd's to refuse. */
 	int asked = word_index(tiers, tier);
 	if (asked < 0 || asked >= (int)p->tier_floor)

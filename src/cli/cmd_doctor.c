@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "brig/tier.h"
 #include "cli/conn.h"
 #include "cli/lines.h"
 #include "cli/remote.h"
@@ -179,8 +180,19 @@ static bool tier_works(const json_t *rows, const char *tier)
 	return any && (required ? needed : all);
 }
 
-static const char *const tiers[] = { "container", "gvisor", "microvm" };
-#define N_TIERS (sizeof(tiers) / sizeof(tiers[0]))
+/* Why not is in the row of its engine. */
+static void print_tier(const json_t *rows, const char *tier)
+{
+	bool works = tier_works(rows, tier);
+	char why[256] = "";
+	json_t *v;
+	size_t i;
+	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
+		if (!flag_of(v, "ok") && strcmp(text_of(v, "tier"), tier) == 0 && !why[0] && !works)
+			snprintf(why, sizeof(why), ": %.40s: %.200s", text_of(v, "check"), text_of(v, "detail"));
+	text_make_safe(why);
+	printf("tier %-10s %s%s\n", tier, works ? "works" : "does not work", why);
+}
 
 static int print_table(struct cli *cli, const json_t *rows)
 {
@@ -202,9 +214,8 @@ static int print_table(struct cli *cli, const json_t *rows)
 		return cli_fail(cli, &err);
 	}
 	putchar('\n');
-	for (i = 0; i < N_TIERS; i++)
-		printf("tier %-10s %s\n", tiers[i],
-		       tier_works(rows, tiers[i]) ? "works" : "does not work");
+	for (uint32_t n = 0; n < BRIG_TIER__N; n++)
+		print_tier(rows, brig_tier_name(n));
 	bool first = true;
 	json_array_foreach((json_t *)(uintptr_t)rows, i, v)
 	{
@@ -225,8 +236,9 @@ static int print_table(struct cli *cli, const json_t *rows)
 static int print_json(struct cli *cli, json_t *rows)
 {
 	json_t *works = json_object();
-	for (size_t i = 0; i < N_TIERS; i++)
-		json_object_set_new(works, tiers[i], json_boolean(tier_works(rows, tiers[i])));
+	for (uint32_t n = 0; n < BRIG_TIER__N; n++)
+		json_object_set_new(works, brig_tier_name(n),
+				    json_boolean(tier_works(rows, brig_tier_name(n))));
 	json_t *o = json_pack("{s:b,s:o,s:O}", "ok", (int)tier_works(rows, DEFAULT_TIER), "tiers",
 			      works, "checks", rows);
 	int code = cli_print_json(cli, o);

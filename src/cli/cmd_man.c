@@ -48,6 +48,7 @@ static const struct {
 	{ "BRIG_ACCEPT",
 	  "Names, separated by commas, of guarantees that may be missing on this host, as with "
 	  "--accept: memory, cpu, pids, swap, accounting, uidrange, idmap, timens, io." },
+	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier." },
 	{ "BRIG_LIBEXEC",
 	  "Folder of brigd, brig-jaild, brig-agent, brig-image and brig-remote. Default: where brig is, or "
 	  "../libexec/brig from there." },

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "brig/tier.h"
 #include "cli/activate.h"
 #include "cli/cli.h"
 #include "cli/config.h"
@@ -31,7 +32,7 @@
 
 /* Flags of one table of the configuration file stand together, for config_print(). */
 struct serve_opts {
-	const char *config, *socket, *data, *grace;
+	const char *config, *socket, *data, *grace, *tier;
 	struct strlist pools, http, warm, accept;
 	const char *domain, *tls_cert, *tls_key, *log_level, *log_format, *audit_on_full;
 	const char *secret_key;
@@ -75,13 +76,21 @@ static const struct flag flags[] = {
 	  .complete = COMPLETE_FILE,
 	  .help = "the key that secrets are encrypted with, made if it is not there; default: "
 		  "secret.key in the data folder" },
+	{ .name = "tier",
+	  .key = "tier",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, tier),
+	  .arg = "TIER",
+	  .choices = "auto container gvisor microvm",
+	  .help = "isolation tier of requests that name none; default: container" },
 	{ .name = "pool",
 	  .key = "pool[].image",
 	  .kind = FLAG_LIST,
 	  .at = offsetof(struct serve_opts, pools),
-	  .arg = "IMAGE=N",
+	  .arg = "IMAGE=N[:TIER]",
 	  .complete = COMPLETE_IMAGE,
-	  .help = "keep N sandboxes of an image ready, with default limits" },
+	  .help = "keep N sandboxes of an image ready, with default limits, in the server's tier or in "
+		  "TIER" },
 	{ .name = "idle-exit",
 	  .key = "idle_exit",
 	  .kind = FLAG_TIME,
@@ -201,12 +210,17 @@ static const struct flag flags[] = {
 	FLAG_END,
 };
 
-static int pool_check(const char *flag, const char *arg, const char *text, int max,
+/* tiers: ":TIER" may follow. */
+static int pool_check(const char *flag, const char *arg, const char *text, int max, bool tiers,
 		      struct brig_err *err)
 {
 	const char *eq = strrchr(text, '=');
 	size_t digits = eq ? strspn(eq + 1, "0123456789") : 0;
-	int n = digits >= 1 && digits <= 4 && !eq[1 + digits] ? atoi(eq + 1) : 0;
+	const char *end = eq ? eq + 1 + digits : "";
+	int n = digits >= 1 && digits <= 4 && (!*end || (*end == ':' && tiers)) ? atoi(eq + 1) : 0;
+	if (n && *end && brig_tier_by_name(end + 1) == BRIG_TIER__N)
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "%s '%.64s': tiers are container, gvisor and microvm", flag, text);
 	if (eq && eq != text && n >= 1 && n <= max)
 		return 0;
 	return brig_fail(err, BRIG_E_INVALID, 0, "%s '%.64s' is not %s=N with N from 1 to %d", flag,
@@ -281,7 +295,7 @@ static int api_options(const struct serve_opts *o, const struct activation *a, u
 	if (o->warm.n > API_WARM_MAX)
 		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u --warm", API_WARM_MAX);
 	for (size_t i = 0; i < o->warm.n; i++)
-		if (pool_check("--warm", "TEMPLATE", o->warm.v[i], WARM_SIZE_MAX, err) < 0)
+		if (pool_check("--warm", "TEMPLATE", o->warm.v[i], WARM_SIZE_MAX, false, err) < 0)
 			return -1;
 	if (o->audit_rotate && (o->audit_rotate < 65536 || o->audit_rotate > INT64_MAX))
 		return brig_fail(err, BRIG_E_INVALID, 0, "--audit-rotate is at least 64K");
@@ -313,8 +327,8 @@ struct serve {
 	struct apiproc_opts api;
 	char data[PATH_MAX], idle[32];
 	char accept[256]; /* names with commas */
-	char refused[512];
-	const char *extra[2 * POOLS_MAX + 12];
+	char refused[BRIG_TIER__N][512];
+	const char *extra[2 * POOLS_MAX + 12 + 2 * (1 + BRIG_TIER__N)];
 };
 
 static int config_read(struct cli *cli, struct serve *v, struct brig_err *err)
@@ -388,7 +402,7 @@ static int daemon_options(struct serve *v, struct brig_err *err)
 	if (o->pools.n > POOLS_MAX)
 		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u --pool", POOLS_MAX);
 	for (size_t i = 0; i < o->pools.n; i++) {
-		if (pool_check("--pool", "IMAGE", o->pools.v[i], POOL_SIZE_MAX, err) < 0)
+		if (pool_check("--pool", "IMAGE", o->pools.v[i], POOL_SIZE_MAX, true, err) < 0)
 			return -1;
 		v->extra[n++] = "--pool";
 		v->extra[n++] = o->pools.v[i];
@@ -403,6 +417,10 @@ static int daemon_options(struct serve *v, struct brig_err *err)
 	if (v->accept[0]) {
 		v->extra[n++] = "--accept";
 		v->extra[n++] = v->accept;
+	}
+	if (o->tier) {
+		v->extra[n++] = "--tier";
+		v->extra[n++] = o->tier;
 	}
 	if (o->log_format) {
 		v->extra[n++] = "--log-format";
@@ -430,6 +448,7 @@ static int resolve(struct cli *cli, struct serve *v, struct brig_err *err)
 	if (o->http.n == 0 && strlist_add(&o->http, API_ADDR_DEFAULT) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare HTTP");
 	o->no_http = o->no_http == TRI_ON ? TRI_ON : TRI_OFF;
+	o->tier = o->tier ? o->tier : "container";
 	o->log_level = o->log_level ? o->log_level : "info";
 	o->audit_on_full = o->audit_on_full ? o->audit_on_full : "refuse";
 	o->grace = o->grace ? o->grace : GRACE_DEFAULT;
@@ -460,7 +479,7 @@ static int selftest_gate(struct serve *v, struct brig_err *err)
 	const char *accept = v->accept[0] ? v->accept : NULL;
 	struct selftest_opts o = { .private = true, .accept = accept, .progress = selftest_progress };
 	struct brig_err kept = BRIG_ERR_INIT;
-	char why[400];
+	bool none = true;
 	size_t n = 0;
 	json_t *report = selftest_kept(v->data, accept);
 	if (!report) {
@@ -469,16 +488,25 @@ static int selftest_gate(struct serve *v, struct brig_err *err)
 		if (selftest_keep(v->data, accept, report, &kept) < 0)
 			cli_note("%s; the next start runs the attacks again", kept.msg);
 	}
-	int failed = selftest_reason(report, "container", why, sizeof(why));
-	json_decref(report);
-	if (!failed)
-		return 0;
-	cli_note("tier container is not offered: %s", why);
-	snprintf(v->refused, sizeof(v->refused), "container=%s", why);
-	/* No sandbox is kept ready that nobody may have. */
 	while (v->extra[n])
 		n++;
-	for (size_t i = 0; i + 1 < n;) {
+	for (uint32_t t = 0; t < BRIG_TIER__N; t++) {
+		const char *tier = brig_tier_name(t);
+		char why[400];
+		if (!selftest_reason(report, tier, why, sizeof(why))) {
+			none = false;
+			continue;
+		}
+		/* Of one that was not there when the result was made nobody need hear, unless it is now. */
+		if (json_object_get(json_object_get(report, "tiers"), tier))
+			cli_note("tier %s is not offered: %s", tier, why);
+		snprintf(v->refused[t], sizeof(v->refused[t]), "%s=%s", tier, why);
+		v->extra[n++] = "--refuse-tier";
+		v->extra[n++] = v->refused[t];
+	}
+	json_decref(report);
+	/* No sandbox is kept ready that nobody may have. */
+	for (size_t i = 0; none && i + 1 < n;) {
 		if (strcmp(v->extra[i], "--pool") != 0) {
 			i++;
 			continue;
@@ -486,8 +514,6 @@ static int selftest_gate(struct serve *v, struct brig_err *err)
 		memmove(v->extra + i, v->extra + i + 2, (n - i - 1) * sizeof(v->extra[0]));
 		n -= 2;
 	}
-	v->extra[n++] = "--refuse-tier";
-	v->extra[n++] = v->refused;
 	v->extra[n] = NULL;
 	return 0;
 }

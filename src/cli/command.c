@@ -261,6 +261,7 @@ int command_run(struct command *c, enum conn_mode mode, const json_t *req, const
 	struct conn conn = CONN_NONE;
 	struct stream_result res = { .rep = NULL };
 	struct brig_err err = BRIG_ERR_INIT;
+	conn.tier = json_string_value(json_object_get(json_object_get(req, "spec"), "tier"));
 	int r = conn_open(&conn, mode, &err);
 	if (r < 0 && c->id)
 		conn_absent(c->id, &err);

@@ -234,10 +234,11 @@ static int value_store(struct walk *w, const struct flag *f, const struct toml *
 	return 0;
 }
 
-/* One table of [[prefix]]: NAME = "..", size = N becomes "..=N" of the flag prefix[].NAME. */
+/* One table of [[prefix]]: NAME = "..", size = N becomes "..=N" of the flag prefix[].NAME; with tier = "T"
+ * "..=N:T". */
 static int element_store(struct walk *w, const struct toml *t, const char *prefix)
 {
-	const struct toml *size = NULL, *named = NULL;
+	const struct toml *size = NULL, *named = NULL, *tier = NULL;
 	const struct flag *flag = NULL;
 	char key[2 * KEY_MAX + 8], *text;
 	for (const struct toml *e = t->first; e; e = e->next) {
@@ -245,6 +246,12 @@ static int element_store(struct walk *w, const struct toml *t, const char *prefi
 			size = e;
 			if (e->kind != TOML_INTEGER)
 				return wrong_kind(w, e, "size", "a number, without quotes");
+			continue;
+		}
+		if (strcmp(e->key, "tier") == 0) {
+			tier = e;
+			if (e->kind != TOML_STRING)
+				return wrong_kind(w, e, "tier", "a string: \"..\"");
 			continue;
 		}
 		snprintf(key, sizeof(key), "%.*s[].%.*s", KEY_MAX, prefix, KEY_MAX, e->key);
@@ -262,7 +269,8 @@ static int element_store(struct walk *w, const struct toml *t, const char *prefi
 	if (!size || !named)
 		return fail_at(w, t, "[[%.64s]] needs %s", prefix,
 			       named ? "size = N" : "what it is of, and size = N");
-	if (asprintf(&text, "%s=%lld", named->text, (long long)size->integer) < 0 ||
+	if (asprintf(&text, "%s=%lld%s%s", named->text, (long long)size->integer, tier ? ":" : "",
+		     tier ? tier->text : "") < 0 ||
 	    strlist_add(&w->c->owned, text) < 0)
 		return brig_fail(w->err, BRIG_E_EXHAUSTED, ENOMEM, "read the configuration");
 	return store(w, flag, named, text);
@@ -364,7 +372,7 @@ static void put_value(FILE *f, const struct flag *flag, const void *opts)
 	}
 }
 
-/* "IMAGE=N" as [[pool]] tables; name: behind "pool[].". */
+/* "IMAGE=N" or "IMAGE=N:TIER" as [[pool]] tables; name: behind "pool[].". */
 static void put_elements(FILE *f, const char *prefix, size_t n, const char *name,
 			 const struct strlist *list)
 {
@@ -375,7 +383,13 @@ static void put_elements(FILE *f, const char *prefix, size_t n, const char *name
 			continue;
 		fprintf(f, "\n[[%.*s]]\n%s = ", (int)n, prefix, name);
 		put_text(f, of);
-		fprintf(f, "\nsize = %s\n", eq + 1);
+		const char *tier = strchr(eq, ':');
+		fprintf(f, "\nsize = %.*s\n", (int)strspn(eq + 1, "0123456789"), eq + 1);
+		if (tier) {
+			fputs("tier = ", f);
+			put_text(f, tier + 1);
+			putc('\n', f);
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ int conn_open(struct conn *c, enum conn_mode mode, struct brig_err *err)
 	bool private = mode == CONN_PRIVATE || mode == CONN_PRIVATE_NET;
 	int fd = remote_wanted() ? remote_connect(&c->server, err) : server_connect(err);
 	if (fd < 0 && err->code == BRIG_E_NOT_FOUND && mode != CONN_EXISTING)
-		fd = private ? server_start_private(&c->server, mode == CONN_PRIVATE_NET, err)
+		fd = private ? server_start_private(&c->server, mode == CONN_PRIVATE_NET, c->tier, err)
 			     : server_connect_background(err);
 	if (fd < 0)
 		return -1;

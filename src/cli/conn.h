@@ -32,6 +32,7 @@ struct conn {
 	int fd;
 	struct buf rx, tx;
 	struct server server; /* of CONN_PRIVATE */
+	const char *tier; /* that a private one is asked for; NULL = container. Set before conn_open() */
 	bool eof;
 };
 #define CONN_NONE                                                                   \

@@ -109,6 +109,10 @@ int selftest_reason(const json_t *report, const char *tier, char *ret, size_t ca
 	size_t i, at, names = 0;
 	if (json_is_true(json_object_get(found, "ok")))
 		return 0;
+	if (!found) {
+		snprintf(ret, cap, "the result of the selftest that is kept has no word about it");
+		return 1;
+	}
 	long long escaped = json_integer_value(json_object_get(found, "escaped"));
 	long long undecided = json_integer_value(json_object_get(found, "undecided"));
 	at = (size_t)snprintf(

@@ -175,11 +175,13 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 	char agent[PATH_MAX + 16];
 	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
 	/* --once: no stock of prepared sandboxes for a server that serves one command. */
-	const char *argv[12] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
+	const char *argv[16] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
 	int fds[6] = { null, null, d->log, link };
 	unsigned n = 7, nfds = 4;
 	if (d->client >= 0) {
 		argv[n++] = "--once";
+		argv[n++] = "--tier";
+		argv[n++] = d->tier;
 	} else {
 		argv[n++] = "--control-fd";
 		argv[n++] = "4";
@@ -270,7 +272,7 @@ int server_start_brigd(const struct server_daemons *d, int control, struct serve
 	return start_brigd(d, dir, envp, null, link_brigd, &ret->brigd, err);
 }
 
-int server_start_private(struct server *ret, bool net, struct brig_err *err)
+int server_start_private(struct server *ret, bool net, const char *tier, struct brig_err *err)
 {
 	char data[PATH_MAX];
 	int client[2];
@@ -289,6 +291,7 @@ int server_start_private(struct server *ret, bool net, struct brig_err *err)
 	if (net && egressproc_open(&ret->egress, &to_brigd, &to_jaild, err) < 0)
 		return -1;
 	struct server_daemons d = { .data = data,
+				    .tier = tier ? tier : "container",
 				    .client = theirs,
 				    .listen = -1,
 				    .log = log,

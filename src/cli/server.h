@@ -49,13 +49,15 @@ struct server_mains {
 void server_link(const struct server_mains *mains);
 /* Starts brig-jaild and brigd, which serve the returned descriptor and end when it is closed.
  * Returns as soon as both are on their way; requests may be written at once. net: its sandbox has a
- * network; then brig-egress is started, too, which waits until brig-jaild has made a gateway. */
-int server_start_private(struct server *ret, bool net, struct brig_err *err);
+ * network; then brig-egress is started, too, which waits until brig-jaild has made a gateway. tier: of that
+ * sandbox, as its request has it; brig-jaild looks for no other. NULL: container. */
+int server_start_private(struct server *ret, bool net, const char *tier, struct brig_err *err);
 /* The two programs that make a server, each with its end of the link between them. client and
  * listen: the one to be served, the other -1. log becomes their standard error. */
 struct server_daemons {
 	const char *data;
 	const char *const *extra; /* further arguments of brigd; NULL-terminated; NULL = none */
+	const char *tier; /* of a private server */
 	int client, listen, log;
 	int door; /* brigd's end of the door to brig-api; -1 */
 	/* Of a resident server, whose sandboxes outlive its brigd; else -1: jaild's end of the socket over

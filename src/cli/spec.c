@@ -309,10 +309,12 @@ static int snapshot_add(struct spec_built *b, const char *ref, struct brig_err *
 
 static int strings_add(json_t *spec, const struct spec_opts *o, struct brig_err *err)
 {
+	const char *tier = getenv("BRIG_TIER");
 	const struct {
 		const char *key, *value;
 	} strings[] = {
-		{ "tier", o->tier },	     { "image", o->image },	{ "name", o->name },
+		{ "tier", o->tier ? o->tier : tier && tier[0] ? tier : NULL },
+	     { "image", o->image },	{ "name", o->name },
 		{ "hostname", o->hostname }, { "workdir", o->workdir }, { "user", o->user },
 	};
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {

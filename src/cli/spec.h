@@ -66,7 +66,8 @@ struct spec_opts {
 	  .at = offsetof(struct spec_opts, tier),                                                 \
 	  .arg = "TIER",                                                                          \
 	  .choices = "auto container gvisor microvm",                                             \
-	  .help = "isolation tier; auto (the default) is the strongest that this host offers" },  \
+	  .help = "isolation tier; auto is the strongest that this host offers; default: BRIG_TIER, or " \
+		  "the server's, most often container" },                                        \
 	{ .name = "image",                                                                        \
 	  .kind = FLAG_STR,                                                                       \
 	  .at = offsetof(struct spec_opts, image),                                                \

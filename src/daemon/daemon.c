@@ -56,6 +56,11 @@ void id_make(char ret[BRIG_ID_LEN + 8])
 	}
 }
 
+struct tier_offer brigd_tiers(const struct brigd *d)
+{
+	return (struct tier_offer){ .host = d->host.tier, .refused = d->refused, .usual = d->usual_tier };
+}
+
 static void hello_answered(void *ctx, const union jail_answer *a)
 {
 	struct brigd *d = ctx;
@@ -66,6 +71,10 @@ static void hello_answered(void *ctx, const union jail_answer *a)
 		return;
 	}
 	d->host = a->hello;
+	for (unsigned t = 0; t < BRIG_TIER__N; t++) {
+		struct jail_tier *h = &d->host.tier[t];
+		h->text[sizeof(h->text) - 1] = h->remedy[sizeof(h->remedy) - 1] = '\0';
+	}
 	if (d->egress.fd < 0)
 		d->host.net = 0;
 	adopt_begin(d);

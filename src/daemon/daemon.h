@@ -60,7 +60,8 @@ struct brigd {
 	uint8_t *scratch; /* SCRATCH_SIZE */
 	struct pool *pools;
 	unsigned npools;
-	const char *refused;   /* why the operator offers no sandbox; NULL = he does */
+	const char *refused[BRIG_TIER__N]; /* why the operator does not offer a tier; NULL = he does */
+	int usual_tier;			   /* of requests that name none (tier.h) */
 	uint32_t accept;       /* JAIL_ENF_* that the operator does without, in every sandbox */
 	unsigned nstarting;    /* commands that were asked for and have not started */
 	uint64_t refill_since; /* since when a refill waits for them, 0 = none does */
@@ -110,6 +111,9 @@ void brigd_sandbox_left(struct brigd *d);
 /* A state in which brigd cannot go on (jaild takes no requests): all clients are told, then exit 1.
  */
 void brigd_fail(struct brigd *d, const char *why);
+
+/* What a request may be served by. */
+struct tier_offer brigd_tiers(const struct brigd *d);
 
 /* BRIG_ID_LEN random characters of [a-z0-9] and a terminator. */
 void id_make(char ret[BRIG_ID_LEN + 8]);

@@ -5,7 +5,7 @@
  *   brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N]) --data DIR
  *         [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N] [--accept NAME,NAME]
  *         [--log-level error|warn|info|debug]
- *         [--log-format text|json] [--refuse-tier container=WHY]
+ *         [--log-format text|json] [--tier TIER] [--refuse-tier TIER=WHY]...
  *
  * It is started by `brig`, which holds the other ends; there is no configuration file. Exit codes:
  * 0 ended as asked, 1 failed, 2 usage, 75 handed over. main.c calls brigd_main() in the program brigd; a private
@@ -33,13 +33,12 @@
 #include "daemon/handover.h"
 #include "daemon/pool.h"
 #include "daemon/spec.h"
-
-/* The only tier that there is. */
-#define REFUSED_TIER "container="
+#include "daemon/tier.h"
 
 struct options {
 	int jail_fd, client_fd, listen_fd, door_fd, ledger_fd, egress_fd;
-	const char *data, *refused;
+	const char *data, *refused[BRIG_TIER__N];
+	int tier;
 	uint64_t idle_exit_ms;
 	uint32_t accept;
 	enum log_level level;
@@ -56,7 +55,8 @@ static int usage(const char *why, const char *what)
 		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N])\n"
 		"             --data DIR [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N]\n"
 		"             [--accept NAME,NAME]\n"
-		"             [--log-level LEVEL] [--log-format FORMAT] [--refuse-tier TIER=WHY]\n",
+		"             [--log-level LEVEL] [--log-format FORMAT] [--tier TIER]\n"
+		"             [--refuse-tier TIER=WHY]...\n",
 		why, what);
 	return 2;
 }
@@ -70,6 +70,19 @@ static int number(const char *text, uint64_t max, uint64_t *ret)
 		return -1;
 	*ret = v;
 	return 0;
+}
+
+/* TIER=WHY */
+static int refuse_tier(struct options *o, const char *text)
+{
+	for (uint32_t t = 0; t < BRIG_TIER__N; t++) {
+		size_t n = strlen(brig_tier_name(t));
+		if (strncmp(text, brig_tier_name(t), n) == 0 && text[n] == '=') {
+			o->refused[t] = text + n + 1;
+			return 0;
+		}
+	}
+	return -1;
 }
 
 static int options_parse(int argc, char **argv, struct options *o)
@@ -87,6 +100,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "accept", required_argument, NULL, 'a' },
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "log-format", required_argument, NULL, 'f' },
+		{ "tier", required_argument, NULL, 't' },
 		{ "refuse-tier", required_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -142,9 +156,12 @@ static int options_parse(int argc, char **argv, struct options *o)
 				return usage("unknown log format: ", optarg);
 			break;
 		case 'r':
-			if (strncmp(optarg, REFUSED_TIER, sizeof(REFUSED_TIER) - 1) != 0)
+			if (refuse_tier(o, optarg) < 0)
 				return usage("no such tier: ", optarg);
-			o->refused = optarg + sizeof(REFUSED_TIER) - 1;
+			break;
+		case 't':
+			if (tier_parse(optarg, &o->tier, NULL) < 0)
+				return usage("no such tier: ", optarg);
 			break;
 		default:
 			return usage("unknown option", "");
@@ -210,7 +227,8 @@ static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
 	d->accept = o->accept;
-	d->refused = o->refused;
+	memcpy(d->refused, o->refused, sizeof(d->refused));
+	d->usual_tier = o->tier;
 	if (brigd_init(d, o->jail_fd, o->data, err) < 0)
 		return -1;
 	if (o->ledger_fd >= 0 && brigd_keep(d, o->ledger_fd, err) < 0)

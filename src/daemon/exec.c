@@ -203,7 +203,7 @@ void exec_settle(struct exec *x, const struct jail_stats *after)
 	json_t *denials = refused_meanwhile(x);
 	x->facts.denials = denials;
 	stop_decide(&x->facts, &verdict);
-	json_t *status = stop_status(sb->id, &x->facts, &verdict);
+	json_t *status = stop_status(sb->id, sandbox_tier(sb), &x->facts, &verdict);
 	json_decref(denials);
 	x->facts.denials = NULL;
 	journal_verdict(x, &verdict);
@@ -311,7 +311,7 @@ void exec_answer(struct exec *x)
 		return;
 	if (x->is_main)
 		rep = json_pack("{s:s,s:s,s:s,s:s,s:O,s:I}", "id", sb->id, "name", sb->name, "tier",
-				"container", "image", sb->image_name, "warnings", sb->warnings,
+				sandbox_tier(sb), "image", sb->image_name, "warnings", sb->warnings,
 				"pid", (json_int_t)x->facts.started.pid);
 	else
 		rep = json_pack("{s:s,s:s,s:I}", "id", sb->id, "exec", x->id, "pid",

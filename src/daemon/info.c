@@ -22,14 +22,12 @@ json_t *info_version(const struct brigd *d)
 #define X(bit, name, lost) all |= 1u << bit;
 	BRIG_ENFORCE(X)
 #undef X
-	json_t *tiers = json_array(), *refused = json_object();
-	if (d->refused)
-		json_object_set_new(refused, "container", json_string(d->refused));
-	else
-		json_array_append_new(tiers, json_string("container"));
-	return json_pack("{s:s,s:i,s:o,s:o,s:s,s:b,s:o,s:o,s:i,s:s}", "version", BRIG_VERSION,
-			 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "tiers", tiers,
-			 "refused", refused, "cgroup",
+	const struct tier_offer offer = brigd_tiers(d);
+	return json_pack("{s:s,s:i,s:o,s:o,s:o,s:s,s:s,s:b,s:o,s:o,s:i,s:s}", "version", BRIG_VERSION,
+			 "proto", (int)BRIG_CLIENT_PROTO_VERSION, "tiers", tier_names(&offer),
+			 "refused", tier_refused(&offer), "tier_details", tier_details(&offer), "tier",
+			 d->usual_tier == TIER_AUTO ? "auto" : brig_tier_name((uint32_t)d->usual_tier),
+			 "cgroup",
 			 cgroup_name(h->cgroup), "rootless", (int)h->rootless, "enforced",
 			 enforce_json(h->enforced), "missing", enforce_json(all & ~h->enforced),
 			 "pid", (int)getpid(), "instance", d->instance);
@@ -69,7 +67,7 @@ json_t *sandbox_created(const struct sandbox *sb)
 {
 	const char *digest = sb->image ? sb->image->store.config.digest.text : "";
 	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:s,s:s,s:o,s:b}", "id", sb->id, "name", sb->name,
-			 "tier", "container", "image", sb->image_name, "warnings", sb->warnings,
+			 "tier", sandbox_tier(sb), "image", sb->image_name, "warnings", sb->warnings,
 			 "digest", opt_string(digest), "user", sb->owner.user, "home",
 			 sb->owner.home, "limits", limits_json(&sb->spec.limits), "network",
 			 sb->net != NULL);
@@ -81,7 +79,7 @@ json_t *sandbox_info(const struct sandbox *sb, bool full)
 	stamp_utc(sb->created_real_ns, created);
 	json_t *o = json_pack(
 		"{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:O*,s:o}", "id", sb->id, "name", sb->name, "tier",
-		"container", "image", sb->image_name, "state", state_name(sb->state), "created",
+		sandbox_tier(sb), "image", sb->image_name, "state", state_name(sb->state), "created",
 		created, "cmd", sb->main_argv ? json_incref(sb->main_argv) : json_null(), "labels",
 		sb->spec.labels, "status", sb->status ? json_incref(sb->status) : json_null());
 	if (!o || !full)

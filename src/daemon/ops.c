@@ -80,13 +80,11 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	char name[SPEC_NAME_MAX + 1] = "";
 	if (spec_parse(json_object_get(req, "spec"), c->nfds, &spec, err) < 0)
 		return -1;
-	if (d->refused) {
+	const struct tier_offer offer = brigd_tiers(d);
+	spec.tier = tier_resolve(&offer, spec.tier, spec.tier_floor, err);
+	if (spec.tier < 0) {
 		spec_done(&spec);
-		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
-			     "this server does not offer tier 'container': %s; no weaker tier is "
-			     "substituted", d->refused);
-		return brig_fix(err, "run `brig selftest --attack` there to see what got out, update "
-				     "kernel or brig, and start the server again");
+		return -1;
 	}
 	if (spec.name)
 		snprintf(name, sizeof(name), "%s", spec.name);

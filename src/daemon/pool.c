@@ -28,10 +28,16 @@ int pool_add(struct brigd *d, const char *text, struct brig_err *err)
 	char *end = NULL;
 	unsigned long n = eq ? strtoul(eq + 1, &end, 10) : 0;
 	size_t len = eq ? (size_t)(eq - text) : 0;
+	int tier = TIER_ABSENT;
+	if (end && end > eq + 1 && *end == ':') {
+		if (tier_parse(end + 1, &tier, err) < 0)
+			return brig_ctx(err, "pool '%.64s'", text);
+		end += strlen(end);
+	}
 	if (!eq || end == eq + 1 || *end || n < 1 || n > 4096 || len == 0 ||
 	    len >= sizeof(d->pools->image)) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "pool '%.64s' is malformed", text);
-		return brig_fix(err, "give IMAGE=N with N from 1 to 4096");
+		return brig_fix(err, "give IMAGE=N or IMAGE=N:TIER, with N from 1 to 4096");
 	}
 	if (d->npools == POOLS_MAX)
 		return brig_fail(err, BRIG_E_INVALID, 0, "more than %u pools", POOLS_MAX);
@@ -40,7 +46,7 @@ int pool_add(struct brigd *d, const char *text, struct brig_err *err)
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 	d->pools = p;
 	p = &d->pools[d->npools++];
-	*p = (struct pool){ .size = (unsigned)n };
+	*p = (struct pool){ .size = (unsigned)n, .tier = tier };
 	memcpy(p->image, text, len);
 	return 0;
 }
@@ -76,6 +82,10 @@ static int refill(struct brigd *d, struct pool *p, struct brig_err *err)
 	struct image *img = NULL;
 	struct sandbox *sb = NULL;
 	if (spec_parse(NULL, 0, &spec, err) < 0)
+		return -1;
+	const struct tier_offer offer = brigd_tiers(d);
+	spec.tier = tier_resolve(&offer, p->tier, BRIG_TIER_container, err);
+	if (spec.tier < 0)
 		return -1;
 	/* What a client must accept by name is not accepted on its behalf, but by the operator. */
 	spec.accept |= d->accept;
@@ -172,6 +182,14 @@ static bool plan_is_plain(const struct sandbox_plan *plan)
 	       strcmp(mine.home, theirs.home) == 0;
 }
 
+/* The tier of its sandboxes; -1: there is no such tier here. */
+static int pool_tier(const struct brigd *d, const struct pool *p)
+{
+	const struct tier_offer offer = brigd_tiers(d);
+	struct brig_err err;
+	return tier_resolve(&offer, p->tier, BRIG_TIER_container, &err);
+}
+
 struct sandbox *pool_take(struct brigd *d, struct sandbox_plan *plan)
 {
 	struct sandbox *sb;
@@ -180,7 +198,8 @@ struct sandbox *pool_take(struct brigd *d, struct sandbox_plan *plan)
 	bool plain = plan_is_plain(plan);
 	for (unsigned i = 0; i < d->npools; i++) {
 		struct pool *p = &d->pools[i];
-		if (p->made != plan->image && strcmp(p->image, plan->image->ref) != 0)
+		if ((p->made != plan->image && strcmp(p->image, plan->image->ref) != 0) ||
+		    pool_tier(d, p) != plan->spec->tier)
 			continue;
 		for (sb = LIST_FIRST(&p->idle); sb; sb = LIST_NEXT(sb, pool_link)) {
 			/* The name may have moved on to another image since it was made. */
@@ -209,7 +228,8 @@ json_t *pool_info(const struct brigd *d)
 		const struct pool *p = &d->pools[i];
 		uint64_t mean = p->fills ? p->fill_ns_sum / p->fills : 0;
 		json_array_append_new(
-			all, json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "image", p->image,
+			all, json_pack("{s:s,s:s?,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "image", p->image,
+				       "tier", pool_tier(d, p) < 0 ? NULL : brig_tier_name((uint32_t)pool_tier(d, p)),
 				       "size", (int)p->size, "ready", (int)p->ready, "hits",
 				       (json_int_t)p->hits, "misses", (json_int_t)p->misses,
 				       "fills", (json_int_t)p->fills, "fill_us_last",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.h: sandboxes made ahead of requests. A pool belongs to one image and the default limits; a
+ * pool.h: sandboxes made ahead of requests. A pool belongs to one image, one tier and the default limits; a
  * request that asks for exactly that takes one, any other is served cold. A sandbox is used once
  * and never comes back.
  */
@@ -25,6 +25,7 @@ LIST_HEAD(pool_list, sandbox);
 struct pool {
 	struct pool_list idle; /* READY ones */
 	char image[128];
+	int tier; /* or a word (tier.h), resolved at each refill */
 	const struct image *made; /* what the name meant at the last refill; only compared */
 	unsigned size, ready, filling;
 	uint64_t hits, misses, fills, failures;
@@ -33,7 +34,7 @@ struct pool {
 	char error[256];
 };
 
-/* "IMAGE=N"; before brigd_run(). */
+/* "IMAGE=N" or "IMAGE=N:TIER"; before brigd_run(). */
 int pool_add(struct brigd *d, const char *text, struct brig_err *err);
 /* A ready sandbox for this plan, or NULL; counts the hit or the miss. The plan is moved in. */
 struct sandbox *pool_take(struct brigd *d, struct sandbox_plan *plan);

@@ -69,12 +69,12 @@ static json_t *filters(const struct jail_receipt *m)
 	return a;
 }
 
-json_t *receipt_json(const struct jail_receipt *m, const char *image)
+json_t *receipt_json(const struct jail_receipt *m, const char *tier, const char *image)
 {
 	json_t *links = json_array();
 	for (unsigned i = 0; i < m->n_links && i < JAIL_LINKS_MAX; i++)
 		json_array_append_new(links, json_string(m->links[i]));
-	json_t *o = json_pack("{s:s,s:s,s:s}", "sandbox", m->id, "tier", "container", "kernel",
+	json_t *o = json_pack("{s:s,s:s,s:s}", "sandbox", m->id, "tier", tier, "kernel",
 			      m->kernel);
 	json_object_set_new(o, "image",
 			    json_pack("{s:s,s:s?}", "name", image, "digest",
@@ -178,7 +178,7 @@ static void answered(void *ctx, const union jail_answer *a)
 		m = a->receipt;
 		texts_end(&m);
 		if (image_differs(sb, &m, &err) == 0)
-			o = receipt_json(&m, sb->image_name);
+			o = receipt_json(&m, sandbox_tier(sb), sb->image_name);
 	} else {
 		jail_error_to(a, &err);
 	}

@@ -16,6 +16,6 @@ int receipt_serve(struct conn *c, struct sandbox *sb, struct brig_err *err);
 /* A sandbox was not what was specified: told to the audit log. It is, or is being, destroyed. */
 void receipt_mismatch(struct sandbox *sb, const char *what);
 /* The measured part of a receipt; strings in *m end. image: what its maker calls it. New reference. */
-json_t *receipt_json(const struct jail_receipt *m, const char *image);
+json_t *receipt_json(const struct jail_receipt *m, const char *tier, const char *image);
 
 #endif

@@ -36,6 +36,7 @@ static bool id_ok(const char *id)
 
 static int record_fields(struct record *r, struct brig_err *err)
 {
+	const char *tier = NULL;
 	json_t *o = r->root, *spec = NULL, *cmd = json_object_get(o, "cmd"),
 	       *status = json_object_get(o, "status");
 	if (field_str(o, "id", BRIG_ID_LEN, &r->id, err) < 0 ||
@@ -43,7 +44,7 @@ static int record_fields(struct record *r, struct brig_err *err)
 	    field_str(o, "image", 128, &r->image, err) < 0 ||
 	    field_str(o, "image_name", 128, &r->image_name, err) < 0 ||
 	    field_str(o, "fault", 255, &r->fault, err) < 0 ||
-	    field_str(o, "user", 79, &r->user, err) < 0 ||
+	    field_str(o, "user", 79, &r->user, err) < 0 || field_str(o, "tier", 32, &tier, err) < 0 ||
 	    field_object(o, "spec", &spec, err) < 0 || field_array(o, "warnings", &r->warnings, err) < 0 ||
 	    field_u64(o, "missing", 0, UINT32_MAX, &r->missing, err) < 0 ||
 	    field_u64(o, "created_ns", 0, INT64_MAX, &r->created_ns, err) < 0 ||
@@ -62,7 +63,12 @@ static int record_fields(struct record *r, struct brig_err *err)
 		return -1;
 	/* The descriptors of volumes came with the request and are in the sandbox by now. */
 	unsigned nfds = (unsigned)json_array_size(json_object_get(spec, "volumes"));
-	return spec_parse(spec, nfds, &r->spec, err);
+	if (spec_parse(spec, nfds, &r->spec, err) < 0)
+		return -1;
+	/* The one that serves it, whatever was asked for. */
+	if (!tier || tier_parse(tier, &r->spec.tier, err) < 0 || r->spec.tier < 0)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'tier' is missing or none");
+	return 0;
 }
 
 int record_parse(const void *text, size_t n, struct record *ret, struct brig_err *err)
@@ -84,7 +90,8 @@ static json_t *record_json(const struct sandbox *sb)
 {
 	const char *image = !sb->image ? "" : sb->image->id ? sb->image->store.config.digest.text : "host";
 	json_t *spec = sb->spec.root ? json_incref(sb->spec.root) : json_object();
-	return json_pack("{s:s,s:s,s:s,s:s,s:o,s:I,s:O,s:I,s:I,s:o,s:o,s:s,s:s}", "id", sb->id, "name", sb->name,
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:I,s:O,s:I,s:I,s:o,s:o,s:s,s:s}", "id", sb->id, "name", sb->name,
+			 "tier", sandbox_tier(sb),
 			 "image", image, "image_name", sb->image_name, "spec", spec, "missing",
 			 (json_int_t)sb->missing, "warnings", sb->warnings, "created_ns",
 			 (json_int_t)sb->created_ns, "created_real_ns", (json_int_t)sb->created_real_ns, "cmd",

@@ -570,6 +570,7 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 		.gid = sb->owner.gid,
 		.keep = ledger_on(&sb->d->ledger),
 		.net = sb->net != NULL,
+		.tier = (uint32_t)sb->spec.tier,
 		.nvolumes = sb->spec.nvolumes,
 	};
 	memcpy(m->id, sb->id, sizeof(m->id));

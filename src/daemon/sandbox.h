@@ -172,4 +172,10 @@ json_t *sandbox_created(const struct sandbox *sb);
 /* INFO of client_proto.h; full: with what inspect adds. New reference. */
 json_t *sandbox_info(const struct sandbox *sb, bool full);
 
+/* The name of the tier that serves it. */
+static inline const char *sandbox_tier(const struct sandbox *sb)
+{
+	return brig_tier_name((uint32_t)sb->spec.tier);
+}
+
 #endif

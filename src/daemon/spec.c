@@ -194,24 +194,19 @@ static int user_check(const char *user, struct brig_err *err)
 	return 0;
 }
 
-static int tier_check(json_t *obj, struct brig_err *err)
+static int tiers_parse(json_t *obj, struct spec *s, struct brig_err *err)
 {
-	const char *tier = "auto";
-	if (field_str(obj, "tier", 32, &tier, err) < 0)
+	const char *tier = NULL, *floor = NULL;
+	s->tier = TIER_ABSENT;
+	s->tier_floor = BRIG_TIER_container;
+	if (field_str(obj, "tier", 32, &tier, err) < 0 ||
+	    field_str(obj, "tier_floor", 32, &floor, err) < 0 ||
+	    (tier && tier_parse(tier, &s->tier, err) < 0) ||
+	    (floor && tier_parse(floor, &s->tier_floor, err) < 0))
 		return -1;
-	if (strcmp(tier, "auto") == 0 || strcmp(tier, "container") == 0)
-		return 0;
-	if (strcmp(tier, "gvisor") == 0 || strcmp(tier, "microvm") == 0) {
-		brig_err_set(
-			err, BRIG_E_UNSUPPORTED, 0,
-			"tier '%s' is not available on this host; no weaker tier is substituted",
-			tier);
-		return brig_fix(err,
-				"run `brig doctor` to see what the tier needs, or ask for --tier "
-				"container if its boundary is enough for this code");
-	}
-	brig_err_set(err, BRIG_E_INVALID, 0, "unknown tier '%.32s'", tier);
-	return brig_fix(err, "tiers are auto, container, gvisor and microvm");
+	if (s->tier_floor < 0)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'tier_floor' names no tier");
+	return 0;
 }
 
 static int limits_parse(json_t *obj, struct spec *spec, struct brig_err *err)
@@ -395,12 +390,12 @@ static int accept_parse(json_t *obj, struct spec *spec, struct brig_err *err)
 
 static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_err *err)
 {
-	static const char *const keys[] = { "tier",   "image",	 "name",    "hostname",
+	static const char *const keys[] = { "tier",   "tier_floor", "image",	 "name",    "hostname",
 					    "labels", "env",	 "workdir", "user",
 					    "limits", "volumes", "accept",  "secret_env",
 					    "network", "layer", NULL };
 	json_t *network = NULL;
-	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tier_check(obj, err) < 0 ||
+	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tiers_parse(obj, s, err) < 0 ||
 	    field_str(obj, "image", 128, &s->image, err) < 0 ||
 	    field_str(obj, "name", 128, &s->name, err) < 0 ||
 	    field_str(obj, "hostname", 128, &s->hostname, err) < 0 ||

@@ -17,6 +17,7 @@
 #include "brig/jail_proto.h"
 #include "brig/limits.h"
 #include "daemon/netask.h"
+#include "daemon/tier.h"
 
 enum limit_index {
 #define X(field, flag, kind, def, min, max, none, what) LIMIT_##field,
@@ -40,6 +41,8 @@ struct spec_volume {
 struct spec {
 	json_t *root; /* owned reference; NULL = the empty spec */
 	const char *image, *name, *hostname, *workdir, *user; /* NULL = not given */
+	int tier;	/* asked for; after tier_resolve() the one that serves it */
+	int tier_floor; /* of whoever asks: none below */
 	json_t *labels, *env;				      /* borrowed; NULL = none */
 	json_t *secret_env; /* as env, and never told to anybody; borrowed */
 	struct brig_limits limits;			      /* defaults filled in */

@@ -334,7 +334,8 @@ static void start_error(const struct stop_facts *f, struct brig_err *err)
 	}
 }
 
-json_t *stop_status(const char *id, const struct stop_facts *f, const struct stop_verdict *v)
+json_t *stop_status(const char *id, const char *tier, const struct stop_facts *f,
+		    const struct stop_verdict *v)
 {
 	json_t *hits = json_array();
 	for (unsigned i = 0; i < HIT__N; i++)
@@ -343,7 +344,7 @@ json_t *stop_status(const char *id, const struct stop_facts *f, const struct sto
 	char sig[16];
 	signal_name(v->signal, sig);
 	json_t *o = json_pack("{s:s,s:s,s:i,s:o,s:s,s:o,s:o,s:o,s:b}", "id", id, "tier",
-			      "container", "exit_code", v->exit_code, "signal",
+			      tier, "exit_code", v->exit_code, "signal",
 			      v->signal ? json_string(sig) : json_null(), "stop_reason",
 			      stop_reason_name(v->reason), "evidence", evidence_json(f, v), "usage",
 			      usage_json(f), "limits_hit", hits, "truncated", v->truncated);

@@ -114,7 +114,7 @@ struct stop_verdict {
 
 void stop_decide(const struct stop_facts *f, struct stop_verdict *ret);
 /* New reference, NULL when out of memory. */
-json_t *stop_status(const char *id, const struct stop_facts *f, const struct stop_verdict *v);
+json_t *stop_status(const char *id, const char *tier, const struct stop_facts *f, const struct stop_verdict *v);
 
 /* "SIGKILL" of 9; "SIG64" style numbers for real-time signals. */
 void signal_name(int sig, char ret[16]);

@@ -177,33 +177,13 @@ static void orphan_end(int pidfd)
 	waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
 }
 
-/*
- * The child is confined and serves its channel, but executes nothing before the word on its socket (agent.h).
- * It is measured now, while it prepares its first command.
- */
+/* The child is confined and serves its channel, but executes nothing before the word on its socket (agent.h).
+ * It is measured now, while it prepares its first command. */
 static void born(struct serve *j, struct box *b)
 {
-	struct brig_err e = BRIG_ERR_INIT;
-	if (receipt_at_birth(j, b, &e) < 0) {
-		fprintf(stderr, "brig-jaild: %s\n", e.msg);
-		box_refuse(j, b, &e);
-		box_kill(j, b);
-		return;
-	}
-	(void)FAILPOINT("jail.measured");
-	b->unborn = 0;
-	j->births--;
-	j->birth_at = clock_now();
-	b->known = 1;
-	b->state = BOX_LIVE;
-	/* Held by the sandbox's own processes from here on; the network namespace may be of
-	 * use once more. */
-	fd_close(&b->slot.userns);
-	if (j->slots.maker < 0 || j->o->once || b->slot.net)
-		fd_close(&b->slot.netns);
-	fd_close(&b->slot.timens);
-	fd_close(&b->slot.ctl);
-	answer_ok(j, b->birth_seq, b->id);
+	box_born(j, b);
+	if (b->state == BOX_LIVE)
+		fd_close(&b->slot.ctl);
 }
 
 int birth_look(struct serve *j)

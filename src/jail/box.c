@@ -3,7 +3,6 @@
 #include "jail/jaild.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +10,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +17,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "engine/container/stage.h"
+#include "engine/engine.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -47,7 +46,7 @@ struct box *box_find(struct serve *j, const char *id)
 	return NULL;
 }
 
-struct box *box_new(struct serve *j, const char *id)
+struct box *box_new(struct serve *j, const char *id, const struct engine *engine)
 {
 	if (j->free_box < 0) {
 		int n = j->n_boxes ? j->n_boxes * 2 : 16;
@@ -67,6 +66,7 @@ struct box *box_new(struct serve *j, const char *id)
 	j->free_box = b->next;
 	memset(b, 0, sizeof(*b));
 	b->state = BOX_BORN;
+	b->engine = engine;
 	b->slot.userns = b->slot.netns = b->slot.timens = b->slot.ctl = b->slot.pidfd = b->chan = -1;
 	b->reader = -1;
 	memcpy(b->id, id, sizeof(b->id));
@@ -133,24 +133,6 @@ void answer_err(struct serve *j, uint32_t seq, const struct brig_err *err)
 	answer(j, &e, sizeof(e));
 }
 
-/*
- * What the writable layer holds, by the root of the sandbox's first process: an overlay, whose figures
- * are those of the tmpfs above. The process is our child and not reaped, so its number means it; its
- * root is what the stage gave it, and nobody inside can change that. Before it is there, the root is
- * another one and no overlay.
- */
-static void read_disk(const struct box *b, struct jail_stats *st)
-{
-	char path[32];
-	struct statfs s;
-	snprintf(path, sizeof(path), "/proc/%ld/root", (long)b->slot.pid);
-	if (b->slot.pid <= 0 || statfs(path, &s) < 0 || s.f_type != OVERLAYFS_SUPER_MAGIC ||
-	    s.f_bfree > s.f_blocks)
-		return;
-	st->disk_used_bytes = (uint64_t)(s.f_blocks - s.f_bfree) * (uint64_t)s.f_bsize;
-	st->valid |= JAIL_STAT_DISK;
-}
-
 void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all)
 {
 	struct jail_stats st = { .h = { JAIL_STATS_IS, seq },
@@ -164,10 +146,10 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all)
 		st.net_forged = now.forged - b->slot.counts.forged;
 		st.valid |= JAIL_STAT_NET;
 	}
-	if (all) {
+	if (all)
 		cgroup_read_cache(&j->cg, b->id, &st);
-		read_disk(b, &st);
-	}
+	if (all && b->engine->stats)
+		b->engine->stats(b, &st);
 	answer(j, &st, sizeof(st));
 }
 
@@ -178,6 +160,32 @@ void box_refuse(struct serve *j, struct box *b, const struct brig_err *err)
 	b->unborn = 0;
 	j->births--;
 	answer_err(j, b->birth_seq, err);
+}
+
+/* ---- the birth of a box ---- */
+
+void box_born(struct serve *j, struct box *b)
+{
+	struct brig_err e = BRIG_ERR_INIT;
+	if (b->engine->measure(j, b, &e) < 0) {
+		fprintf(stderr, "brig-jaild: %s\n", e.msg);
+		box_refuse(j, b, &e);
+		box_kill(j, b);
+		return;
+	}
+	(void)FAILPOINT("jail.measured");
+	b->unborn = 0;
+	j->births--;
+	j->birth_at = clock_now();
+	b->known = 1;
+	b->state = BOX_LIVE;
+	/* Held by the sandbox's own processes from here on; the network namespace may be of
+	 * use once more. */
+	fd_close(&b->slot.userns);
+	if (j->slots.maker < 0 || j->o->once || b->slot.net)
+		fd_close(&b->slot.netns);
+	fd_close(&b->slot.timens);
+	answer_ok(j, b->birth_seq, b->id);
 }
 
 /* ---- the end of a box ---- */
@@ -244,14 +252,13 @@ void box_kill(struct serve *j, struct box *b)
 {
 	(void)FAILPOINT("jail.kill");
 	b->state = BOX_DYING;
-	if (b->slot.pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, b->slot.pidfd, SIGKILL, NULL, 0);
+	b->engine->destroy(j, b);
 	box_pause_end(j, b, "it was destroyed");
 	/* Version 1: what stands still does not die. Every process has its SIGKILL before the group goes
 	 * on, so that none of them gets to run an instruction. */
 	if (b->frozen) {
 		cgroup_kill(&j->cg, b->id);
-		cgroup_freeze(&j->cg, b->id, 0);
+		b->engine->resume(j, b);
 		b->frozen = 0;
 	}
 }
@@ -299,7 +306,7 @@ void box_pauses_poll(struct serve *j)
 			j->pauses--;
 			answer_ok(j, seq, b->id);
 		} else if (r < 0 || now > b->pause_until) {
-			cgroup_freeze(&j->cg, b->id, 0);
+			b->engine->resume(j, b);
 			b->frozen = 0;
 			box_pause_end(j, b, "a process of it does not stop, because it waits for the "
 					    "kernel; try again later");

@@ -147,6 +147,13 @@ int jail_check_spec(const struct jail_spec *p, const struct jail_facts *f, struc
 		return beyond(err, "cpus");
 	if (p->nofile < 16 || p->nofile > f->nofile_hard)
 		return beyond(err, "nofile");
+	if (p->tier >= BRIG_TIER__N)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE is malformed");
+	if (!(f->tiers & 1u << p->tier)) {
+		brig_fail(err, BRIG_E_UNSUPPORTED, 0, "this host does not offer tier '%s'",
+			  brig_tier_name(p->tier));
+		return brig_fix(err, "`brig doctor` tells what is missing");
+	}
 	if (p->net > 1)
 		return brig_fail(err, BRIG_E_PROTOCOL, 0, "CREATE is malformed");
 	if (p->net && !f->net) {

@@ -17,6 +17,7 @@ struct jail_facts {
 	uint32_t pids_total;
 	uint64_t nofile_hard;
 	int net;           /* there is a gateway */
+	uint32_t tiers;    /* offered: 1 << enum brig_tier */
 	uint32_t enforced; /* JAIL_ENF_* */
 	int range;         /* each sandbox has `ids` ids; else one */
 	uint32_t ids;

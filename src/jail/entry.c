@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "brig/tier.h"
 #include "engine/container/cgroup.h"
 #include "jail/gc.h"
 #include "jail/instance.h"
@@ -25,7 +26,7 @@
 
 static const char usage[] =
 	"usage: brig-jaild --broker-fd N --agent PROGRAM [--data DIR] [--cgroup DIR] [--ready N | --once]\n"
-	"                  [--control-fd N] [--net-fd N]\n"
+	"                  [--control-fd N] [--net-fd N] [--tier TIER]\n"
 	"       brig-jaild --gc | --prove | --probe\n"
 	"Started by brig; not meant to be run by hand.\n";
 
@@ -39,7 +40,7 @@ static int fail(const struct brig_err *err)
 
 int jaild_main(int argc, char **argv)
 {
-	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_GC, O_PROVE, O_PROBE };
+	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_TIER, O_GC, O_PROVE, O_PROBE };
 	static const struct option options[] = {
 		{ "broker-fd", 1, NULL, O_BROKER }, { "control-fd", 1, NULL, O_CONTROL },
 		{ "agent", 1, NULL, O_AGENT },
@@ -47,9 +48,9 @@ int jaild_main(int argc, char **argv)
 		{ "ready", 1, NULL, O_READY },	    { "once", 0, NULL, O_ONCE },
 		{ "gc", 0, NULL, O_GC },	    { "prove", 0, NULL, O_PROVE },
 		{ "probe", 0, NULL, O_PROBE },	    { "net-fd", 1, NULL, O_NET },
-		{ NULL, 0, NULL, 0 },
+		{ "tier", 1, NULL, O_TIER },	    { NULL, 0, NULL, 0 },
 	};
-	struct serve_options o = { .broker = -1, .control = -1, .net = -1, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
+	struct serve_options o = { .broker = -1, .control = -1, .net = -1, .tiers = ~0u, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
 	struct brig_err err = BRIG_ERR_INIT;
 	int errand = 0, c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -78,6 +79,11 @@ int jaild_main(int argc, char **argv)
 			break;
 		case O_NET:
 			o.net = atoi(optarg);
+			break;
+		case O_TIER: /* the one that its only request is for; of another name: it looks for all */
+			o.tiers = 1u << brig_tier_by_name(optarg);
+			if (o.tiers == 1u << BRIG_TIER__N)
+				o.tiers = ~0u;
 			break;
 		case O_GC:
 		case O_PROVE:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jaild.h: the state of a serving brig-jaild, shared by serve.c (life), ops.c (verbs) and box.c. */
+/* jaild.h: the state of a serving brig-jaild, shared by serve.c (life), ops.c (verbs), box.c and the engines. */
 #ifndef BRIG_JAIL_JAILD_H
 #define BRIG_JAIL_JAILD_H
 
@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "engine/container/cgroup.h"
 #include "engine/container/slot.h"
+#include "engine/engine.h"
 #include "jail/check.h"
 #include "jail/instance.h"
 #include "jail/serve.h"
@@ -18,6 +19,7 @@ enum box_state { BOX_FREE, BOX_BORN, BOX_LIVE, BOX_DYING };
 
 struct box {
 	enum box_state state;
+	const struct engine *engine;
 	int next; /* hash chain or free list; -1 = end */
 	uint32_t birth_seq;   /* of the CREATE still to be answered, if `unborn` */
 	uint32_t destroy_seq; /* of the DESTROY to answer with GONE, 0 = none */
@@ -40,7 +42,7 @@ struct box {
 	char id[BRIG_ID_LEN + 8];
 };
 
-enum ev_kind { EV_BROKER, EV_CONTROL, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER };
+enum ev_kind { EV_BROKER, EV_CONTROL, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER, EV_ENGINE };
 
 struct serve {
 	const struct serve_options *o;
@@ -60,6 +62,7 @@ struct serve {
 	int births; /* boxes whose CREATE has not been answered */
 	uint64_t birth_at; /* when the last CREATE was answered */
 	uint32_t spawns;
+	struct jail_tier tier[BRIG_TIER__N]; /* as the engines said at the start */
 	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;
 	int idmap_known;
@@ -74,7 +77,10 @@ struct box *box_find(struct serve *j, const char *id);
 /* By the number of its child towards the stage. */
 struct box *box_by_spawn(struct serve *j, uint32_t spawn);
 /* A BORN box with nothing in it yet; NULL without memory. Moves the table: older pointers are invalid. */
-struct box *box_new(struct serve *j, const char *id);
+struct box *box_new(struct serve *j, const char *id, const struct engine *engine);
+/* Its first process says that it is ready, and executes nothing of a tenant yet: measures it, and answers
+ * its CREATE. One that is not what was specified is killed. */
+void box_born(struct serve *j, struct box *b);
 /* Gives the slot back and forgets the box. */
 void box_free(struct serve *j, struct box *b);
 /* Answers the CREATE of a box that came to nothing; the box itself stays. */

@@ -19,6 +19,14 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
+#include "engine/engine.h"
+
+/* The error for an operation of engine.h that a tier does not have. */
+#define CANNOT(e, op, what, err)                                                                    \
+	engine_cannot(e, what,                                                                      \
+		      (const int[BRIG_TIER__N]){ engine_container.op != NULL, engine_gvisor.op != NULL, \
+						 engine_microvm.op != NULL },                       \
+		      err)
 
 struct request {
 	union {
@@ -73,6 +81,7 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 	a.mem_total = j->facts.mem_total;
 	a.pids_max = j->facts.pids_total;
 	a.net = (uint32_t)j->facts.net;
+	memcpy(a.tier, j->tier, sizeof(a.tier));
 	if (fd_send(j->broker, &a, sizeof(a), &j->gateway.packets, a.net ? 1 : 0) < 0)
 		j->quit = 1;
 	return 0;
@@ -232,8 +241,9 @@ static void answer_link(struct serve *j, uint32_t seq, const struct box *b)
 /*
  * CREATE. A hostile brigd chooses the limits, the image and the channel of a new sandbox, all within
  * what jail_check_spec allows: it can make sandboxes, which is its trade, and exhaust slots, which costs
- * only itself. It cannot leave a boundary out: none is optional in the message. With a network a sandbox
- * gets a link to the gateway and nothing else; what the gateway lets through is not decided here.
+ * only itself. It chooses the tier among those that this host offers, and cannot leave a boundary of it
+ * out: none is optional in the message. With a network a sandbox gets a link to the gateway and nothing
+ * else; what the gateway lets through is not decided here.
  */
 static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 {
@@ -248,10 +258,11 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		return -1;
 	if (box_find(j, p->id))
 		return brig_fail(err, BRIG_E_EXISTS, 0, "sandbox '%s' exists already", p->id);
-	struct box *b = box_new(j, p->id);
+	const struct engine *engine = engine_of(p->tier);
+	struct box *b = box_new(j, p->id, engine);
 	if (!b)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember sandbox '%s'", p->id);
-	if (slot_take(&j->slots, (int)p->net, &b->slot, err) < 0) {
+	if (slot_take(&j->slots, (int)p->net, engine->born_ahead, &b->slot, err) < 0) {
 		box_free(j, b);
 		return brig_ctx(err, "create sandbox '%s'", p->id);
 	}
@@ -270,8 +281,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		goto fail;
 	have_group = 1;
 	(void)FAILPOINT("jail.cgroup");
-	if ((b->slot.ctl < 0 && birth_clone(j, &b->slot, &join, 0, err) < 0) ||
-	    birth_enter(j, &b->slot, p, r->fd, deny_suid, err) < 0 ||
+	const struct engine_order order = { .spec = p, .fds = r->fd, .join = &join, .deny_suid = deny_suid };
+	if (engine->create(j, b, &order, err) < 0 ||
 	    cgroup_name(&j->cg, p->id, &b->slot.groups, err) < 0)
 		goto fail;
 	cgroup_join_close(&join);
@@ -320,7 +331,9 @@ static int op_receipt(struct serve *j, struct request *r, struct brig_err *err)
 	struct box *b = jail_check_id(r->m.ref.id) ? box_find(j, r->m.ref.id) : NULL;
 	if (!b)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox");
-	return receipt_begin(j, b, r->m.h.seq, err);
+	if (!b->engine->receipt)
+		return CANNOT(b->engine, receipt, "be measured", err);
+	return b->engine->receipt(j, b, r->m.h.seq, err);
 }
 
 /*
@@ -343,6 +356,7 @@ static int op_list(struct serve *j, struct request *r, struct brig_err *err)
 		a.frozen = (uint32_t)b->frozen;
 		a.lease = b->slot.net ? b->slot.lease : 0;
 		a.init_pid = (uint64_t)b->slot.pid;
+		a.tier = b->engine->tier;
 	}
 	if (fd_send(j->broker, &a, sizeof(a), b ? &b->chan : NULL, b && b->chan >= 0) < 0)
 		serve_broker_lost(j);
@@ -399,7 +413,7 @@ static int op_pause(struct serve *j, struct request *r, struct brig_err *err)
 		return -1;
 	if (b->frozen)
 		return brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is paused already", b->id);
-	int e = cgroup_freeze(&j->cg, b->id, 1);
+	int e = b->engine->pause(j, b);
 	if (e < 0) {
 		brig_fail(err, BRIG_E_UNSUPPORTED, -e,
 			  "pause sandbox '%s': this host has no cgroup freezer for brig", b->id);
@@ -423,7 +437,7 @@ static int op_resume(struct serve *j, struct request *r, struct brig_err *err)
 		return -1;
 	if (!b->frozen)
 		return brig_fail(err, BRIG_E_STATE, 0, "sandbox '%s' is not paused", b->id);
-	int e = cgroup_freeze(&j->cg, b->id, 0);
+	int e = b->engine->resume(j, b);
 	if (e < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -e, "let sandbox '%s' go on", b->id);
 	b->frozen = 0;

@@ -31,9 +31,11 @@
 #include "engine/container/cgroup.h"
 #include "engine/container/seccomp.h"
 #include "engine/container/slot.h"
+#include "engine/engine.h"
 #include "engine/microvm/probe.h"
 #include "jail/json_out.h"
 #include "jail/rootless.h"
+#include "jail/serve.h"
 
 struct probe {
 	int failed;
@@ -225,6 +227,17 @@ static void check_kvm(struct probe *p)
 	say(p, "microvm", "guests run on the processor", is_native, 0, text, other);
 }
 
+/* The word of the engines themselves, which is also what a server tells its clients. */
+static void check_engines(struct probe *p)
+{
+	const struct serve_options o = { .tiers = ~0u, .rootless = geteuid() != 0 };
+	struct jail_tier tier[BRIG_TIER__N];
+	engine_probe(&o, 1, tier);
+	for (uint32_t t = 0; t < BRIG_TIER__N; t++)
+		say(p, brig_tier_name(t), "engine", tier[t].offered != 0, t == BRIG_TIER_container,
+		    tier[t].text, tier[t].remedy);
+}
+
 /* What makes the kernel that all containers share a smaller target. Nothing here is required. */
 static void check_hygiene(struct probe *p)
 {
@@ -278,9 +291,8 @@ int probe_report(const char *delegated)
 		      "Linux 5.19 or newer; without it files of images belong to nobody");
 	check_ids(&p);
 	check_cgroups(&p, delegated);
-	say(&p, "gvisor", "engine", 0, 0, "not part of this version of brig", "use --tier container");
 	check_kvm(&p);
-	say(&p, "microvm", "engine", 0, 0, "not part of this version of brig", "use --tier container");
+	check_engines(&p);
 	check_hygiene(&p);
 	fflush(stdout);
 	return p.failed;

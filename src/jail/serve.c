@@ -126,6 +126,11 @@ static void measure_host(struct serve *j)
 		j->facts.enforced |= JAIL_ENF_uidrange;
 	if (access("/proc/self/timens_offsets", F_OK) == 0)
 		j->facts.enforced |= JAIL_ENF_timens;
+	engine_probe(j->o, !j->o->once, j->tier);
+	for (uint32_t t = 0; t < BRIG_TIER__N; t++)
+		j->facts.tiers |= (uint32_t)(j->tier[t].offered != 0) << t;
+	/* Nobody would take a child that is born ahead. */
+	j->no_ahead |= j->o->once && !(j->o->tiers & 1u << BRIG_TIER_container);
 }
 
 /* What waits until there is nothing else to do. Returns 1 to be called again soon. */
@@ -373,6 +378,8 @@ int serve_run(const struct serve_options *o)
 				slot_collect(&j.slots);
 			else if (kind == EV_READER)
 				receipt_on_reader(&j, &j.box[at]);
+			else if (kind == EV_ENGINE && j.box[at].slot.ctl >= 0)
+				j.box[at].engine->event(&j, &j.box[at]);
 			else if (kind == EV_BOX && j.box[at].slot.pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}

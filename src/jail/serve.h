@@ -12,6 +12,7 @@ struct serve_options {
 	const char *data;     /* image store; NULL = none */
 	const char *delegated; /* cgroup directory, see cgroup_host_open */
 	int ready;            /* slots kept ready ahead of requests */
+	uint32_t tiers;	      /* those to look for on this host: 1 << enum brig_tier */
 	int once;             /* one request is expected: the slot made at start is all that is made ahead */
 	int net; /* socket to say jail_net on; -1 = no sandbox has a network */
 	int net_ready; /* slots with a link, beside the others */

@@ -74,7 +74,8 @@ static int jail_serve_one(struct world *w)
 					.mem_total = 8ull << 30,
 					.cpus = 2,
 					.pids_max = 32768,
-					.slots = 100 };
+					.slots = 100,
+					.tier = { { .offered = 1 }, { .offered = 1 } } };
 		jail_answer(w, &a, sizeof(a));
 	} else if (m.h.verb == JAIL_CREATE && (w->options & 1)) {
 		struct jail_error a = { .h = { JAIL_ERROR, m.h.seq }, .code = BRIG_E_LIMIT };

@@ -60,7 +60,7 @@ class Config(PrivateCase):
         flags = set(re.findall(r"(?m)^\s+(?:-\w, )?--([a-z-]+)",
                                self.brig.call("serve", "--help").text)) - NO_KEY
         pools = {key for table in said["pool"] for key in table}
-        self.assertEqual(pools, {"image", "template", "size"})
+        self.assertEqual(pools, {"image", "template", "size", "tier"})
         names = {"no-http", "no-net", "pool", "warm"}
         for key in (*said, *said["http"], *(f"{table}-{k}" for table in ("log", "audit")
                                             for k in said[table])):

@@ -3,13 +3,14 @@
 flag and what is accepted, has exit code 2 (a mistake in the command line) or 125 (this host or server
 cannot), and nothing was started."""
 
+import json
 import os
 import re
 import socket
 
 import brigtest
 import hoststate
-from brigtest import PrivateCase, ResidentCase
+from brigtest import Brig, PrivateCase, ResidentCase
 
 GIB = brigtest.GIB
 
@@ -116,12 +117,27 @@ class FlagCases:
         self.assertIn(self.brig.run("--", "").code, (2, 125, 127))
 
     def test_tiers_that_are_not_here_are_refused_and_not_replaced(self):
-        for tier in ("gvisor", "microvm"):
+        works = json.loads(self.brig.call("doctor", "-o", "json").out)["tiers"]
+        self.assertEqual(set(works), {"container", "gvisor", "microvm"})
+        for tier, offered in works.items():
             with self.subTest(tier):
-                self.refused("--tier", tier, code=125, words=(tier, "remedy:"))
-        for tier in ("auto", "container"):
-            _, status = self.brig.status("--tier", tier, "--", "true", expect=0)
-            self.assertEqual(status["tier"], "container")
+                if offered:
+                    _, status = self.brig.status("--tier", tier, "--", "true", expect=0)
+                    self.assertEqual(status["tier"], tier)
+                else:
+                    self.refused("--tier", tier, code=125, words=(tier, "no weaker tier", "remedy:"))
+        strongest = [t for t in ("container", "gvisor", "microvm") if works[t]][-1]
+        _, status = self.brig.status("--tier", "auto", "--", "true", expect=0)
+        self.assertEqual(status["tier"], strongest)
+        # Without a word it is the server's own, whatever else there is.
+        _, status = self.brig.status("--", "true", expect=0)
+        self.assertEqual(status["tier"], "container")
+
+    def test_the_variable_is_the_default_and_the_flag_outweighs_it(self):
+        other = Brig(BRIG_TIER="nonsense")
+        self.assertRefused(other.run("--", "true"), 125, "unknown tier 'nonsense'", "remedy:")
+        _, status = other.status("--tier", "container", "--", "true", expect=0)
+        self.assertEqual(status["tier"], "container")
 
     def test_an_unknown_image_is_named(self):
         done = self.brig.call("run", "--image", "nosuchimage", "--", "true")

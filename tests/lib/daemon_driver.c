@@ -52,7 +52,8 @@ void drv_start(struct drv *t, uint32_t enforced, int rootless)
 				.mem_total = 8 * GIB,
 				.cpus = 2,
 				.pids_max = 32768,
-				.slots = 64 };
+				.slots = 64,
+				.tier = { [BRIG_TIER_container] = { .offered = 1 } } };
 	assert_int_equal(fd_send(t->jail, &h, sizeof(h), NULL, 0), 0);
 	drv_step(t);
 	assert_true(t->d.host_known);

@@ -239,7 +239,7 @@ static void each_status_is_complete_and_proves_its_reason(void **state)
 		struct stop_verdict v;
 		f.fault = "STDOUT twice";
 		stop_decide(&f, &v);
-		json_t *s = stop_status("abc", &f, &v);
+		json_t *s = stop_status("abc", "container", &f, &v);
 		assert_non_null(s);
 		for (unsigned k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
 			assert_non_null(json_object_get(s, keys[k]));
@@ -266,7 +266,7 @@ static void a_name_that_is_no_utf8_is_still_reported(void **state)
 	memcpy(name + 127, "\xc3\xa4", 3);
 	f.argv0 = name;
 	stop_decide(&f, &v);
-	json_t *s = stop_status("abc", &f, &v);
+	json_t *s = stop_status("abc", "container", &f, &v);
 	assert_non_null(json_object_get(json_object_get(s, "error"), "message"));
 	json_decref(s);
 }

@@ -20,7 +20,8 @@ static struct jail_facts facts(void)
 				.nofile_hard = 4096,
 				.enforced = ~0u,
 				.range = 1,
-				.ids = 65536 };
+				.ids = 65536,
+				.tiers = 1u << BRIG_TIER_container | 1u << BRIG_TIER_gvisor };
 	f.image[0] = 1;
 	return f;
 }

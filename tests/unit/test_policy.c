@@ -69,10 +69,11 @@ static void a_tier_is_no_weaker_than_the_floor(void **state)
 	(void)state;
 	spec_is("{\"tier_floor\":\"gvisor\"}", "{\"tier\":\"container\"}", true, "tier_floor");
 	spec_is("{\"tier_floor\":\"gvisor\"}", "{\"tier\":\"microvm\"}", true,
-		"{\"limits\":{},\"tier\":\"microvm\"}");
+		"{\"limits\":{},\"tier\":\"microvm\",\"tier_floor\":\"gvisor\"}");
 	spec_is("{\"tier_floor\":\"gvisor\"}", "{\"tier\":\"auto\"}", true,
-		"{\"limits\":{},\"tier\":\"gvisor\"}");
-	spec_is("{\"tier_floor\":\"gvisor\"}", "{}", true, "{\"limits\":{},\"tier\":\"gvisor\"}");
+		"{\"limits\":{},\"tier\":\"auto\",\"tier_floor\":\"gvisor\"}");
+	spec_is("{\"tier_floor\":\"gvisor\"}", "{}", true,
+		"{\"limits\":{},\"tier_floor\":\"gvisor\"}");
 }
 
 static void images_and_network_are_bounded(void **state)

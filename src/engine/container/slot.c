@@ -451,11 +451,24 @@ static int child_lost(const struct slot *s)
 	return s->ctl >= 0 && poll(&p, 1, 0) == 1;
 }
 
-/* The oldest ready one of a kind: a child born ahead has had the most time. */
-static int take_ready(struct slot_host *h, int net, struct slot *ret)
+/* If the stage has not told yet who it is, it ends by itself and is reaped when it does (birth.c). */
+static void child_end(struct slot *s)
+{
+	fd_close(&s->ctl);
+	if (s->pidfd >= 0) {
+		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+		waitid(P_PIDFD, (id_t)s->pidfd, &(siginfo_t){ 0 }, WEXITED);
+	}
+	fd_close(&s->pidfd);
+	s->pid = s->ahead = s->seen = s->looks = 0;
+	s->spawn = 0;
+}
+
+/* The oldest ready one of a kind: a child born ahead has had the most time. childless: only one without. */
+static int take_ready(struct slot_host *h, int net, int childless, struct slot *ret)
 {
 	for (unsigned i = 0; i < h->n_ready;) {
-		if (h->ready[i].net != net) {
+		if (h->ready[i].net != net || (childless && h->ready[i].ctl >= 0)) {
 			i++;
 			continue;
 		}
@@ -468,9 +481,9 @@ static int take_ready(struct slot_host *h, int net, struct slot *ret)
 	return 0;
 }
 
-static int take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err)
+static int take(struct slot_host *h, int net, int childless, struct slot *ret, struct brig_err *err)
 {
-	if (take_ready(h, net, ret))
+	if ((childless && take_ready(h, net, 1, ret)) || take_ready(h, net, 0, ret))
 		return 0;
 	slot_prefetch(h, net, 1);
 	while (h->maker >= 0 && h->n_asked[net]) {
@@ -502,10 +515,12 @@ static int take(struct slot_host *h, int net, struct slot *ret, struct brig_err 
 	return 0;
 }
 
-int slot_take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err)
+int slot_take(struct slot_host *h, int net, int child, struct slot *ret, struct brig_err *err)
 {
-	if (take(h, net, ret, err) < 0)
+	if (take(h, net, !child, ret, err) < 0)
 		return -1;
+	if (!child)
+		child_end(ret);
 	take_spare(h, ret);
 	return 0;
 }
@@ -532,12 +547,7 @@ void slot_left(struct slot_host *h, struct slot *s)
 void slot_done(struct slot_host *h, struct slot *s)
 {
 	/* It ends when its socket does; and it is our child. */
-	fd_close(&s->ctl);
-	if (s->pidfd >= 0) {
-		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
-		waitid(P_PIDFD, (id_t)s->pidfd, &(siginfo_t){ 0 }, WEXITED);
-	}
-	fd_close(&s->pidfd);
+	child_end(s);
 	fd_close(&s->userns);
 	fd_close(&s->netns);
 	fd_close(&s->timens);

@@ -84,8 +84,9 @@ void slot_groups_ahead(struct slot_host *h, const struct cgroup_host *cg);
 void slot_collect(struct slot_host *h);
 /* Waits for the first slot that was asked for, at most a second. */
 void slot_wait(struct slot_host *h);
-/* A slot of a kind: a ready one, else the next one of the maker, else made here. */
-int slot_take(struct slot_host *h, int net, struct slot *ret, struct brig_err *err);
+/* A slot of a kind: a ready one, else the next one of the maker, else made here. child: one that was born
+ * ahead in it is of use; else it is ended. */
+int slot_take(struct slot_host *h, int net, int child, struct slot *ret, struct brig_err *err);
 /* The sandbox of the slot has ended and its last process is gone: its network namespace may be used
  * again, if it has no link. slot_done() is still to be called. */
 void slot_left(struct slot_host *h, struct slot *s);
