@@ -30,5 +30,6 @@
 
 #define POLICY_TIERS "container gvisor microvm"
 #define POLICY_NETWORKS "none deny public"
+#define POLICY_PUBLISH "none loopback any"
 
 #endif

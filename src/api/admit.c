@@ -42,6 +42,7 @@ int admit(struct api *a, const char *tenant, const struct admission *ask, struct
 	int bad = ask->image ? policy_image(&t->policy, t->name, ask->image, ask->digest, ret)
 			     : default_image(t, ask->spec, ret);
 	if (bad < 0 || policy_network(&t->policy, t->name, ask->network, ret) < 0 ||
+	    policy_ports(&t->policy, t->name, json_object_get(ask->spec, "ports"), ret) < 0 ||
 	    policy_spec(&t->policy, t->name, ask->spec, ask->timed, ret) < 0)
 		return -1;
 	amounts_of(json_object_get(ask->spec, "limits"), &each);

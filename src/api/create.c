@@ -125,6 +125,11 @@ static int spec_parse_body(json_t *body, json_t *metadata, const struct template
 		if (s)
 			json_object_set_new(spec, names[i], json_string(s));
 	}
+	json_t *ports = json_object_get(body, "ports");
+	if (ports && !json_is_array(ports))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'ports' must be an array");
+	if (json_array_size(ports))
+		json_object_set(spec, "ports", ports);
 	return ask_limits(json_object_get(body, "limits"), limits, err) < 0 ||
 			       ask_metadata(metadata, spec, err) < 0
 		       ? -1

@@ -8,6 +8,7 @@
 
 #include "base/size.h"
 #include "daemon/fields.h"
+#include "daemon/portask.h"
 
 enum kind { KIND_CPU, KIND_BYTES, KIND_COUNT, KIND_MS };
 static const struct row {
@@ -22,6 +23,7 @@ static const struct row {
 
 static const char *const tiers[] = { "container", "gvisor", "microvm" };
 static const char *const networks[] = { "none", "deny", "public" };
+static const char *const publishes[] = { "none", "loopback", "any" };
 
 static const struct brig_limits defaults = {
 #define X(field, flag, kind, def, min, max, none, what) .field = (def),
@@ -31,7 +33,8 @@ static const struct brig_limits defaults = {
 
 void policy_init(struct policy *p)
 {
-	*p = (struct policy){ .tier_floor = POLICY_CONTAINER, .network = POLICY_NET_PUBLIC };
+	*p = (struct policy){ .tier_floor = POLICY_CONTAINER, .network = POLICY_NET_PUBLIC,
+			      .publish = POLICY_PUBLISH_ANY };
 	for (unsigned i = 0; i < POLICY__N; i++)
 		p->v[i] = POLICY_UNSET;
 }
@@ -59,9 +62,9 @@ static int word_index(const char *const *words, const char *text)
 
 static int known(json_t *body, struct brig_err *err)
 {
-	const char *names[POLICY__N + 4] = { "tier_floor", "network", "images" };
+	const char *names[POLICY__N + 5] = { "tier_floor", "network", "images", "publish" };
 	for (unsigned i = 0; i < POLICY__N; i++)
-		names[3 + i] = rows[i].field;
+		names[4 + i] = rows[i].field;
 	return fields_known(body, "the policy", names, err);
 }
 
@@ -118,19 +121,21 @@ static int images_change(json_t *body, json_t **images, struct brig_err *err)
 int policy_change(struct policy *p, json_t *body, struct brig_err *err)
 {
 	struct policy new = *p;
-	int tier = (int)p->tier_floor, network = (int)p->network;
+	int tier = (int)p->tier_floor, network = (int)p->network, publish = (int)p->publish;
 	json_incref(new.images);
 	int r = known(body, err);
 	for (unsigned i = 0; r == 0 && i < POLICY__N; i++)
 		r = number_change(&new, i, body, err);
 	if (r < 0 || word_change(body, "tier_floor", tiers, POLICY_CONTAINER, &tier, err) < 0 ||
 	    word_change(body, "network", networks, POLICY_NET_PUBLIC, &network, err) < 0 ||
+	    word_change(body, "publish", publishes, POLICY_PUBLISH_ANY, &publish, err) < 0 ||
 	    images_change(body, &new.images, err) < 0) {
 		json_decref(new.images);
 		return -1;
 	}
 	new.tier_floor = (enum policy_tier)tier;
 	new.network = (enum policy_net)network;
+	new.publish = (enum policy_publish)publish;
 	json_decref(p->images);
 	*p = new;
 	return 0;
@@ -148,6 +153,8 @@ json_t *policy_json(const struct policy *p, bool all)
 		json_object_set_new(o, "tier_floor", json_string(tiers[p->tier_floor]));
 	if (all || p->network != POLICY_NET_PUBLIC)
 		json_object_set_new(o, "network", json_string(networks[p->network]));
+	if (all || p->publish != POLICY_PUBLISH_ANY)
+		json_object_set_new(o, "publish", json_string(publishes[p->publish]));
 	if (all || p->images)
 		json_object_set_new(o, "images", p->images ? json_incref(p->images) : json_null());
 	return o;
@@ -317,6 +324,36 @@ int policy_network(const struct policy *p, const char *tenant, enum policy_net a
 	       networks[p->network]);
 	return brig_fix(&ret->err, "ask for less: allow_internet_access false%s",
 			p->network == POLICY_NET_NONE ? ", and no allowOut" : "");
+}
+
+static bool is_loopback(const struct portask *p)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&p->at;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&p->at;
+	return p->at.ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
+					  : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+int policy_ports(const struct policy *p, const char *tenant, const json_t *ports, struct refusal *ret)
+{
+	size_t i;
+	const json_t *v;
+	json_array_foreach(ports, i, v)
+	{
+		struct portask one;
+		const char *text = json_string_value(v);
+		if (portask_parse(text ? text : "", &one, &ret->err) < 0)
+			return -1;
+		enum policy_publish asked = is_loopback(&one) ? POLICY_PUBLISH_LOOPBACK : POLICY_PUBLISH_ANY;
+		if (asked <= p->publish)
+			continue;
+		refuse(ret, tenant, "publish", json_string(publishes[p->publish]), json_string(text),
+		       "port '%.64s' is not to be published", text);
+		return brig_fix(&ret->err, "%s, or have the operator change it: brig tenant set %s --publish",
+				p->publish == POLICY_PUBLISH_NONE ? "publish none" : "publish it on loopback",
+				tenant);
+	}
+	return 0;
 }
 
 int policy_timeout(const struct policy *p, const char *tenant, bool given, uint64_t *s,

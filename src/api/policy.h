@@ -25,14 +25,17 @@ enum policy_index {
 		POLICY__N
 };
 
-/* In the order of POLICY_TIERS and POLICY_NETWORKS. */
+/* In the order of POLICY_TIERS, POLICY_NETWORKS and POLICY_PUBLISH. */
 enum policy_tier { POLICY_CONTAINER, POLICY_GVISOR, POLICY_MICROVM };
 enum policy_net { POLICY_NET_NONE, POLICY_NET_DENY, POLICY_NET_PUBLIC };
+
+enum policy_publish { POLICY_PUBLISH_NONE, POLICY_PUBLISH_LOOPBACK, POLICY_PUBLISH_ANY };
 
 struct policy {
 	uint64_t v[POLICY__N];	     /* POLICY_UNSET */
 	enum policy_tier tier_floor; /* POLICY_CONTAINER: none */
 	enum policy_net network;     /* POLICY_NET_PUBLIC: none */
+	enum policy_publish publish; /* POLICY_PUBLISH_ANY: none */
 	json_t *images;		     /* names and digests; NULL: all */
 };
 
@@ -66,6 +69,8 @@ int policy_image(const struct policy *p, const char *tenant, const char *name, c
 		 struct refusal *ret);
 int policy_network(const struct policy *p, const char *tenant, enum policy_net asked,
 		   struct refusal *ret);
+/* ports: of a SPEC, or NULL. */
+int policy_ports(const struct policy *p, const char *tenant, const json_t *ports, struct refusal *ret);
 /* Seconds until the end of a sandbox; one that was not given is made to fit. */
 int policy_timeout(const struct policy *p, const char *tenant, bool given, uint64_t *s,
 		   struct refusal *ret);

@@ -59,6 +59,23 @@ static void denials(struct call *c)
 		call_op(c, json_pack("{s:s,s:s}", "op", "denials", "id", b->id), &ops);
 }
 
+/* Where the host listens for it. */
+static void ports_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	json_t *list = json_object_get(ok, "ports");
+	call_op_done(c);
+	http_reply_json(c->r, 200, json_pack("{s:o}", "ports", list ? json_incref(list) : json_array()));
+}
+
+static void ports(struct call *c)
+{
+	static const struct link_ops ops = { .reply = ports_replied, .failed = call_op_failed };
+	struct box *b = call_box(c);
+	if (b)
+		call_op(c, json_pack("{s:s,s:s}", "op", "inspect", "id", b->id), &ops);
+}
+
 /* ---- version, pools ---- */
 
 /* brigd's pools of images, and ours of templates. */
@@ -162,6 +179,7 @@ const struct route v1_routes[] = {
 	{ "GET", "/v1/sandboxes", 0, PERM_BOX_READ, sandbox_list },
 	{ "GET", "/v1/sandboxes/{}", 0, PERM_BOX_READ, sandbox_get },
 	{ "GET", "/v1/sandboxes/{}/denials", 0, PERM_BOX_READ, denials },
+	{ "GET", "/v1/sandboxes/{}/ports", 0, PERM_BOX_READ, ports },
 	{ "DELETE", "/v1/sandboxes/{}", 0, PERM_BOX_WRITE, control_delete },
 	{ "GET", "/v1/version", 0, PERM_SERVER, version },
 	{ "GET", "/v1/pools", 0, PERM_SERVER, pools },

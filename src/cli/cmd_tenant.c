@@ -13,7 +13,7 @@
 
 struct tenant_opts {
 	bool force;
-	const char *tier_floor, *images, *network;
+	const char *tier_floor, *images, *network, *publish;
 #define X(field, flag, kind, min, max, what) const char *field;
 	BRIG_POLICY(X)
 #undef X
@@ -53,6 +53,11 @@ static const struct flag flags[] = {
 	  .arg = "LIST",
 	  .help = "with set: the only images that it may use, with commas",
 	  .complete = COMPLETE_IMAGE },
+	{ .name = "publish",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct tenant_opts, publish),
+	  .arg = "WHERE",
+	  .help = "with set: where it may have ports of this host: none, loopback or any" },
 	{ .name = "network",
 	  .kind = FLAG_STR,
 	  .at = offsetof(struct tenant_opts, network),
@@ -147,6 +152,8 @@ static int policy_of(const struct tenant_opts *o, json_t **ret, struct brig_err 
 		json_object_set_new(p, "tier_floor", word(o->tier_floor));
 	if (o->network)
 		json_object_set_new(p, "network", word(o->network));
+	if (o->publish)
+		json_object_set_new(p, "publish", word(o->publish));
 	if (o->images)
 		json_object_set_new(p, "images", words(o->images));
 	*ret = p;

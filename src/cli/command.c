@@ -127,6 +127,23 @@ static void tell_warnings(const struct command *c, const json_t *rep)
 		cli_note("warning: %s", json_string_value(v));
 }
 
+/* Nobody else tells where a port that was left to the host has come to be. */
+static void tell_ports(void *ctx, const json_t *rep)
+{
+	const struct command *c = ctx;
+	json_t *list = json_object_get(rep, "ports"), *v;
+	size_t i;
+	json_array_foreach(list, i, v)
+	{
+		const char *addr = json_string_value(json_object_get(v, "address"));
+		if (!c->o->quiet && addr)
+			cli_note("port %lld is published at %s%s%s:%lld",
+				 (long long)json_integer_value(json_object_get(v, "port")),
+				 strchr(addr, ':') ? "[" : "", addr, strchr(addr, ':') ? "]" : "",
+				 (long long)json_integer_value(json_object_get(v, "host_port")));
+	}
+}
+
 /* The last that the network refused to a command that failed, which may be why. */
 #define REFUSED_TOLD 3u
 static void tell_refused(const json_t *status)
@@ -267,6 +284,8 @@ int command_run(struct command *c, enum conn_mode mode, const json_t *req, const
 		conn_absent(c->id, &err);
 	if (r == 0)
 		r = conn_request(&conn, req, fds, nfds, &err);
+	c->stream.started = tell_ports;
+	c->stream.ctx = c;
 	if (r == 0)
 		r = stream_run(&conn, &c->stream, &res, &err);
 	int code = r < 0 ? command_fail(c, &err) : finish(c, &res);

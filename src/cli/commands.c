@@ -21,6 +21,7 @@
 	X(rm)         \
 	X(stats)      \
 	X(net)        \
+	X(port)       \
 	X(why)        \
 	X(image)      \
 	X(serve)      \

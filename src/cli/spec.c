@@ -182,6 +182,18 @@ static int volume_open(const struct volume *v, int *ret, struct brig_err *err)
 	return 0;
 }
 
+static int ports_add(json_t *spec, const struct strlist *ports, struct brig_err *err)
+{
+	json_t *a = json_array();
+	if (json_object_set_new(spec, "ports", a) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	for (size_t i = 0; i < ports->n; i++)
+		if (json_array_append_new(a, json_string(ports->v[i])) < 0)
+			return brig_fail(err, BRIG_E_INVALID, 0, "--publish '%.64s' is not valid UTF-8",
+					 ports->v[i]);
+	return 0;
+}
+
 static int labels_add(json_t *spec, const struct strlist *labels, struct brig_err *err)
 {
 	json_t *o = json_object();
@@ -364,6 +376,8 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 		r = net_opts_json(&o->net, &network, &err);
 	if (r == 0 && network && json_object_set_new(b.spec, "network", network) < 0)
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	if (r == 0 && o->ports.n)
+		r = ports_add(b.spec, &o->ports, &err);
 	if (r == 0 && o->volumes.n)
 		r = volumes_add(&b, &o->volumes, &usage, &err);
 	if (r == 0)

@@ -17,7 +17,7 @@
 
 struct spec_opts {
 	const char *tier, *image, *snapshot, *name, *hostname, *workdir, *user;
-	struct strlist labels, env, env_files, secrets, volumes, accept;
+	struct strlist labels, env, env_files, secrets, volumes, accept, ports;
 	struct net_opts net;
 	uint64_t limits[LIMIT__N];
 };
@@ -97,6 +97,13 @@ struct spec_opts {
 	  .help = "a note for people and programs, shown by inspect" },                           \
 	ENV_ROWS(struct spec_opts, env, env_files), SECRET_ROW(struct spec_opts, secrets),        \
 	WHERE_ROWS(struct spec_opts, workdir, user),  \
+	{ .name = "publish",                                                                      \
+	  .letter = 'p',                                                                          \
+	  .kind = FLAG_LIST,                                                                      \
+	  .at = offsetof(struct spec_opts, ports),                                                \
+	  .arg = "[[ADDR:]HOSTPORT:]PORT",                                                        \
+	  .help = "lead a TCP port of this host, on loopback unless ADDR is given, to PORT "      \
+		  "inside; HOSTPORT 0, or none: any that is free" },                              \
 	{ .name = "volume",                                                                       \
 	  .letter = 'v',                                                                          \
 	  .kind = FLAG_LIST,                                                                      \

@@ -135,6 +135,8 @@ static int on_reply(struct stream *s, const struct frame *f)
 		return 0;
 	}
 	s->res->rep = rep;
+	if (s->o->started)
+		s->o->started(s->o->ctx, rep);
 	if (s->phase == RUNNING && s->o->tty)
 		(void)tty_raw(&s->tty);
 	return 0;

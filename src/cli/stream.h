@@ -18,6 +18,8 @@ struct stream_opts {
 	bool signals; /* forward signals to the command; else they act on brig */
 	bool detach;  /* the reply is the end */
 	bool again;   /* a command in a sandbox that outlives brigd: read on when the connection is lost */
+	void (*started)(void *ctx, const json_t *rep); /* told the reply as it comes; NULL = nobody is */
+	void *ctx;
 	bool gaps;    /* offsets may begin anywhere and jump: logs */
 };
 

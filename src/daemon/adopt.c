@@ -29,6 +29,7 @@
 #include "daemon/exec.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
+#include "daemon/publish.h"
 #include "daemon/record.h"
 #include "daemon/sandbox_io.h"
 
@@ -50,6 +51,7 @@ void adopt_settled(struct sandbox *sb)
 	if (!sb->taking)
 		return;
 	sb->taking = false;
+	publish_update(sb);
 	if (!sb->awaited)
 		return;
 	sb->awaited = false;
@@ -220,6 +222,7 @@ static void box_found(struct brigd *d, const struct jail_box *m, int fd)
 	}
 	set_state(sb, b, m->frozen);
 	egress_tell(sb);
+	publish_restore(sb);
 }
 
 /* The sandbox is gone, and nobody was told. */

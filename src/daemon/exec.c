@@ -34,6 +34,7 @@
 #include "daemon/logs.h"
 #include "daemon/network.h"
 #include "daemon/payload.h"
+#include "daemon/publish.h"
 #include "daemon/sandbox_io.h"
 
 #define CREDIT_WINDOW BRIG_CLIENT_CREDIT
@@ -310,9 +311,10 @@ void exec_answer(struct exec *x)
 	if (!c)
 		return;
 	if (x->is_main)
-		rep = json_pack("{s:s,s:s,s:s,s:s,s:O,s:I}", "id", sb->id, "name", sb->name, "tier",
+		rep = json_pack("{s:s,s:s,s:s,s:s,s:O,s:I,s:o}", "id", sb->id, "name", sb->name, "tier",
 				sandbox_tier(sb), "image", sb->image_name, "warnings", sb->warnings,
-				"pid", (json_int_t)x->facts.started.pid);
+				"pid", (json_int_t)x->facts.started.pid, "ports",
+				publish_json(sb->publish));
 	else
 		rep = json_pack("{s:s,s:s,s:I}", "id", sb->id, "exec", x->id, "pid",
 				(json_int_t)x->facts.started.pid);

@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 #include "daemon/exec.h"
 #include "daemon/network.h"
+#include "daemon/publish.h"
 #include "daemon/sandbox.h"
 
 static const char *cgroup_name(uint32_t version)
@@ -66,11 +67,11 @@ static json_t *execs_json(const struct sandbox *sb)
 json_t *sandbox_created(const struct sandbox *sb)
 {
 	const char *digest = sb->image ? sb->image->store.config.digest.text : "";
-	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:s,s:s,s:o,s:b}", "id", sb->id, "name", sb->name,
+	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:s,s:s,s:o,s:b,s:o}", "id", sb->id, "name", sb->name,
 			 "tier", sandbox_tier(sb), "image", sb->image_name, "warnings", sb->warnings,
 			 "digest", opt_string(digest), "user", sb->owner.user, "home",
 			 sb->owner.home, "limits", limits_json(&sb->spec.limits), "network",
-			 sb->net != NULL);
+			 sb->net != NULL, "ports", publish_json(sb->publish));
 }
 
 json_t *sandbox_info(const struct sandbox *sb, bool full)
@@ -99,6 +100,7 @@ json_t *sandbox_info(const struct sandbox *sb, bool full)
 			    json_string(sb->spec.hostname ? sb->spec.hostname : sb->id));
 	json_object_set_new(o, "not_enforced", enforce_json(sb->missing));
 	json_object_set_new(o, "network", sb->net ? json_incref(sb->net->ask.policy) : json_null());
+	json_object_set_new(o, "ports", publish_json(sb->publish));
 	json_object_set_new(o, "fault", opt_string(sb->fault));
 	return o;
 }

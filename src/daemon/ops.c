@@ -34,6 +34,7 @@
 #include "daemon/network.h"
 #include "daemon/note.h"
 #include "daemon/pool.h"
+#include "daemon/publish.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
 #include "daemon/sandbox.h"
@@ -76,6 +77,7 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 	struct spec spec;
 	struct admission adm = { .warnings = NULL };
 	struct image *img = NULL;
+	struct publish *ports = NULL;
 	struct sandbox *sb = NULL;
 	char name[SPEC_NAME_MAX + 1] = "";
 	if (spec_parse(json_object_get(req, "spec"), c->nfds, &spec, err) < 0)
@@ -100,14 +102,20 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 		r = spec_admit(&spec, &d->host, d->nlive, &adm, err);
 	if (r == 0)
 		r = images_get(&d->images, spec.image, &img, err);
+	if (r == 0)
+		r = publish_open(&spec, &ports, err);
 	if (r == 0) {
 		plan.image = img;
 		sb = pool_take(d, &plan);
 		if (!sb)
 			r = sandbox_create(d, &plan, c->fds, &sb, err);
 	}
-	if (r == 0)
+	if (r == 0) {
 		sandbox_name(sb, name[0] ? name : NULL);
+		publish_give(ports, sb);
+	} else {
+		publish_close(ports);
+	}
 	if (r == 0 && layer >= 0 && load(sb, layer, err) < 0) {
 		sandbox_destroy(sb, CAUSE_KILL);
 		r = -1;

@@ -38,6 +38,7 @@
 #include "daemon/logs.h"
 #include "daemon/network.h"
 #include "daemon/pool.h"
+#include "daemon/publish.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
 #include "daemon/sandbox_io.h"
@@ -60,6 +61,7 @@ int sandbox_go(struct sandbox *sb, enum sb_state to)
 	}
 	sb->state = to;
 	record_touch(sb);
+	publish_update(sb);
 	return 0;
 }
 
@@ -185,6 +187,7 @@ static void sandbox_free(void *ctx)
 	struct sandbox *sb = ctx;
 	if (sb->jail_refs)
 		return; /* the last answer frees it */
+	publish_close(sb->publish);
 	sandbox_io_close(sb);
 	fd_close(&sb->peer);
 	image_unref(sb->image);
@@ -262,6 +265,7 @@ static void sandbox_ended(struct sandbox *sb)
 		return;
 	sandbox_settle(sb, sb->have_figures ? &sb->figures : NULL);
 	net_leave(sb);
+	publish_close(sb->publish);
 	sandbox_io_close(sb);
 	image_unref(sb->image);
 	sb->image = NULL;
@@ -343,6 +347,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	freeze_abort(sb, &err);
 	while ((c = LIST_FIRST(&sb->tcp_conns)))
 		tcp_break(c, &err);
+	publish_close(sb->publish);
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;

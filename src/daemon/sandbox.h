@@ -29,6 +29,7 @@ struct exec;
 struct layerload;
 struct logring;
 struct pool;
+struct publish;
 struct sandbox;
 LIST_HEAD(exec_list, exec);
 
@@ -80,6 +81,7 @@ struct sandbox {
 	struct chan chan;
 	struct ev_io chan_io;
 	struct netbox *net;	 /* NULL: loopback only */
+	struct publish *publish; /* ports that this host listens at for it; NULL = none */
 	struct journal *journal; /* what was refused to it; NULL = nothing */
 	struct exec_list execs;
 	struct exec *main;	    /* the main command while it is known; NULL for create */

@@ -23,6 +23,7 @@
 #include "daemon/exec.h"
 #include "daemon/fsrelay.h"
 #include "daemon/layerload.h"
+#include "daemon/publish.h"
 #include "daemon/sandbox.h"
 #include "daemon/tcprelay.h"
 
@@ -61,6 +62,11 @@ static void on_output(void *ctx, struct chan_stream *s, int out, uint64_t offset
 	exec_on_output(s->owner, out, offset, p, n);
 }
 
+static const struct tcp_end *tcp_end_of(const struct chan_stream *s)
+{
+	return s->owner;
+}
+
 static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
 {
 	(void)ctx;
@@ -71,7 +77,7 @@ static void on_credit(void *ctx, struct chan_stream *s, uint32_t bytes)
 	else if (s->kind == STREAM_FS)
 		fs_on_credit(s->owner, bytes);
 	else
-		tcp_on_credit(s->owner);
+		tcp_end_of(s)->ops->credit(s->owner);
 }
 
 static void on_exited(void *ctx, struct chan_stream *s, const struct brig_exit *m)
@@ -99,19 +105,19 @@ static void on_fs_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_
 static void on_tcp_opened(void *ctx, struct chan_stream *s, const struct brig_tcp_opened *m)
 {
 	(void)ctx;
-	tcp_on_opened(s->owner, m);
+	tcp_end_of(s)->ops->opened(s->owner, m);
 }
 
 static void on_tcp_data(void *ctx, struct chan_stream *s, const uint8_t *p, size_t n, bool eof)
 {
 	(void)ctx;
-	tcp_on_data(s->owner, p, n, eof);
+	tcp_end_of(s)->ops->data(s->owner, p, n, eof);
 }
 
 static void on_tcp_done(void *ctx, struct chan_stream *s, int err)
 {
 	(void)ctx;
-	tcp_on_done(s->owner, err);
+	tcp_end_of(s)->ops->done(s->owner, err);
 }
 
 static const struct chan_ops chan_ops = {
@@ -191,6 +197,7 @@ static void io_drained(struct sandbox *sb)
 		tcp_drained(c);
 	}
 	layerload_drained(sb);
+	publish_drained(sb);
 }
 
 /* What was read has left for its clients, or is queued for them. */

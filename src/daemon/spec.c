@@ -21,6 +21,8 @@
 
 #include "brig/agent_proto.h"
 #include "daemon/fields.h"
+#include "daemon/portask.h"
+#include "daemon/publish.h"
 
 #define HOSTNAME_MAX 63u
 #define PATH_TEXT_MAX 4095u
@@ -388,12 +390,27 @@ static int accept_parse(json_t *obj, struct spec *spec, struct brig_err *err)
 	return 0;
 }
 
+static int ports_parse(json_t *obj, struct spec *spec, struct brig_err *err)
+{
+	struct portask one;
+	size_t i;
+	json_t *v;
+	if (field_strings(obj, "ports", PUBLISH_MAX, PUBLISH_MAX * PORTASK_TEXT_MAX, &spec->ports, err) < 0)
+		return -1;
+	json_array_foreach(spec->ports, i, v)
+	{
+		if (portask_parse(json_string_value(v), &one, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_err *err)
 {
 	static const char *const keys[] = { "tier",   "tier_floor", "image",	 "name",    "hostname",
 					    "labels", "env",	 "workdir", "user",
 					    "limits", "volumes", "accept",  "secret_env",
-					    "network", "layer", NULL };
+					    "network", "layer", "ports", NULL };
 	json_t *network = NULL;
 	if ((obj && fields_known(obj, "spec", keys, err) < 0) || tiers_parse(obj, s, err) < 0 ||
 	    field_str(obj, "image", 128, &s->image, err) < 0 ||
@@ -422,7 +439,8 @@ static int spec_fields(json_t *obj, unsigned nfds, struct spec *s, struct brig_e
 	    workdir_check(s->workdir, err) < 0 || user_check(s->user, err) < 0 ||
 	    limits_parse(obj, s, err) < 0 || layer_parse(obj, nfds, s, err) < 0 ||
 	    volumes_parse(obj, nfds, s, err) < 0 ||
-	    accept_parse(obj, s, err) < 0 || field_object(obj, "network", &network, err) < 0)
+	    accept_parse(obj, s, err) < 0 || ports_parse(obj, s, err) < 0 ||
+	    field_object(obj, "network", &network, err) < 0)
 		return -1;
 	/* Last, because it is the only one that is to be freed. */
 	return net_ask_parse(network, &s->net, err);

@@ -48,6 +48,7 @@ struct spec {
 	struct brig_limits limits;			      /* defaults filled in */
 	uint32_t given;					      /* 1 << limit_index: by the client */
 	uint32_t accept;				      /* JAIL_ENF_* */
+	json_t *ports; /* publish.h; borrowed; NULL = none */
 	struct net_ask net; /* moved out when a sandbox is made of it */
 	int layer; /* index of a descriptor: the files of a snapshot; -1 = none */
 	unsigned nvolumes;

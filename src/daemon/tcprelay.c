@@ -28,6 +28,7 @@
 #define GRANT_STEP (TCP_AHEAD / 4)
 
 struct tcp_relay {
+	struct tcp_end end; /* first */
 	struct conn *c;
 	struct sandbox *sb;
 	struct chan_stream *stream;
@@ -105,8 +106,9 @@ static void relay_topup(struct tcp_relay *r)
 	sandbox_sent(r->sb, chan_grant(&r->sb->chan, r->stream, OUT, (uint32_t)n));
 }
 
-void tcp_on_data(struct tcp_relay *r, const uint8_t *p, size_t n, bool eof)
+static void on_data(struct tcp_end *e, const uint8_t *p, size_t n, bool eof)
 {
+	struct tcp_relay *r = (struct tcp_relay *)e;
 	struct conn *c = r->c;
 	conn_bulk(c, BRIG_TCP_DATA, eof ? BRIG_FF_EOF : 0, BRIG_CLIENT_STREAM, NULL, p, n);
 	if (c->gone)
@@ -117,8 +119,9 @@ void tcp_on_data(struct tcp_relay *r, const uint8_t *p, size_t n, bool eof)
 		relay_topup(r);
 }
 
-void tcp_on_done(struct tcp_relay *r, int err)
+static void on_done(struct tcp_end *end, int err)
 {
+	struct tcp_relay *r = (struct tcp_relay *)end;
 	struct brig_err e = BRIG_ERR_INIT;
 	if (!err) {
 		conn_end(relay_free(r), json_object());
@@ -175,13 +178,14 @@ void tcp_drained(struct conn *c)
 		out_flush(c->op);
 }
 
-void tcp_on_credit(struct tcp_relay *r)
+static void on_credit(struct tcp_end *e)
 {
-	out_flush(r);
+	out_flush((struct tcp_relay *)e);
 }
 
-void tcp_on_opened(struct tcp_relay *r, const struct brig_tcp_opened *m)
+static void on_opened(struct tcp_end *e, const struct brig_tcp_opened *m)
 {
+	struct tcp_relay *r = (struct tcp_relay *)e;
 	struct brig_err err = BRIG_ERR_INIT;
 	if (m->err) {
 		brig_err_set(&err, BRIG_E_UNAVAILABLE, m->err, "connect to port %u of sandbox '%s'",
@@ -196,6 +200,10 @@ void tcp_on_opened(struct tcp_relay *r, const struct brig_tcp_opened *m)
 	if (!c->gone)
 		out_flush(r);
 }
+
+static const struct tcp_end_ops end_ops = {
+	.opened = on_opened, .data = on_data, .credit = on_credit, .done = on_done
+};
 
 /* ---- from the client ---- */
 
@@ -283,7 +291,8 @@ int tcp_serve(struct conn *c, struct sandbox *sb, uint16_t port, struct brig_err
 	struct tcp_relay *r = calloc(1, sizeof(*r));
 	if (!r)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "connect to a port");
-	int e = chan_tcp(&sb->chan, r, &m, &r->stream);
+	r->end.ops = &end_ops;
+	int e = chan_tcp(&sb->chan, &r->end, &m, &r->stream);
 	if (e < 0) {
 		free(r);
 		if (e == -EMFILE)

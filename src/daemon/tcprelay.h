@@ -18,7 +18,19 @@
 #define TCP_OPEN_MS 15000u
 
 struct sandbox;
-struct tcp_relay; /* owner of a channel stream */
+
+/* Whose a channel stream to a port is: its owner begins with one. */
+struct tcp_end;
+struct tcp_end_ops {
+	void (*opened)(struct tcp_end *e, const struct brig_tcp_opened *m);
+	void (*data)(struct tcp_end *e, const uint8_t *p, size_t n, bool eof);
+	void (*credit)(struct tcp_end *e);
+	/* Behind it, and behind opened with an error, the stream is the channel's. */
+	void (*done)(struct tcp_end *e, int err);
+};
+struct tcp_end {
+	const struct tcp_end_ops *ops;
+};
 
 /* Answers when the agent has connected, and relays until one side ends. */
 int tcp_serve(struct conn *c, struct sandbox *sb, uint16_t port, struct brig_err *err);
@@ -26,10 +38,5 @@ int tcp_serve(struct conn *c, struct sandbox *sb, uint16_t port, struct brig_err
 void tcp_break(struct conn *c, const struct brig_err *err);
 /* The channel's queue has room again. */
 void tcp_drained(struct conn *c);
-
-void tcp_on_opened(struct tcp_relay *r, const struct brig_tcp_opened *m);
-void tcp_on_data(struct tcp_relay *r, const uint8_t *p, size_t n, bool eof);
-void tcp_on_credit(struct tcp_relay *r);
-void tcp_on_done(struct tcp_relay *r, int err);
 
 #endif

@@ -408,6 +408,14 @@ class Policy(Tenants):
         self.set("acme", "--network", "deny")
         self.denied(key, {"templateID": "host", "allow_internet_access": True}, "network")
         self.made(key, {"network": {"allowOut": ["1.1.1.1"]}})
+        self.set("acme", "--publish", "loopback")
+        self.denied(key, {"templateID": "host", "ports": ["0.0.0.0:0:80"]}, "publish")
+        box = self.made(key, {"ports": ["0:80"]})["sandboxID"]
+        rows = self.ask("GET", f"/v1/sandboxes/{box}/ports", key=key)[2]["ports"]
+        self.assertEqual([(r["address"], r["port"]) for r in rows], [("127.0.0.1", 80)])
+        self.set("acme", "--publish", "none")
+        self.denied(key, {"templateID": "host", "ports": ["0:80"]}, "publish")
+        self.set("acme", "--publish", "")
 
     def test_a_policy_is_kept_and_told(self):
         key = self.tenant("acme")

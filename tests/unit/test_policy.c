@@ -90,6 +90,34 @@ static void images_and_network_are_bounded(void **state)
 	policy_done(&p);
 }
 
+static void where_ports_are_published_is_bounded(void **state)
+{
+	static const struct {
+		const char *policy, *ports;
+		int want;
+	} rows[] = {
+		{ "{}", "[\"0.0.0.0:1:1\"]", 0 },
+		{ "{\"publish\":\"any\"}", "[\"[::]:1:1\"]", 0 },
+		{ "{\"publish\":\"loopback\"}", "[\"80\",\"127.9.9.9:0:1\",\"[::1]:1:1\"]", 0 },
+		{ "{\"publish\":\"loopback\"}", "[\"80\",\"0.0.0.0:1:1\"]", -1 },
+		{ "{\"publish\":\"loopback\"}", "[\"[::]:1:1\"]", -1 },
+		{ "{\"publish\":\"none\"}", "[\"80\"]", -1 },
+		{ "{\"publish\":\"none\"}", "[]", 0 },
+		{ "{}", "[\"no port\"]", -1 },
+		{ "{}", "[5]", -1 },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct refusal r = REFUSAL_INIT;
+		struct policy p = policy_of(rows[i].policy);
+		json_t *ports = json_loads(rows[i].ports, 0, NULL);
+		assert_int_equal(policy_ports(&p, "t", ports, &r), rows[i].want);
+		json_decref(ports);
+		json_decref(r.details);
+		policy_done(&p);
+	}
+}
+
 static void a_bad_change_changes_nothing(void **state)
 {
 	static const char *const bad[] = { "{\"max_pids\":5,\"colour\":1}",
@@ -97,6 +125,7 @@ static void a_bad_change_changes_nothing(void **state)
 					   "{\"max_pids\":\"5\"}",
 					   "{\"max_pids\":5,\"tier_floor\":\"vm\"}",
 					   "{\"max_pids\":5,\"network\":\"all\"}",
+					   "{\"max_pids\":5,\"publish\":\"all\"}",
 					   "{\"max_pids\":5,\"images\":[\"\"]}",
 					   "{\"max_pids\":5,\"images\":[1]}",
 					   "{\"max_pids\":5,\"images\":\"a\"}" };
@@ -141,6 +170,7 @@ int main(void)
 		cmocka_unit_test(limits_are_held),
 		cmocka_unit_test(a_tier_is_no_weaker_than_the_floor),
 		cmocka_unit_test(images_and_network_are_bounded),
+		cmocka_unit_test(where_ports_are_published_is_bounded),
 		cmocka_unit_test(a_bad_change_changes_nothing),
 		cmocka_unit_test(amounts_are_those_of_brigd),
 	};
