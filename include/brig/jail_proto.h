@@ -24,12 +24,12 @@
 #include "brig/ids.h"
 #include "brig/tier.h"
 
-#define BRIG_JAIL_PROTO_VERSION 5u
+#define BRIG_JAIL_PROTO_VERSION 6u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
 	X(HELLO, 1)   /* jail_hello; answer HELLO_OK with what this host enforces */               \
-	X(IMAGE, 2)   /* jail_image + fd of the root directory (O_PATH); answer OK or ERROR */     \
+	X(IMAGE, 2)   /* jail_image + fd of its directory in the store; answer OK or ERROR */      \
 	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume, then with */ \
 	              /* `keep` one of the host's end; answer                                   */ \
 	              /* OK when the sandbox's first process runs behind every boundary, or ERROR */ \
@@ -109,6 +109,7 @@ struct jail_hello {
 
 /* A known image: id is brigd's, 1 .. JAIL_IMAGES_MAX - 1; 0 is the built-in host image. */
 #define JAIL_IMAGES_MAX 128u
+#define JAIL_LAYERS_MAX 120u /* of one image */
 struct jail_image {
 	struct jail_hdr h;
 	uint32_t id;

@@ -46,7 +46,7 @@ int fd_move_up(int fd, int min);
  * CLOEXEC), sets *nfds to the number received; more than fit, or a truncated message, is -EMSGSIZE
  * and nothing is kept open. fd_recv returns bytes, 0 at end of file.
  */
-#define FD_MSG_MAX 32
+#define FD_MSG_MAX 160 /* the kernel takes 253; the layers of an image, its volumes and a few */
 int fd_send(int sock, const void *buf, size_t n, const int *fds, unsigned nfds);
 ssize_t fd_recv(int sock, void *buf, size_t n, int *fds, unsigned *nfds, int flags);
 

@@ -47,6 +47,12 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (code)
 		return code;
 	c.stream.again = !o->command.detach;
+	/* An image may say what runs in it; without --image nobody has chosen one that does. */
+	if (argc == 0 && !o->spec.image) {
+		command_done(&c);
+		brig_fail(&err, BRIG_E_INVALID, 0, "COMMAND [ARG...] is missing");
+		return cli_usage_err(cli, &err);
+	}
 	json_t *cmd = command_json(argc, argv, &err);
 	if (!cmd) {
 		command_done(&c);
@@ -77,12 +83,15 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 
 const struct cmd cmd_run = {
 	.name = "run",
-	.operands = "COMMAND [ARG...]",
+	.operands = "[COMMAND [ARG...]]",
 	.summary = "run one command in a fresh sandbox and remove it",
 	.about =
 		"Standard input, output and error of the command are brig's own. If input and "
 		"output "
 		"are a terminal, the command gets a terminal too. Flags end at COMMAND, or at --.\n"
+		"With --image and without COMMAND what runs is what the image names (its "
+		"ENTRYPOINT "
+		"and CMD); COMMAND takes the place of both.\n"
 		"\n"
 		"Without a server (see serve) a private one is started for the lifetime of the "
 		"command; with --detach a background server is started that stays as long as there "
@@ -99,7 +108,7 @@ const struct cmd cmd_run = {
 		"that is malformed or out of range is refused, never adjusted.",
 	.flags = flags,
 	.opts_size = sizeof(struct run_opts),
-	.min_args = 1,
+	.min_args = 0,
 	.max_args = -1,
 	.first_ends = true,
 	.run = run,

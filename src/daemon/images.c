@@ -29,7 +29,7 @@ static void image_free(struct image *img)
 	if (img->owner->slot[img->id] == img)
 		img->owner->slot[img->id] = NULL;
 	image_config_done(&img->store.config);
-	fd_close(&img->store.rootfs);
+	fd_close(&img->store.dir);
 	fd_close(&img->store.lock);
 	free(img);
 }
@@ -165,14 +165,14 @@ static int image_learn(struct images *im, const char *ref, struct image **ret, s
 	struct jail_image m = { .h = { .verb = JAIL_IMAGE }, .id = id };
 	int r = FAILPOINT("image.send");
 	if (r == 0)
-		r = jail_call(im->jail, &m, sizeof(m), &si.rootfs, 1, image_answered, img);
+		r = jail_call(im->jail, &m, sizeof(m), &si.dir, 1, image_answered, img);
 	if (r < 0) {
 		image_free(img);
 		return brig_fail(err, r == -EPIPE ? BRIG_E_UNAVAILABLE : BRIG_E_BUSY, -r,
 				 "tell brig-jaild of image '%s'", ref);
 	}
 	image_ref(img); /* of the answer */
-	fd_close(&img->store.rootfs);
+	fd_close(&img->store.dir);
 	*ret = img;
 	return 0;
 }
@@ -256,7 +256,10 @@ int images_list(struct images *im, const char *ref, json_t **ret, struct brig_er
 	json_t *o;
 	json_array_foreach(all, at, o)
 	{
-		json_object_del(o, "env");
+		static const char *const more[] = { "env",  "layers", "entrypoint",
+						    "cmd",  "ports",  "labels" };
+		for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+			json_object_del(o, more[i]);
 	}
 	*ret = all;
 	return 0;

@@ -30,7 +30,7 @@ struct image {
 	unsigned refs;
 	bool refused;		  /* jaild did not take it: forgotten at the last unref */
 	char ref[129];		  /* as it was asked for first */
-	struct store_image store; /* config; lock and rootfs are -1 for the host image */
+	struct store_image store; /* config; lock and dir are -1 for the host image */
 	struct ev_timer idle;
 };
 

@@ -175,11 +175,14 @@ static int op_run(struct conn *c, json_t *req, struct brig_err *err)
 	}
 	sb->auto_rm = cmd.detach && cmd.rm;
 	sb->keep = cmd.detach && !cmd.rm;
-	if (sb->load) {
+	int r = json_array_size(cmd.argv)
+			? 0
+			: cmd_from_image(&cmd, &sb->image->store.config, err);
+	if (r == 0 && sb->load) {
 		run_later(c, sb, &cmd, asked);
 		return 0;
 	}
-	if (exec_start(sb, &cmd, true, c, asked, &x, err) < 0) {
+	if (r < 0 || exec_start(sb, &cmd, true, c, asked, &x, err) < 0) {
 		cmd_done(&cmd);
 		sb->keep = false;
 		sandbox_destroy(sb, CAUSE_KILL);

@@ -529,7 +529,9 @@ int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 	     cmd_limit(req, LIMIT_timeout_ms, &c.timeout_ms, err) < 0 ||
 	     cmd_limit(req, LIMIT_max_output_bytes, &c.max_output_bytes, err) < 0))
 		return -1;
-	if (json_array_size(c.argv) == 0 || json_string_length(json_array_get(c.argv, 0)) == 0) {
+	/* Of run: what the image says, which is not known yet. */
+	bool by_image = is_run && json_array_size(c.argv) == 0;
+	if (!by_image && (json_array_size(c.argv) == 0 || json_string_length(json_array_get(c.argv, 0)) == 0)) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "'cmd' names no command");
 		return brig_fix(err, "give the command after --, as in `brig run -- echo hello`");
 	}
@@ -542,6 +544,29 @@ int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err)
 	c.cols = (uint16_t)cols;
 	c.root = json_incref(req);
 	*ret = c;
+	return 0;
+}
+
+int cmd_from_image(struct cmd *cmd, const struct image_config *image, struct brig_err *err)
+{
+	const struct image_words *parts[] = { &image->entrypoint, &image->cmd };
+	json_t *argv = json_array();
+	size_t bytes = 0;
+	for (unsigned k = 0; k < 2; k++)
+		for (size_t i = 0; i < parts[k]->n; i++) {
+			bytes += strlen(parts[k]->v[i]) + 1;
+			json_array_append_new(argv, json_string(parts[k]->v[i]));
+		}
+	const char *first = json_string_value(json_array_get(argv, 0));
+	if (!first || !first[0] || bytes > SPEC_CMD_BYTES_MAX) {
+		json_decref(argv);
+		brig_err_set(err, BRIG_E_INVALID, 0, "image '%s' names no command, and none is given",
+			     image->name);
+		return brig_fix(err, "give the command after --, as in `brig run -- echo hello`");
+	}
+	if (json_object_set_new(cmd->root, "cmd", argv) < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember the command");
+	cmd->argv = argv;
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "brig/limits.h"
 #include "daemon/netask.h"
 #include "daemon/tier.h"
+#include "image/config.h"
 
 enum limit_index {
 #define X(field, flag, kind, def, min, max, none, what) LIMIT_##field,
@@ -78,6 +79,8 @@ int spec_setenv(struct spec *spec, json_t *req, struct brig_err *err);
 
 /* req is the whole request object; is_run tells which keys belong to it. */
 int cmd_parse(json_t *req, bool is_run, struct cmd *ret, struct brig_err *err);
+/* Of run without a command: the image's entrypoint and command. */
+int cmd_from_image(struct cmd *cmd, const struct image_config *image, struct brig_err *err);
 void cmd_done(struct cmd *cmd);
 
 struct admission {

@@ -13,7 +13,7 @@
  * Not done: sparse regions of a tar cost no disk blocks but count with their full size, and
  * user names, extended attributes, ACLs and file flags are not read at all.
  */
-#include "image/archive.h"
+#include "image/archive_inner.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 
 #include "image/name.h"
+#include "image/tree_inner.h"
 
 typedef int (*filter_fn)(struct archive *);
 
@@ -39,7 +40,7 @@ static int filter_enable(struct archive *a, filter_fn fn)
 	return inside ? fn(a) : ARCHIVE_OK;
 }
 
-static struct archive *reader_new(void)
+int archive_add_filters(struct archive *a)
 {
 	static const filter_fn filters[] = {
 		archive_read_support_filter_gzip,
@@ -47,12 +48,20 @@ static struct archive *reader_new(void)
 		archive_read_support_filter_xz,
 		archive_read_support_filter_zstd,
 	};
+	int r = ARCHIVE_OK;
+	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]) && r == ARCHIVE_OK; i++)
+		r = filter_enable(a, filters[i]);
+	return r;
+}
+
+static struct archive *reader_new(void)
+{
 	struct archive *a = archive_read_new();
 	if (!a)
 		return NULL;
 	int r = archive_read_support_format_tar(a);
-	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]) && r == ARCHIVE_OK; i++)
-		r = filter_enable(a, filters[i]);
+	if (r == ARCHIVE_OK)
+		r = archive_add_filters(a);
 	if (r != ARCHIVE_OK) {
 		archive_read_free(a);
 		return NULL;
@@ -77,7 +86,7 @@ int archive_prepare(struct brig_err *err)
 }
 
 /* libarchive's message may quote the archive. */
-static int fail_archive(struct brig_err *err, struct archive *a)
+int archive_fail(struct brig_err *err, struct archive *a)
 {
 	char shown[256];
 	const char *why = archive_error_string(a);
@@ -121,7 +130,7 @@ static int copy_data(struct archive *a, unsigned max_ratio, struct tree_file *f,
 		if (check_ratio(a, max_ratio, err) < 0)
 			return -1;
 	}
-	return r == ARCHIVE_EOF ? 0 : fail_archive(err, a);
+	return r == ARCHIVE_EOF ? 0 : archive_fail(err, a);
 }
 
 static int unpack_file(struct archive *a, unsigned max_ratio, struct archive_entry *e,
@@ -145,6 +154,28 @@ static int unpack_file(struct archive *a, unsigned max_ratio, struct archive_ent
 	return 0;
 }
 
+#define MARK ".wh."
+#define MARK_OPAQUE ".wh..wh..opq"
+
+/* Does this name of a layer tell that something is hidden (OCI image specification, "Whiteouts")? Then
+ * that is noted, 1. The other names that begin with .wh..wh. are aufs's own and mean nothing. */
+static int layer_mark(struct tree *t, const char *name, struct brig_err *err)
+{
+	const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+	char hidden[TREE_PATH_MAX + 1];
+	size_t dir = (size_t)(base - name), n = strlen(base);
+	if (!t->lower || strncmp(base, MARK, sizeof(MARK) - 1) != 0)
+		return 0;
+	bool opaque = strcmp(base, MARK_OPAQUE) == 0;
+	if (!opaque && (strncmp(base, ".wh..wh.", 8) == 0 || n == sizeof(MARK) - 1))
+		return 1;
+	if (dir + n > TREE_PATH_MAX)
+		return tree_refuse(err, name, "has a name of more than 4095 bytes");
+	memcpy(hidden, name, dir);
+	strcpy(hidden + dir, opaque ? "" : base + sizeof(MARK) - 1);
+	return tree_hide(t, hidden, opaque, err) < 0 ? -1 : 1;
+}
+
 static int unpack_entry(struct archive *a, unsigned max_ratio, struct archive_entry *e,
 			struct tree *t, struct brig_err *err)
 {
@@ -158,6 +189,9 @@ static int unpack_entry(struct archive *a, unsigned max_ratio, struct archive_en
 	if (!name)
 		return brig_fail(err, BRIG_E_INVALID, 0, "an entry has a name that is no text");
 
+	int mark = layer_mark(t, name, err);
+	if (mark)
+		return mark < 0 ? -1 : copy_data(a, max_ratio, NULL, err);
 	/* A hard link's entry may say any type; what counts is that it names another. */
 	if ((target = archive_entry_hardlink(e))) {
 		if (tree_add_hardlink(t, name, target, err) < 0)
@@ -218,13 +252,13 @@ static int unpack(struct archive *a, unsigned max_ratio, struct tree *t, struct 
 		if (check_ratio(a, max_ratio, err) < 0 || unpack_entry(a, max_ratio, e, t, err) < 0)
 			return -1;
 	}
-	return r == ARCHIVE_EOF ? 0 : fail_archive(err, a);
+	return r == ARCHIVE_EOF ? 0 : archive_fail(err, a);
 }
 
-static int unpack_opened(struct archive *a, int opened, unsigned max_ratio, struct tree *t,
-			 struct brig_err *err)
+int archive_unpack_opened(struct archive *a, int opened, unsigned max_ratio, struct tree *t,
+			  struct brig_err *err)
 {
-	int r = opened == ARCHIVE_OK ? unpack(a, max_ratio, t, err) : fail_archive(err, a);
+	int r = opened == ARCHIVE_OK ? unpack(a, max_ratio, t, err) : archive_fail(err, a);
 	archive_read_free(a);
 	return r;
 }
@@ -234,7 +268,7 @@ int archive_unpack_fd(int fd, unsigned max_ratio, struct tree *t, struct brig_er
 	struct archive *a = reader_new();
 	if (!a)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read the archive");
-	return unpack_opened(a, archive_read_open_fd(a, fd, 256 * 1024), max_ratio, t, err);
+	return archive_unpack_opened(a, archive_read_open_fd(a, fd, 256 * 1024), max_ratio, t, err);
 }
 
 int archive_unpack_mem(const void *data, size_t n, unsigned max_ratio, struct tree *t,
@@ -243,5 +277,5 @@ int archive_unpack_mem(const void *data, size_t n, unsigned max_ratio, struct tr
 	struct archive *a = reader_new();
 	if (!a)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read the archive");
-	return unpack_opened(a, archive_read_open_memory(a, data, n), max_ratio, t, err);
+	return archive_unpack_opened(a, archive_read_open_memory(a, data, n), max_ratio, t, err);
 }

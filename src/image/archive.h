@@ -25,4 +25,17 @@ int archive_unpack_fd(int fd, unsigned max_ratio, struct tree *t, struct brig_er
 int archive_unpack_mem(const void *data, size_t n, unsigned max_ratio, struct tree *t,
 		       struct brig_err *err);
 
+/*
+ * A layer of an image of others: fd is a file, which is read to its end. blob and diff are what its
+ * bytes, and those of the archive in it, must hash to (64 hexadecimal digits; "" = not known). The
+ * tree is that of a layer (t->lower).
+ */
+struct archive_layer {
+	int fd;
+	unsigned max_ratio;
+	const char *blob, *diff;
+};
+/* BRIG_E_CORRUPT also for another digest. */
+int archive_unpack_layer(const struct archive_layer *in, struct tree *t, struct brig_err *err);
+
 #endif

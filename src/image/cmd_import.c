@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,11 +41,44 @@ static int report(const struct cli *cli, const char *name, const struct import_r
 		puts(r->digest.text);
 		return cli_finish();
 	}
-	return cli_print_json(json_pack("{s:s s:s s:b s:I s:I s:I s:I}", "name", name, "digest",
+	return cli_print_json(json_pack("{s:s s:s s:b s:I s:I s:I s:I s:I}", "name", name, "digest",
 					r->digest.text, "reused", r->reused, "size_bytes",
 					(json_int_t)r->size_bytes, "files", (json_int_t)r->files,
 					"devices_left_out", (json_int_t)r->stats.devices,
-					"modes_stripped", (json_int_t)r->stats.stripped));
+					"modes_stripped", (json_int_t)r->stats.stripped, "layers",
+					(json_int_t)(r->layers ? r->layers : 1)));
+}
+
+/* Is the word before the path one of those that say what the source is? Then it is cut off. */
+static const char *source_kind(const char *path, struct import_options *o)
+{
+	static const struct {
+		const char *word;
+		int kind;
+	} kinds[] = { { "oci:", IMPORT_LAYOUT },
+		      { "docker-archive:", IMPORT_DOCKER },
+		      { "tar:", IMPORT_TREE } };
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t n = strlen(kinds[i].word);
+		if (strncmp(path, kinds[i].word, n) == 0) {
+			o->kind = kinds[i].kind;
+			return path + n;
+		}
+	}
+	return path;
+}
+
+/* PATH:TAG, unless there is a file of that whole name. */
+static int split_tag(const char *path, char *plain, size_t cap, struct import_options *o)
+{
+	const char *colon = strrchr(path, ':');
+	size_t n = colon && !strchr(colon, '/') && access(path, F_OK) < 0 ? (size_t)(colon - path)
+									  : strlen(path);
+	if (n >= cap)
+		return -1;
+	snprintf(plain, cap, "%.*s", (int)n, path);
+	o->tag = path[n] ? path + n + 1 : NULL;
+	return 0;
 }
 
 /* Opens what is to be imported: a directory, a file, or stdin; lends 0 for the latter. */
@@ -80,9 +114,23 @@ static int import_source(struct cli *cli, const char *path, struct import_option
 	struct publisher p = PUBLISHER_INIT;
 	struct import_result result = { .reused = false };
 	AUTO_FD source = -1;
+	char plain[PATH_MAX];
+	struct stat st;
+	path = source_kind(path, o);
+	if (o->kind == IMPORT_LAYOUT || o->kind == IMPORT_DOCKER) {
+		if (split_tag(path, plain, sizeof(plain), o) < 0)
+			return cli_usage(cli_command_find("import"), "the path is too long");
+		path = plain;
+	}
 	int r = import_check_name(o->name, &err);
 	if (r == 0)
 		r = open_source(path, &source, &err);
+	if (r == 0 && o->kind != IMPORT_AS_IT_LOOKS && fstat(source, &st) == 0 &&
+	    S_ISDIR(st.st_mode) != (o->kind == IMPORT_LAYOUT)) {
+		r = brig_fail(&err, BRIG_E_INVALID, 0, "'%s' is %s", path,
+			      S_ISDIR(st.st_mode) ? "a directory" : "no directory");
+		brig_fix(&err, "oci:DIR, docker-archive:FILE, tar:FILE, or a path alone");
+	}
 	if (r == 0)
 		r = import_prepare(&err);
 	if (r == 0)

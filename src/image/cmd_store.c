@@ -15,7 +15,7 @@
 #include "base/size.h"
 #include "image/cli.h"
 #include "image/names.h"
-#include "image/publish.h"
+#include "image/publish_inner.h"
 #include "image/stage.h"
 #include "image/store.h"
 
@@ -109,7 +109,8 @@ static int list_all(const struct store *s, json_t *list, struct brig_err *err)
 	}
 	for (size_t k = 0; seen && k < stored.n && r == 0; k++) {
 		struct image_digest d;
-		if (!seen[k] && image_digest_parse(stored.list[k], &d) == 0)
+		if (!seen[k] && image_digest_parse(stored.list[k], &d) == 0 &&
+		    (layer_is_image(s, &d) || !layer_sound(s, &d)))
 			r = list_image(s, NULL, &d, list);
 	}
 	free(seen);
@@ -192,6 +193,15 @@ int cmd_rm(struct cli *cli, int argc, char **argv)
 	return result ? result : code;
 }
 
+static void print_words(const char *what, const struct image_words *w)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		char shown[1024];
+		printf("%s:%*s%s\n", what, 9 - (int)strlen(what), "",
+		       image_name_print(w->v[i], shown, sizeof(shown)));
+	}
+}
+
 static void print_config(const struct image_config *c)
 {
 	char size[SIZE_TEXT_MAX];
@@ -201,9 +211,15 @@ static void print_config(const struct image_config *c)
 	       c->name, c->digest.text, c->created, size, c->files, c->arch,
 	       c->user.name[0] ? c->user.name : "-", c->user.uid, c->user.gid, c->user.home,
 	       c->workdir);
-	for (size_t i = 0; i < c->env_n; i++) {
-		char shown[1024];
-		printf("env:      %s\n", image_name_print(c->env[i], shown, sizeof(shown)));
+	const struct image_words env = { c->env, c->env_n };
+	print_words("env", &env);
+	print_words("entry", &c->entrypoint);
+	print_words("cmd", &c->cmd);
+	print_words("port", &c->ports);
+	print_words("label", &c->labels);
+	for (size_t i = 0; i < c->layers_n; i++) {
+		size_format_bytes(c->layers[i].size_bytes, size);
+		printf("layer:    %s  %s\n", c->layers[i].digest.text, size);
 	}
 }
 
@@ -286,6 +302,42 @@ static void gc_stage(void *ctx, const char *name, enum stage_state state, int er
 	}
 }
 
+/* A tree that is no image of its own: it goes if no image is made of it and nobody is just about to
+ * make one. */
+static void gc_layer(struct gc *g, const struct stage *trash, const struct image_digest *d)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	unsigned users = 0;
+	char text[64];
+	if (layer_users(&g->p->store, d, NULL, &users, &err) < 0) {
+		gc_line(g, "image-layer", d->text, "unexplained", err.msg);
+		return;
+	}
+	snprintf(text, sizeof(text), "a part of %u images", users);
+	if (users) {
+		if (g->prove)
+			gc_line(g, "image-layer", d->text, "live", text);
+	} else if (g->prove) {
+		gc_line(g, "image-layer", d->text, "stale", "no image is made of it");
+	} else if (publish_take_out(g->p, trash, d, d->dir, false, &err) == 0) {
+		gc_line(g, "image-layer", d->text, "removed", "no image was made of it");
+	} else {
+		gc_line(g, "image-layer", d->text,
+			err.code == BRIG_E_BUSY ? "live" : "unexplained",
+			err.code == BRIG_E_BUSY ? "an import is at work" : err.msg);
+	}
+}
+
+static void gc_layers(struct gc *g, const struct stage *trash, struct names *stored)
+{
+	for (size_t i = 0; i < stored->n; i++) {
+		struct image_digest d;
+		if (image_digest_parse(stored->list[i], &d) == 0 &&
+		    !layer_is_image(&g->p->store, &d) && layer_sound(&g->p->store, &d))
+			gc_layer(g, trash, &d);
+	}
+}
+
 /* Every image: whole, named? */
 static void gc_images(struct gc *g, struct names *stored, struct names *named)
 {
@@ -300,6 +352,8 @@ static void gc_images(struct gc *g, struct names *stored, struct names *named)
 				"not made by brig image");
 			continue;
 		}
+		if (!layer_is_image(s, &d) && layer_sound(s, &d))
+			continue; /* gc_layers */
 		for (size_t k = 0; k < named->n; k++)
 			names += name_digest(s, named->list[k], &one) == 0 &&
 				 strcmp(one.text, d.text) == 0;
@@ -314,6 +368,34 @@ static void gc_images(struct gc *g, struct names *stored, struct names *named)
 			names ? "named" : "has no name; `brig image rm` removes it");
 		store_image_done(&image);
 	}
+}
+
+/* What made a layer is of no use once that is gone. */
+static void gc_steps(struct gc *g)
+{
+	struct names d;
+	AUTO_FD steps = openat(g->p->store.data, "steps",
+			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (steps < 0 || names_read(steps, SIZE_MAX, &d) < 0)
+		return;
+	for (size_t i = 0; i < d.n; i++) {
+		struct image_digest key, layer;
+		char text[IMAGE_DIGEST_LEN + 64];
+		if (image_digest_parse(d.list[i], &key) < 0) {
+			gc_line(g, "image-step", d.list[i], "unexplained", "not made by brig image");
+			continue;
+		}
+		ssize_t n = fd_slurp_at(steps, d.list[i], text, sizeof(text));
+		if (n >= 0)
+			text[strcspn(text, " ")] = '\0';
+		if (n >= 0 && image_digest_parse(text, &layer) == 0 &&
+		    layer_sound(&g->p->store, &layer))
+			continue;
+		bool gone = !g->prove && unlinkat(steps, d.list[i], 0) == 0;
+		gc_line(g, "image-step", d.list[i], gone ? "removed" : "stale",
+			"its layer is gone");
+	}
+	names_done(&d);
 }
 
 static void gc_names(struct gc *g, struct names *named)
@@ -339,7 +421,9 @@ static void gc_names(struct gc *g, struct names *named)
 static int gc_run(struct gc *g, struct brig_err *err)
 {
 	struct names stored, named;
-	if (stage_sweep(g->p->tmp, !g->prove, gc_stage, g, err) < 0)
+	struct stage trash = STAGE_INIT;
+	if (stage_sweep(g->p->tmp, !g->prove, gc_stage, g, err) < 0 ||
+	    (!g->prove && stage_new(g->p->tmp, &trash, err) < 0))
 		return -1;
 	/* So that no name is seen without the image that it is about to get. */
 	if (flock(g->p->lock, LOCK_EX) < 0)
@@ -348,11 +432,14 @@ static int gc_run(struct gc *g, struct brig_err *err)
 	if (r == 0 && (r = list_dir(g->p->store.names, &named)) == 0) {
 		if (g->prove)
 			gc_images(g, &stored, &named);
+		gc_layers(g, &trash, &stored);
 		gc_names(g, &named);
+		gc_steps(g);
 		names_done(&named);
 		names_done(&stored);
 	}
 	flock(g->p->lock, LOCK_UN);
+	stage_drop(&trash); /* what was taken out, which takes a while */
 	return r < 0 ? brig_fail(err, BRIG_E_DENIED, -r, "list '%s'", g->p->store.path) : 0;
 }
 

@@ -29,7 +29,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -65,32 +67,44 @@
 #define CONFINE_CPU_S 1800	    /* 16 GiB at 9 MB/s: bzip2 on a slow machine */
 #define CONFINE_FILES 1024	    /* one for each level of directories, and a few */
 
-#define ANSWER_MAX 4096
+/* As much of the result is sent as the job has. */
 struct answer {
 	int rc;
 	struct brig_err err;
-	unsigned char result[ANSWER_MAX];
+	unsigned char result[CONFINE_ANSWER_MAX];
 };
 
-enum { FD_INPUT = 3, FD_ANSWER = 4, FD_ROOT = 5, FD_FIRST_FREE = 6 };
+enum { FD_INPUT = 3, FD_ANSWER = 4, FD_ROOT = 5, FD_EXTRA = CONFINE_EXTRA };
+/* Above everything that has a place. */
+#define FD_AWAY 256
+_Static_assert(FD_EXTRA + CONFINE_EXTRA_MAX < FD_AWAY, "no descriptor is in another's way");
+
+static size_t answer_size(const struct confine_job *job)
+{
+	return offsetof(struct answer, result) + job->result_size;
+}
 
 static int unsupported(struct brig_err *err, int sys, const char *what)
 {
 	return brig_fail(err, BRIG_E_UNSUPPORTED, sys, "cannot confine the import: %s", what);
 }
 
-/* Must leave exactly FD_INPUT, FD_ANSWER and FD_ROOT open, and /dev/null at 0 to 2. answer lies
- * above FD_FIRST_FREE and stays usable if this fails. */
+/* Must leave exactly FD_INPUT, FD_ANSWER, FD_ROOT and the extra ones open, and /dev/null at 0 to 2.
+ * answer lies above FD_AWAY and stays usable if this fails. */
 static int confine_fds(const struct confine_job *job, int answer, struct brig_err *err)
 {
 	/* Out of the way of the numbers that they are going to have. */
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), out = answer;
+	int extra[CONFINE_EXTRA_MAX];
 	if (null >= 0)
-		null = fd_move_up(null, 64);
-	int in = job->input < 0 ? -1 : fcntl(job->input, F_DUPFD_CLOEXEC, 64);
-	int root = fcntl(job->root, F_DUPFD_CLOEXEC, 64);
+		null = fd_move_up(null, FD_AWAY);
+	int in = job->input < 0 ? -1 : fcntl(job->input, F_DUPFD_CLOEXEC, FD_AWAY);
+	int root = fcntl(job->root, F_DUPFD_CLOEXEC, FD_AWAY);
 	if (null < 0 || root < 0 || (job->input >= 0 && in < 0))
 		return unsupported(err, errno, "its descriptors");
+	for (unsigned i = 0; i < job->n_extra; i++)
+		if ((extra[i] = fcntl(job->extra[i], F_DUPFD_CLOEXEC, FD_AWAY)) < 0)
+			return unsupported(err, errno, "its descriptors");
 	for (int fd = 0; fd <= 2; fd++)
 		/* A sanitizer's report is worth the descriptor. */
 		if (!(CONFINE_ASAN && fd == 2) && dup2(null, fd) < 0)
@@ -98,7 +112,12 @@ static int confine_fds(const struct confine_job *job, int answer, struct brig_er
 	if (dup2(in >= 0 ? in : null, FD_INPUT) < 0 || dup2(out, FD_ANSWER) < 0 ||
 	    dup2(root, FD_ROOT) < 0)
 		return unsupported(err, errno, "its descriptors");
-	return fd_close_from(FD_FIRST_FREE) < 0 ? unsupported(err, errno, "its descriptors") : 0;
+	for (unsigned i = 0; i < job->n_extra; i++)
+		if (dup2(extra[i], FD_EXTRA + (int)i) < 0)
+			return unsupported(err, errno, "its descriptors");
+	return fd_close_from(FD_EXTRA + (int)job->n_extra) < 0
+		       ? unsupported(err, errno, "its descriptors")
+		       : 0;
 }
 
 /* Must be before confine_root: the maps are written by their paths under /proc. */
@@ -168,10 +187,12 @@ static int confine_root(const struct confine_job *job, struct brig_err *err)
 	const uint64_t quiet = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV | MNTFD_ATTR_NOEXEC;
 	AUTO_FD place = -1;
 	int r = job->input_dir ? replace_by_copy(FD_INPUT, quiet | MNTFD_ATTR_RDONLY, true) : 0;
+	for (unsigned i = 0; i < job->n_extra && r >= 0; i++)
+		r = replace_by_copy(FD_EXTRA + (int)i, quiet | MNTFD_ATTR_RDONLY, false);
 	if (r < 0)
 		return unsupported(err, -r, "a copy of the mounts to read");
 	if ((r = reopen(FD_ROOT)) < 0 ||
-	    (r = place = fcntl(FD_ROOT, F_DUPFD_CLOEXEC, FD_FIRST_FREE)) < 0 ||
+	    (r = place = fcntl(FD_ROOT, F_DUPFD_CLOEXEC, FD_EXTRA)) < 0 ||
 	    (r = replace_by_copy(FD_ROOT, quiet, false)) < 0 ||
 	    (r = mntfd_attach(FD_ROOT, place)) < 0)
 		return unsupported(err, -r, "a mount of the tree");
@@ -278,7 +299,7 @@ static __attribute__((noreturn)) void child_main(const struct confine_job *job, 
 	static struct answer a;
 	if (die_with_parent(parent) < 0)
 		_exit(1);
-	answer = fd_move_up(answer, 64);
+	answer = fd_move_up(answer, FD_AWAY);
 	a.rc = confine_fds(job, answer, &a.err);
 	if (a.rc == 0) {
 		answer = FD_ANSWER;
@@ -287,14 +308,14 @@ static __attribute__((noreturn)) void child_main(const struct confine_job *job, 
 	if (a.rc == 0)
 		a.rc = job->run(FD_ROOT, job->input >= 0 ? FD_INPUT : -1, job->ctx, a.result,
 				&a.err);
-	_exit(fd_write_full(answer, &a, sizeof(a)) < 0 ? 1 : 0);
+	_exit(fd_write_full(answer, &a, answer_size(job)) < 0 ? 1 : 0);
 }
 
 /* Whole answer, or the reason why none came. */
-static int answer_read(int fd, int cancel, struct answer *a, struct brig_err *err)
+static int answer_read(int fd, int cancel, struct answer *a, size_t want, struct brig_err *err)
 {
 	size_t got = 0;
-	while (got < sizeof(*a)) {
+	while (got < want) {
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN },
 				       { .fd = cancel, .events = POLLIN } };
 		if (poll(p, 2, -1) < 0) {
@@ -304,7 +325,7 @@ static int answer_read(int fd, int cancel, struct answer *a, struct brig_err *er
 		}
 		if (p[1].revents)
 			return brig_fail(err, BRIG_E_STATE, 0, "interrupted");
-		ssize_t n = read(fd, (char *)a + got, sizeof(*a) - got);
+		ssize_t n = read(fd, (char *)a + got, want - got);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -313,7 +334,7 @@ static int answer_read(int fd, int cancel, struct answer *a, struct brig_err *er
 			break;
 		got += (size_t)n;
 	}
-	return got == sizeof(*a) ? 1 : 0;
+	return got == want ? 1 : 0;
 }
 
 static int child_died(int status, struct brig_err *err)
@@ -361,9 +382,11 @@ static int child_failed(const struct answer *a, struct brig_err *err)
 
 int confine_run(const struct confine_job *job, struct brig_err *err)
 {
-	struct answer a;
+	AUTO_FREE struct answer *a = calloc(1, sizeof(*a));
 	int pipefd[2], status;
-	if (job->result_size > sizeof(a.result))
+	if (!a)
+		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "start the import");
+	if (job->result_size > sizeof(a->result) || job->n_extra > CONFINE_EXTRA_MAX)
 		return brig_fail(err, BRIG_E_INTERNAL, 0, "the import's answer is too large");
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "start the import");
@@ -375,7 +398,7 @@ int confine_run(const struct confine_job *job, struct brig_err *err)
 	if (pid == 0)
 		child_main(job, out, parent);
 	fd_close(&out);
-	int r = answer_read(in, job->cancel, &a, err);
+	int r = answer_read(in, job->cancel, a, answer_size(job), err);
 	/* It has said all it had to say, has closed its pipe, or is to stop; it does not go on. One
 	 * that was dying already keeps the status that it died of. */
 	kill(pid, SIGKILL);
@@ -386,8 +409,8 @@ int confine_run(const struct confine_job *job, struct brig_err *err)
 		return -1;
 	if (r == 0)
 		return child_died(status, err);
-	if (a.rc < 0)
-		return child_failed(&a, err);
-	memcpy(job->result, a.result, job->result_size);
+	if (a->rc < 0)
+		return child_failed(a, err);
+	memcpy(job->result, a->result, job->result_size);
 	return 0;
 }

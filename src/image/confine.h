@@ -12,10 +12,17 @@
 
 #include "base/err.h"
 
+#define CONFINE_EXTRA 6
+#define CONFINE_EXTRA_MAX 128u
+#define CONFINE_ANSWER_MAX (256u * 1024u) /* bytes of a result */
+
 struct confine_job {
 	int root;	/* the directory that becomes its root */
 	int input;	/* what it reads: a file, a pipe or a directory; -1 = nothing */
 	bool input_dir; /* input is a directory: it gets a detached, read-only copy of its mounts */
+	const int *extra; /* directories that it may read, in the same way; they become the
+			   * descriptors from CONFINE_EXTRA on */
+	unsigned n_extra;
 	uint64_t max_file_bytes; /* RLIMIT_FSIZE */
 	/* Runs inside. ctx is the caller's memory as it was at the fork; what it changes there is
 	 * lost, but for `result`. */

@@ -25,6 +25,7 @@
 #include "base/path.h"
 #include "image/config.h"
 #include "image/inodes.h"
+#include "image/lower.h"
 #include "image/name.h"
 #include "image/names.h"
 #include "image/tree.h"
@@ -113,9 +114,10 @@ static int put_line(struct walk *w, char type, const struct stat *st, const char
 		    const char *target)
 {
 	char head[160];
-	unsigned mode = type == 'l' ? 0777 : st->st_mode & 07777;
+	unsigned mode = type == 'l' ? 0777 : type == 'w' ? 0 : st->st_mode & 07777;
+	bool owner = w->keep_owner && type != 'w';
 	int n = snprintf(head, sizeof(head), "%c %04o %u %u %" PRIu64 " %s %zu:", type, mode,
-			 w->keep_owner ? st->st_uid : 0, w->keep_owner ? st->st_gid : 0,
+			 owner ? st->st_uid : 0, owner ? st->st_gid : 0,
 			 type == 'f' ? (uint64_t)st->st_size : 0, content, strlen(w->path));
 	char tail[32];
 	int k = snprintf(tail, sizeof(tail), " %zu:", strlen(target));
@@ -153,6 +155,8 @@ static int walk_entry(struct walk *w, int dir, const char *name, size_t len, uns
 		target[n] = '\0';
 		return put_line(w, 'l', &st, "-", target);
 	}
+	if (lower_is_whiteout(&st))
+		return put_line(w, 'w', &st, "-", "");
 	if (!S_ISDIR(st.st_mode))
 		return walk_fail(w, 0, "is neither file, directory nor symbolic link");
 	AUTO_FD fd = path_open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);

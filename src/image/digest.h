@@ -7,8 +7,8 @@
  *
  *   TYPE MODE UID GID SIZE CONTENT LENGTH:PATH LENGTH:TARGET
  *
- *   TYPE     d, f or l: directory, regular file, symbolic link
- *   MODE     four digits; 0777 for a link, which has none
+ *   TYPE     d, f, l or w: directory, regular file, symbolic link, whiteout of a layer
+ *   MODE     four digits; 0777 for a link and 0 for a whiteout, which have none
  *   SIZE     bytes of a file; 0 for the others
  *   CONTENT  SHA-256 of a file's bytes in hexadecimal; - for the others
  *   PATH     relative to the root, which is "." and comes first; LENGTH is its number of bytes

@@ -19,6 +19,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,7 +36,8 @@
 enum rule {
 	RULE_ALLOW,
 	RULE_ABSENT,  /* fails with ENOENT */
-	RULE_NO_EXEC, /* allowed without PROT_EXEC in the third argument: no page becomes code */
+	RULE_WHITEOUT, /* a character device 0:0 and no other node */
+	RULE_NO_EXEC,  /* allowed without PROT_EXEC in the third argument: no page becomes code */
 };
 
 static const struct {
@@ -45,6 +47,7 @@ static const struct {
 	/* the tree */
 	{ SYS_openat2, RULE_ALLOW },
 	{ SYS_mkdirat, RULE_ALLOW },
+	{ SYS_mknodat, RULE_WHITEOUT },
 	{ SYS_symlinkat, RULE_ALLOW },
 	{ SYS_linkat, RULE_ALLOW },
 	{ SYS_unlinkat, RULE_ALLOW },
@@ -99,8 +102,8 @@ static const struct {
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-/* Head 4, at most 6 for each rule, tail 1. */
-#define PROGRAM_MAX (4 + 6 * COUNT(rules) + 1)
+/* Head 4, at most 7 for each rule, tail 1. */
+#define PROGRAM_MAX (4 + 7 * COUNT(rules) + 1)
 
 static unsigned short emit(struct sock_filter *p, unsigned short n, unsigned short code, unsigned k,
 			   unsigned char jt, unsigned char jf)
@@ -114,13 +117,21 @@ static unsigned short emit_rule(struct sock_filter *p, unsigned short n, unsigne
 {
 	/* The low half of a 64-bit argument; all machines above are little-endian. */
 	const unsigned prot = offsetof(struct seccomp_data, args[2]);
-	const unsigned char body = rule == RULE_NO_EXEC ? 4 : 1;
+	const unsigned device = offsetof(struct seccomp_data, args[3]);
+	const unsigned char body = rule == RULE_NO_EXEC ? 4 : rule == RULE_WHITEOUT ? 6 : 1;
 	n = emit(p, n, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, body);
 	switch (rule) {
 	case RULE_ALLOW:
 		return emit(p, n, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
 	case RULE_ABSENT:
 		return emit(p, n, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT, 0, 0);
+	case RULE_WHITEOUT: /* the third argument is the mode, too */
+		n = emit(p, n, BPF_LD | BPF_W | BPF_ABS, prot, 0, 0);
+		n = emit(p, n, BPF_JMP | BPF_JEQ | BPF_K, S_IFCHR, 0, 2);
+		n = emit(p, n, BPF_LD | BPF_W | BPF_ABS, device, 0, 0);
+		n = emit(p, n, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+		n = emit(p, n, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+		return emit(p, n, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
 	case RULE_NO_EXEC:
 		break;
 	}

@@ -26,7 +26,14 @@
 #include "image/archive.h"
 #include "image/confine.h"
 #include "image/copy.h"
+#include "image/oci.h"
+#include "image/oci_import.h"
 #include "image/seal.h"
+
+struct fill_result {
+	struct tree_stats stats;
+	bool image; /* what was unpacked is an image of layers, not a tree */
+};
 
 struct fill_job {
 	const struct import_options *o;
@@ -73,7 +80,9 @@ static int fill(int root, int input, void *ctx, void *result, struct brig_err *e
 	}
 	if (r == 0)
 		r = tree_finish(&t, err);
-	memcpy(result, &t.stats, sizeof(t.stats));
+	struct fill_result out = { .stats = t.stats,
+				   .image = r == 0 && !j->is_dir && oci_recognise(root) };
+	memcpy(result, &out, sizeof(out));
 	tree_done(&t);
 	return r;
 }
@@ -110,6 +119,14 @@ static int make_config(const struct import_options *o, const struct seal_facts *
 	snprintf(c->workdir, sizeof(c->workdir), "%s", o->workdir ? o->workdir : "/");
 	int r = image_config_setenv(c, "PATH",
 				    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	if (r < 0)
+		return brig_fail(err, BRIG_E_EXHAUSTED, -r, "the image's variables");
+	return import_env(c, o, err);
+}
+
+int import_env(struct image_config *c, const struct import_options *o, struct brig_err *err)
+{
+	int r = 0;
 	for (size_t i = 0; i < o->env_n && r == 0; i++) {
 		char name[129], shown[128];
 		size_t n = strcspn(o->env[i], "=");
@@ -139,6 +156,7 @@ static int run_staged(const struct publisher *p, const struct stage *s,
 {
 	struct stat st, store;
 	struct seal_facts facts;
+	struct fill_result filled;
 	AUTO_FD root = publish_prepare(p, s, err);
 	if (root < 0)
 		return -1;
@@ -158,14 +176,17 @@ static int run_staged(const struct publisher *p, const struct stage *s,
 				   .max_file_bytes = o->max.bytes,
 				   .run = fill,
 				   .ctx = &fill_job,
-				   .result = &out->stats,
-				   .result_size = sizeof(out->stats),
+				   .result = &filled,
+				   .result_size = sizeof(filled),
 				   .cancel = o->cancel };
 	tell(o, fill_job.is_dir ? "copying" : "unpacking");
 	if (confine_run(&job, err) < 0)
 		return -1;
 	if (o->confirm && o->confirm(o->ctx, err) < 0)
 		return -1;
+	out->stats = filled.stats;
+	if (o->kind == IMPORT_DOCKER || (o->kind == IMPORT_AS_IT_LOOKS && filled.image))
+		return oci_import(p, root, o, out, err);
 
 	job = (struct confine_job){ .root = root,
 				    .input = -1,
@@ -205,7 +226,8 @@ int import_run(const struct publisher *p, const struct import_options *o, struct
 	stage_sweep(p->tmp, 1, NULL, NULL, NULL);
 	if (stage_new(p->tmp, &s, err) < 0)
 		return -1;
-	int r = run_staged(p, &s, o, &out, err);
+	int r = o->kind == IMPORT_LAYOUT ? oci_import(p, o->input, o, &out, err)
+					 : run_staged(p, &s, o, &out, err);
 	stage_drop(&s);
 	if (r < 0)
 		return brig_ctx(err, "import '%s'", o->name);

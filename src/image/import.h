@@ -20,6 +20,9 @@ struct import_options {
 	struct tree_limits max;
 	unsigned max_ratio;
 	bool cross; /* a directory: with what is mounted in it */
+	/* What the source is. As it looks: an archive that holds an image of layers is that image. */
+	enum { IMPORT_AS_IT_LOOKS, IMPORT_TREE, IMPORT_LAYOUT, IMPORT_DOCKER } kind;
+	const char *tag; /* which image of several; NULL = the only one */
 	int cancel; /* see confine.h */
 	/* Asked after the last byte was read and before anything is stored: did whoever wrote the
 	 * stream finish it? NULL = nobody to ask. */
@@ -35,12 +38,15 @@ struct import_result {
 	struct tree_stats stats;
 	uint64_t size_bytes, files;
 	bool reused;
+	unsigned layers; /* 0 = a single tree */
 };
 
 /* Loads what the libraries need. Once, before the first import, while there is one thread. */
 int import_prepare(struct brig_err *err);
 /* Checks a name for a new image; IMAGE_HOST is taken. */
 int import_check_name(const char *name, struct brig_err *err);
+/* Adds o's variables to c, over those that it has. */
+int import_env(struct image_config *c, const struct import_options *o, struct brig_err *err);
 int import_run(const struct publisher *p, const struct import_options *o, struct import_result *ret,
 	       struct brig_err *err);
 

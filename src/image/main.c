@@ -27,15 +27,18 @@ const struct cli_command image_commands[] = {
 	  "      --name NAME          its name (default: base, code-interpreter-v1)\n"
 	  "      --suite SUITE        the Debian release (default: the host's own)\n",
 	  cmd_build },
-	{ "import", "NAME FILE.tar|DIR|-", "store an archive or a directory as an image",
+	{ "import", "NAME SOURCE", "store an archive, a directory or a layout as an image",
 	  "Stores a file system tree as an image: a tar archive (plain, gzip, bzip2, xz,\n"
-	  "zstd), a directory, or an archive on stdin. Device nodes are left out; setuid\n"
+	  "zstd), a directory, or an archive on stdin (-). An archive that holds an image\n"
+	  "of layers, as docker save or OCI tools write it, becomes that image. SOURCE may\n"
+	  "say what it is: oci:DIR[:TAG] an OCI image layout, docker-archive:FILE[:TAG],\n"
+	  "tar:FILE a tree, whatever it looks like. Device nodes are left out; setuid\n"
 	  "bits, extended attributes and file capabilities are dropped: they have no\n"
 	  "effect in a sandbox.",
 	  "      --user USER          who commands run as: NAME, UID or UID:GID\n"
-	  "                           (default: root)\n"
+	  "                           (default: what the image says, or root)\n"
 	  "      --env NAME=VALUE     a variable for every command; may be repeated\n"
-	  "      --workdir DIR        where commands start (default: /)\n"
+	  "      --workdir DIR        where commands start (default: likewise, or /)\n"
 	  "      --max-size BYTES     refuse more in all files (default: 16g)\n"
 	  "      --max-entries N      refuse more names (default: 2000000)\n"
 	  "      --max-ratio N        refuse what unpacks to more than N times its size\n"

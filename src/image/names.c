@@ -15,8 +15,10 @@ static int name_compare(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int names_add(struct names *d, const char *name)
+int names_add(struct names *d, size_t max, const char *name)
 {
+	if (d->n == max)
+		return -E2BIG;
 	if (d->n == d->cap) {
 		size_t cap = d->cap ? d->cap * 2 : 32;
 		char **list = realloc(d->list, cap * sizeof(*list));
@@ -54,7 +56,7 @@ int names_read(int fd, size_t max, struct names *ret)
 		}
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if ((r = d.n == max ? -E2BIG : names_add(&d, e->d_name)) < 0)
+		if ((r = names_add(&d, max, e->d_name)) < 0)
 			break;
 	}
 	closedir(dir);

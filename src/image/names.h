@@ -13,6 +13,8 @@ struct names {
 /* Reads the directory that fd (open for reading, kept) refers to, without "." and "..". Stops with
  * -E2BIG at more than max names; -ENOMEM, -errno. */
 int names_read(int fd, size_t max, struct names *ret);
+/* Appends a copy; -E2BIG if there are max already, -ENOMEM. */
+int names_add(struct names *d, size_t max, const char *name);
 void names_done(struct names *d);
 
 #endif

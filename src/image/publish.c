@@ -27,11 +27,11 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "brig/ids.h"
-#include "image/names.h"
+#include "image/publish_inner.h"
 
 #define UNUSED_MS 1500u
 
-static int store_fail(struct brig_err *err, const char *path, int sys, const char *what)
+int publish_fail(struct brig_err *err, const char *path, int sys, const char *what)
 {
 	enum brig_code code = sys == EACCES || sys == EPERM || sys == EROFS ? BRIG_E_DENIED
 			      : sys == ENOSPC || sys == EDQUOT		    ? BRIG_E_EXHAUSTED
@@ -90,16 +90,16 @@ int publisher_open(const char *data, struct publisher *ret, struct brig_err *err
 		return -1;
 	int r = make_path(path);
 	if (r < 0) {
-		store_fail(err, path, -r, "make the directory");
+		publish_fail(err, path, -r, "make the directory");
 		return brig_fix(err, "set BRIG_DATA to a directory that you may write to");
 	}
 	AUTO_FD dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
-		return store_fail(err, path, errno, "open");
+		return publish_fail(err, path, errno, "open");
 	if ((r = make_part(dir, "images", p.root ? 0710 : 0700, BRIG_DAEMON_GID, p.root)) < 0 ||
 	    (r = make_part(dir, "names", p.root ? 0755 : 0700, 0, p.root)) < 0 ||
 	    (r = make_part(dir, "tmp", 0700, 0, p.root)) < 0)
-		return store_fail(err, path, -r, "make its directories");
+		return publish_fail(err, path, -r, "make its directories");
 	if (store_open(path, &p.store, err) < 0)
 		return -1;
 	p.tmp = openat(dir, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -107,7 +107,7 @@ int publisher_open(const char *data, struct publisher *ret, struct brig_err *err
 	if (p.tmp < 0 || p.lock < 0) {
 		r = errno;
 		publisher_close(&p);
-		return store_fail(err, path, r, "open");
+		return publish_fail(err, path, r, "open");
 	}
 	*ret = p;
 	return 0;
@@ -120,15 +120,15 @@ void publisher_close(struct publisher *p)
 	fd_close(&p->lock);
 }
 
-static int lock_store(const struct publisher *p, struct brig_err *err)
+int publish_lock(const struct publisher *p, struct brig_err *err)
 {
 	while (flock(p->lock, LOCK_EX) < 0)
 		if (errno != EINTR)
-			return store_fail(err, p->store.path, errno, "lock");
+			return publish_fail(err, p->store.path, errno, "lock");
 	return 0;
 }
 
-static void unlock_store(const struct publisher *p)
+void publish_unlock(const struct publisher *p)
 {
 	flock(p->lock, LOCK_UN);
 }
@@ -138,13 +138,20 @@ int publish_prepare(const struct publisher *p, const struct stage *s, struct bri
 	/* The umask of whoever calls is not the store's business. */
 	if (mkdirat(s->dir, "image", 0700) < 0 || mkdirat(s->dir, "image/rootfs", 0700) < 0 ||
 	    fchmodat(s->dir, "image", 0755, 0) < 0 || fchmodat(s->dir, "image/rootfs", 0755, 0) < 0)
-		return store_fail(err, p->store.path, errno, "make a directory for the image");
+		return publish_fail(err, p->store.path, errno, "make a directory for the image");
 	int fd = openat(s->dir, "image/rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? store_fail(err, p->store.path, errno, "open the image's directory") : fd;
+	return fd < 0 ? publish_fail(err, p->store.path, errno, "open the image's directory") : fd;
 }
 
-/* A new file with these bytes, readable by all who come that far, flushed. 0 or -errno. */
-static int write_file(int dir, const char *name, const char *text)
+int publish_prepare_layered(const struct publisher *p, const struct stage *s,
+			    struct brig_err *err)
+{
+	if (mkdirat(s->dir, "image", 0700) < 0 || fchmodat(s->dir, "image", 0755, 0) < 0)
+		return publish_fail(err, p->store.path, errno, "make a directory for the image");
+	return 0;
+}
+
+int publish_write(int dir, const char *name, const char *text)
 {
 	AUTO_FD fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -155,7 +162,7 @@ static int write_file(int dir, const char *name, const char *text)
 	return r;
 }
 
-static int sync_dir(int dir)
+int publish_sync(int dir)
 {
 	AUTO_FD fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
@@ -178,7 +185,7 @@ static int write_config(int dir, const char *name, const struct image_config *c,
 		line = NULL;
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "write config.json");
 	}
-	int r = write_file(dir, name, line);
+	int r = publish_write(dir, name, line);
 	return r < 0 ? brig_fail(err, r == -ENOSPC ? BRIG_E_EXHAUSTED : BRIG_E_INTERNAL, -r,
 				 "write config.json")
 		     : 0;
@@ -197,39 +204,58 @@ static int image_sound(const struct store *s, const struct image_digest *digest)
 /* A server keeps an image for a moment after the last sandbox that used it (IMAGE_IDLE_MS of
  * daemon/images.h), and a private one while it cleans up behind a `brig run` that has returned: so
  * long an image is waited for, and only then in use. 0 or -errno. */
-static int lock_unused(int lock)
+int publish_lock_unused(int lock, bool patient)
 {
 	const struct timespec pause = { .tv_nsec = 10000000 };
 	uint64_t until = clock_now() + UNUSED_MS * MS_NS;
 	while (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-		if (clock_now() >= until || (errno != EWOULDBLOCK && errno != EINTR))
+		if (!patient || clock_now() >= until || (errno != EWOULDBLOCK && errno != EINTR))
 			return -errno;
 		nanosleep(&pause, NULL);
 	}
 	return 0;
 }
 
-/* Takes an image out of images/ into the staging directory; who uses it keeps it from going. */
-static int take_out(const struct publisher *p, const struct stage *s,
-		    const struct image_digest *digest, struct brig_err *err)
+int publish_take_out(const struct publisher *p, const struct stage *s,
+		     const struct image_digest *digest, const char *name, bool patient,
+		     struct brig_err *err)
 {
 	AUTO_FD dir =
 		openat(p->store.images, digest->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 && errno == ENOENT)
 		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "there is no image %s", digest->text);
 	if (dir < 0)
-		return store_fail(err, p->store.path, errno, "open an image");
+		return publish_fail(err, p->store.path, errno, "open an image");
 	AUTO_FD lock = openat(dir, ".lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	/* Without its lock file nobody can have it in use. */
 	if (lock < 0 && errno != ENOENT)
-		return store_fail(err, p->store.path, errno, "open an image's lock");
-	if (lock >= 0 && lock_unused(lock) < 0) {
+		return publish_fail(err, p->store.path, errno, "open an image's lock");
+	if (lock >= 0 && publish_lock_unused(lock, patient) < 0) {
 		brig_fail(err, BRIG_E_BUSY, 0, "image %s is in use", digest->text);
 		return brig_fix(err, "remove the sandboxes that use it (brig ls), then try again");
 	}
-	if (renameat(p->store.images, digest->dir, s->dir, "removed") < 0)
-		return store_fail(err, p->store.path, errno, "move an image out");
+	if (renameat(p->store.images, digest->dir, s->dir, name) < 0)
+		return publish_fail(err, p->store.path, errno, "move an image out");
 	return 0;
+}
+
+/* The image of a tree that other images have as a layer: the tree stays, the image goes. */
+static int forget_image(const struct publisher *p, const struct image_digest *digest,
+			struct brig_err *err)
+{
+	AUTO_FD dir =
+		openat(p->store.images, digest->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_FD lock = dir < 0 ? -1 : openat(dir, ".lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (lock < 0)
+		return publish_fail(err, p->store.path, errno, "open an image's lock");
+	if (publish_lock_unused(lock, true) < 0) {
+		brig_fail(err, BRIG_E_BUSY, 0, "image %s is in use", digest->text);
+		return brig_fix(err, "remove the sandboxes that use it (brig ls), then try again");
+	}
+	if (unlinkat(dir, "config.json", 0) < 0 && errno != ENOENT)
+		return publish_fail(err, p->store.path, errno, "remove an image's config.json");
+	return publish_sync(dir) < 0 ? publish_fail(err, p->store.path, errno, "remove an image")
+				     : 0;
 }
 
 static int replace_config(const struct publisher *p, const struct stage *s,
@@ -238,18 +264,16 @@ static int replace_config(const struct publisher *p, const struct stage *s,
 	AUTO_FD dir = openat(p->store.images, c->digest.dir,
 			     O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 || renameat(s->dir, "image/config.json", dir, "config.json") < 0 ||
-	    sync_dir(dir) < 0)
-		return store_fail(err, p->store.path, errno, "replace an image's config.json");
+	    publish_sync(dir) < 0)
+		return publish_fail(err, p->store.path, errno, "replace an image's config.json");
 	return 0;
 }
 
-/* One flush for the tens of thousands of files: a name must never lead to a tree of which the power
- * can still take a part. */
-static int flush_image(const struct publisher *p, const struct stage *s, struct brig_err *err)
+int publish_flush(const struct publisher *p, const struct stage *s, struct brig_err *err)
 {
 	AUTO_FD image = openat(s->dir, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (FAILPOINT("image.sync") < 0 || image < 0 || syncfs(image) < 0)
-		return store_fail(err, p->store.path, errno, "write the image to the disk");
+		return publish_fail(err, p->store.path, errno, "write the image to the disk");
 	return 0;
 }
 
@@ -261,17 +285,20 @@ static int move_in(const struct publisher *p, const struct stage *s, const struc
 		*ret_reused = true;
 		return new_config ? replace_config(p, s, c, err) : 0;
 	}
-	if (!flushed && flush_image(p, s, err) < 0)
+	/* Its tree is there as a layer of others, who must not miss it for a moment. */
+	if (c->layers_n == 0 && layer_sound(&p->store, &c->digest))
+		return replace_config(p, s, c, err);
+	if (!flushed && publish_flush(p, s, err) < 0)
 		return -1;
 	int r = renameat2(s->dir, "image", p->store.images, c->digest.dir, RENAME_NOREPLACE);
 	if (r < 0 && errno == EEXIST) {
 		/* Broken: this one is its repair. */
-		if (take_out(p, s, &c->digest, err) < 0)
+		if (publish_take_out(p, s, &c->digest, "removed", true, err) < 0)
 			return -1;
 		r = renameat2(s->dir, "image", p->store.images, c->digest.dir, RENAME_NOREPLACE);
 	}
-	if (r < 0 || sync_dir(p->store.images) < 0)
-		return store_fail(err, p->store.path, errno, "move the image in");
+	if (r < 0 || publish_sync(p->store.images) < 0)
+		return publish_fail(err, p->store.path, errno, "move the image in");
 	return 0;
 }
 
@@ -280,10 +307,10 @@ static int set_name(const struct publisher *p, const struct stage *s, const char
 {
 	char line[IMAGE_DIGEST_LEN + 2];
 	snprintf(line, sizeof(line), "%s\n", digest->dir);
-	int r = write_file(s->dir, "name", line);
+	int r = publish_write(s->dir, "name", line);
 	if (r < 0 || renameat(s->dir, "name", p->store.names, name) < 0 ||
-	    sync_dir(p->store.names) < 0)
-		return store_fail(err, p->store.path, r < 0 ? -r : errno, "write the name");
+	    publish_sync(p->store.names) < 0)
+		return publish_fail(err, p->store.path, r < 0 ? -r : errno, "write the name");
 	return 0;
 }
 
@@ -295,7 +322,7 @@ static int names_of(const struct publisher *p, const struct image_digest *digest
 	AUTO_FD list = openat(p->store.names, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r = list < 0 ? -errno : names_read(list, SIZE_MAX, &d);
 	if (r < 0)
-		return store_fail(err, p->store.path, -r, "list the names");
+		return publish_fail(err, p->store.path, -r, "list the names");
 	*ret_n = 0;
 	for (size_t i = 0; i < d.n && r == 0; i++) {
 		struct image_digest one;
@@ -306,52 +333,75 @@ static int names_of(const struct publisher *p, const struct image_digest *digest
 			continue;
 		++*ret_n;
 		if (remove && unlinkat(p->store.names, d.list[i], 0) < 0 && errno != ENOENT)
-			r = store_fail(err, p->store.path, errno, "remove a name");
+			r = publish_fail(err, p->store.path, errno, "remove a name");
 	}
 	names_done(&d);
 	return r;
 }
 
-static void was_before(const struct publisher *p, const struct image_config *c,
-		       struct image_digest *was)
+static void was_before(const struct publisher *p, const char *name,
+		       const struct image_digest *now, struct image_digest *was)
 {
 	char text[IMAGE_DIGEST_LEN + 16];
-	if (fd_slurp_at(p->store.names, c->name, text, sizeof(text)) < 0 ||
-	    image_digest_parse(text, was) < 0 || strcmp(was->text, c->digest.text) == 0)
+	if (fd_slurp_at(p->store.names, name, text, sizeof(text)) < 0 ||
+	    image_digest_parse(text, was) < 0 || strcmp(was->text, now->text) == 0)
 		was->text[0] = '\0';
+}
+
+/* The file `layers`, for brig-jaild, which reads no JSON. */
+static int write_layers(int dir, const struct image_config *c)
+{
+	AUTO_FREE char *text = malloc(c->layers_n * (IMAGE_DIGEST_LEN + 1) + 1);
+	size_t at = 0;
+	if (!text)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->layers_n; i++)
+		at += (size_t)sprintf(text + at, "%s\n", c->layers[i].digest.dir);
+	return publish_write(dir, "layers", text);
 }
 
 int publish_image(const struct publisher *p, const struct stage *s, const struct image_config *c,
 		  bool new_config, bool *ret_reused, struct image_digest *ret_was,
 		  struct brig_err *err)
 {
+	return publish_image_as(p, s, c, c->name, new_config, ret_reused, ret_was, err);
+}
+
+int publish_image_as(const struct publisher *p, const struct stage *s,
+		     const struct image_config *c, const char *name, bool new_config,
+		     bool *ret_reused, struct image_digest *ret_was, struct brig_err *err)
+{
 	bool reused = false;
 	struct image_digest was;
 	unsigned left = 1;
 	AUTO_FD image = openat(s->dir, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (image < 0)
-		return store_fail(err, p->store.path, errno, "open the new image");
-	int r = write_file(image, ".lock", "");
+		return publish_fail(err, p->store.path, errno, "open the new image");
+	int r = publish_write(image, ".lock", "");
 	if (r < 0)
-		return store_fail(err, p->store.path, -r, "write the image's lock");
+		return publish_fail(err, p->store.path, -r, "write the image's lock");
+	if (c->layers_n && (r = write_layers(image, c)) < 0)
+		return publish_fail(err, p->store.path, -r, "write the list of layers");
 	if (write_config(image, "config.json", c, err) < 0)
 		return -1;
 	/* Without the lock, because it takes seconds; and not for a tree that is there already. */
 	bool flushed = !image_sound(&p->store, &c->digest);
-	if (flushed && flush_image(p, s, err) < 0)
+	if (flushed && publish_flush(p, s, err) < 0)
 		return -1;
-	if (lock_store(p, err) < 0)
+	if (publish_lock(p, err) < 0)
 		return -1;
-	was_before(p, c, &was);
-	r = FAILPOINT("image.move") < 0 ? store_fail(err, p->store.path, EIO, "move the image in")
+	was.text[0] = '\0';
+	if (name)
+		was_before(p, name, &c->digest, &was);
+	r = FAILPOINT("image.move") < 0 ? publish_fail(err, p->store.path, EIO, "move the image in")
 					: move_in(p, s, c, new_config, flushed, &reused, err);
-	if (r == 0)
+	if (r == 0 && name)
 		r = FAILPOINT("image.name") < 0
-			    ? store_fail(err, p->store.path, EIO, "write the name")
-			    : set_name(p, s, c->name, &c->digest, err);
+			    ? publish_fail(err, p->store.path, EIO, "write the name")
+			    : set_name(p, s, name, &c->digest, err);
 	if (r == 0 && was.text[0] && (names_of(p, &was, false, &left, NULL) < 0 || left > 0))
 		was.text[0] = '\0';
-	unlock_store(p);
+	publish_unlock(p);
 	if (r < 0)
 		return -1;
 	*ret_reused = reused;
@@ -378,27 +428,37 @@ static int remove_locked(const struct publisher *p, const struct stage *s, const
 		return -1;
 	out->image = !by_name || n <= 1;
 	if (out->image) {
-		if (store_read_config(&p->store, &out->digest, &c, NULL) == 0) {
-			out->size_bytes = c.size_bytes;
-			image_config_done(&c);
-		}
+		bool known = store_read_config(&p->store, &out->digest, &c, NULL) == 0;
 		struct brig_err why = BRIG_ERR_INIT;
-		if (take_out(p, s, &out->digest, &why) < 0 &&
-		    !(by_name && why.code == BRIG_E_NOT_FOUND)) {
+		unsigned users = 0;
+		int r = layer_users(&p->store, &out->digest, &out->digest, &users, &why);
+		if (r == 0 && !known && !by_name && users) {
+			brig_fail(&why, BRIG_E_BUSY, 0, "layer %s is a part of %u images",
+				  out->digest.text, users);
+			r = brig_fix(&why, "remove these images; it goes with the last one");
+		} else if (r == 0 && users)
+			r = forget_image(p, &out->digest, &why);
+		else if (r == 0)
+			r = publish_take_out(p, s, &out->digest, "removed", true, &why);
+		if (r == 0 && known)
+			layers_drop(p, s, c.layers, c.layers_n);
+		out->size_bytes = known ? c.size_bytes : 0;
+		image_config_done(&c);
+		if (r < 0 && !(by_name && why.code == BRIG_E_NOT_FOUND)) {
 			if (err)
 				*err = why;
 			return -1;
 		}
 		if (names_of(p, &out->digest, true, &n, err) < 0)
 			return -1;
-		sync_dir(p->store.images);
-		sync_dir(p->store.names);
+		publish_sync(p->store.images);
+		publish_sync(p->store.names);
 		return 0;
 	}
 unlink_name:
 	if (unlinkat(p->store.names, ref, 0) < 0)
-		return store_fail(err, p->store.path, errno, "remove the name");
-	sync_dir(p->store.names);
+		return publish_fail(err, p->store.path, errno, "remove the name");
+	publish_sync(p->store.names);
 	return 0;
 }
 
@@ -412,10 +472,10 @@ int publish_remove(const struct publisher *p, const char *ref, struct publish_re
 				 "'host' is built in and cannot be removed");
 	if (stage_new(p->tmp, &s, err) < 0)
 		return -1;
-	int r = lock_store(p, err);
+	int r = publish_lock(p, err);
 	if (r == 0) {
 		r = remove_locked(p, &s, ref, &out, err);
-		unlock_store(p);
+		publish_unlock(p);
 	}
 	stage_drop(&s); /* the slow part, without any lock but its own */
 	if (r == 0)

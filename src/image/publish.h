@@ -32,6 +32,21 @@ void publisher_close(struct publisher *p);
 /* The directories of a new image in its staging directory: <stage>/image/rootfs. Returns rootfs. */
 int publish_prepare(const struct publisher *p, const struct stage *s, struct brig_err *err);
 
+/* The same for an image that is made of layers: <stage>/image without a tree. 0 or -1. */
+int publish_prepare_layered(const struct publisher *p, const struct stage *s,
+			    struct brig_err *err);
+
+/*
+ * Stores <stage>/image as a layer of this digest, unless its tree is there already. Until the image
+ * that it is for is stored, *ret_hold (a shared flock) keeps it from being removed as unused.
+ */
+int publish_layer(const struct publisher *p, const struct stage *s,
+		  const struct image_digest *digest, int *ret_hold, bool *ret_reused,
+		  struct brig_err *err);
+/* A hold of a tree that is in the store; -1 with BRIG_E_NOT_FOUND if it is not there, or broken. */
+int publish_hold(const struct publisher *p, const struct image_digest *digest,
+		 struct brig_err *err);
+
 /*
  * Stores <stage>/image under c's digest and lets c->name lead to it. Everything is on the disk when
  * this returns. If an image of this digest is there already, that one stays, with its own
@@ -42,6 +57,11 @@ int publish_image(const struct publisher *p, const struct stage *s, const struct
 		  bool new_config, bool *ret_reused, struct image_digest *ret_was,
 		  struct brig_err *err);
 
+/* The same with any name, or with none (NULL). */
+int publish_image_as(const struct publisher *p, const struct stage *s,
+		     const struct image_config *c, const char *name, bool new_config,
+		     bool *ret_reused, struct image_digest *ret_was, struct brig_err *err);
+
 struct publish_removed {
 	bool image; /* false: only the name, others lead to the image still */
 	struct image_digest digest;
@@ -49,6 +69,7 @@ struct publish_removed {
 };
 /* ref is a name (removed; the image too if it was its last) or a digest (the image and all names).
  * BRIG_E_BUSY while a sandbox uses the image. */
+/* Layers go with the last image that uses them. */
 int publish_remove(const struct publisher *p, const char *ref, struct publish_removed *ret,
 		   struct brig_err *err);
 

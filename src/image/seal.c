@@ -23,31 +23,47 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "image/lower.h"
 #include "image/tree.h"
 
 #define PASSWD_MAX (1 << 20)
 
-static int make_mount_points(int root, bool keep_owner, struct brig_err *err)
+static const struct {
+	const char *name;
+	mode_t mode;
+} points[] = {
+	{ "proc", 0755 }, { "sys", 0755 }, { "dev", 0755 },
+	{ "tmp", 01777 }, { "run", 0755 }, { "etc", 0755 },
+};
+
+static int no_point(const char *name, const struct stat *st, struct brig_err *err)
 {
-	static const struct {
-		const char *name;
-		mode_t mode;
-	} points[] = {
-		{ "proc", 0755 }, { "sys", 0755 }, { "dev", 0755 },
-		{ "tmp", 01777 }, { "run", 0755 }, { "etc", 0755 },
-	};
+	brig_fail(err, BRIG_E_INVALID, 0, "/%s of the image is %s", name,
+		  S_ISLNK(st->st_mode) ? "a symbolic link" : "no directory");
+	return brig_fix(err, "make it a directory: a sandbox mounts its own there");
+}
+
+/* below: of a layer, what it lies upon; NULL = nothing. */
+static int make_mount_points(int root, const struct lower *below, bool keep_owner,
+			     struct brig_err *err)
+{
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
 		const char *name = points[i].name;
 		struct stat st;
-		if (fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-			if (S_ISDIR(st.st_mode))
-				continue;
-			brig_fail(err, BRIG_E_INVALID, 0, "/%s of the image is %s", name,
-				  S_ISLNK(st.st_mode) ? "a symbolic link" : "no directory");
-			return brig_fix(err, "make it a directory: a sandbox mounts its own there");
+		int r = fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		if (r == 0 && below && lower_is_whiteout(&st)) {
+			if (unlinkat(root, name, 0) < 0)
+				return tree_fail_sys(err, errno, "replace", name);
+			r = -ENOENT;
+		} else if (r == -ENOENT && below) {
+			r = lower_look(below, name, &st);
 		}
-		if (errno != ENOENT)
-			return tree_fail_sys(err, errno, "look at", name);
+		if (r == 0 && !S_ISDIR(st.st_mode))
+			return no_point(name, &st, err);
+		if (r == 0)
+			continue;
+		if (r != -ENOENT)
+			return tree_fail_sys(err, -r, "look at", name);
 		if (mkdirat(root, name, 0700) < 0 || fchmodat(root, name, points[i].mode, 0) < 0 ||
 		    (keep_owner && fchownat(root, name, 0, 0, AT_SYMLINK_NOFOLLOW) < 0))
 			return tree_fail_sys(err, errno, "make directory", name);
@@ -109,17 +125,42 @@ static int passwd_parse(const char *line, size_t n, struct passwd_row *r)
 	return 0;
 }
 
-/* The image's /etc/passwd, "" if it has none. */
-static char *passwd_read(int root, size_t *ret_n)
+/* A file of the image's /etc, "" if it has none. */
+static char *etc_read(const struct lower *l, const char *path, size_t *ret_n)
 {
 	struct stat st;
-	AUTO_FD fd = path_open_beneath(root, "etc/passwd", O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+	AUTO_FD fd = lower_open(l, path, O_RDONLY | O_NONBLOCK);
 	char *text = malloc(PASSWD_MAX);
 	ssize_t n = 0;
 	if (text && fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		n = fd_read_full(fd, text, PASSWD_MAX);
 	*ret_n = n > 0 ? (size_t)n : 0;
 	return text;
+}
+
+/* A number, or a name of /etc/group ("name:x:gid:members"). 0 or -ENOENT. */
+static int find_group(const struct lower *l, const char *who, uint32_t *ret)
+{
+	size_t n, len = strlen(who);
+	if (parse_id(who, len, ret) == 0)
+		return 0;
+	AUTO_FREE char *text = etc_read(l, "etc/group", &n);
+	for (char *line = text; line && n > 0;) {
+		char *end = memchr(line, '\n', n);
+		size_t k = end ? (size_t)(end - line) : n;
+		char *second = k > len && line[len] == ':' && memcmp(line, who, len) == 0
+				       ? memchr(line + len + 1, ':', k - len - 1)
+				       : NULL;
+		if (second) {
+			char *id = second + 1;
+			char *stop = memchr(id, ':', k - (size_t)(id - line));
+			if (parse_id(id, stop ? (size_t)(stop - id) : k - (size_t)(id - line), ret) == 0)
+				return 0;
+		}
+		line += k + (end != NULL);
+		n -= k + (end != NULL);
+	}
+	return -ENOENT;
 }
 
 static void take_user(struct seal_facts *f, const struct passwd_row *r)
@@ -135,15 +176,16 @@ static void take_user(struct seal_facts *f, const struct passwd_row *r)
 		memcpy(f->user_home, home, sizeof(home));
 }
 
-static int find_user(int root, const char *who, struct seal_facts *f, struct brig_err *err)
+int seal_find_user(const struct lower *l, const char *who, struct seal_facts *f,
+		   struct brig_err *err)
 {
-	size_t n, len = strlen(who), uid_n = strcspn(who, ":");
+	size_t n, len = strcspn(who, ":");
 	uint32_t uid = 0, gid = 0;
-	int by_id = parse_id(who, uid_n, &uid) == 0;
-	int with_gid = by_id && who[uid_n] == ':';
-	if (with_gid && parse_id(who + uid_n + 1, len - uid_n - 1, &gid) < 0)
+	int by_id = parse_id(who, len, &uid) == 0;
+	int with_gid = who[len] == ':';
+	if (with_gid && find_group(l, who + len + 1, &gid) < 0)
 		return brig_fail(err, BRIG_E_INVALID, 0, "user '%s': bad group id", who);
-	AUTO_FREE char *text = passwd_read(root, &n);
+	AUTO_FREE char *text = etc_read(l, "etc/passwd", &n);
 	if (!text)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "look up user '%s'", who);
 
@@ -163,7 +205,7 @@ static int find_user(int root, const char *who, struct seal_facts *f, struct bri
 		n -= k + (end != NULL);
 	}
 	if (!by_id) {
-		brig_fail(err, BRIG_E_INVALID, 0, "the image has no user '%s'", who);
+		brig_fail(err, BRIG_E_INVALID, 0, "the image has no user '%.*s'", (int)len, who);
 		return brig_fix(err, "give a number: --user UID:GID");
 	}
 	f->uid = uid;
@@ -214,8 +256,9 @@ static void find_arch(int root, char *arch, size_t cap)
 int seal_tree(int root, const struct seal_options *o, struct seal_facts *ret, struct brig_err *err)
 {
 	struct seal_facts f = { .uid = 0 };
-	if (make_mount_points(root, o->keep_owner, err) < 0 ||
-	    find_user(root, o->user ? o->user : "0", &f, err) < 0)
+	const struct lower self = { .fd = { root }, .n = 1 };
+	if (make_mount_points(root, NULL, o->keep_owner, err) < 0 ||
+	    seal_find_user(&self, o->user ? o->user : "0", &f, err) < 0)
 		return -1;
 	find_arch(root, f.arch, sizeof(f.arch));
 	/* The limit held while the tree was made; the mount points may have come on top. */
@@ -223,6 +266,14 @@ int seal_tree(int root, const struct seal_options *o, struct seal_facts *ret, st
 		return -1;
 	*ret = f;
 	return 0;
+}
+
+int seal_layer(int root, const struct lower *below, bool top, const struct seal_options *o,
+	       struct tree_digest *ret, struct brig_err *err)
+{
+	if (top && make_mount_points(root, below, o->keep_owner, err) < 0)
+		return -1;
+	return digest_tree(root, o->keep_owner, o->max_entries + 16, ret, err);
 }
 
 int seal_check(const struct seal_facts *f, struct brig_err *err)

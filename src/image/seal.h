@@ -29,6 +29,15 @@ struct seal_options {
  * looks up the user in its /etc/passwd, and hashes it all. */
 int seal_tree(int root, const struct seal_options *o, struct seal_facts *ret, struct brig_err *err);
 
+struct lower;
+/* Who `who` is (NAME, UID, NAME:GROUP or UID:GID) in what these layers show: the user's fields. */
+int seal_find_user(const struct lower *l, const char *who, struct seal_facts *f,
+		   struct brig_err *err);
+/* The same for one layer upon others. top: nothing will lie upon it, so it gets what a sandbox
+ * mounts on, if it is missing. */
+int seal_layer(int root, const struct lower *below, bool top, const struct seal_options *o,
+	       struct tree_digest *ret, struct brig_err *err);
+
 /* The reader's side: 0 if every field is what seal_tree could have put there. */
 int seal_check(const struct seal_facts *f, struct brig_err *err);
 

@@ -208,6 +208,47 @@ int store_read_config(const struct store *s, const struct image_digest *digest,
 	return read_config(dir, digest, ret, err) < 0 ? broken(digest, err) : 0;
 }
 
+/* The tree of a digest, or -errno. */
+static int tree_open(const struct store *s, const struct image_digest *digest, int flags)
+{
+	char path[IMAGE_DIGEST_LEN + 8];
+	snprintf(path, sizeof(path), "%s/rootfs", digest->dir);
+	int fd = openat(s->images, path, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int store_trees(const struct store *s, const struct image_config *c, int flags, int *ret,
+		unsigned *ret_n, struct brig_err *err)
+{
+	unsigned n = 0, all = c->layers_n ? (unsigned)c->layers_n : 1;
+	for (; n < all; n++) {
+		const struct image_digest *d = c->layers_n ? &c->layers[n].digest : &c->digest;
+		ret[n] = tree_open(s, d, flags);
+		if (ret[n] >= 0)
+			continue;
+		brig_fail(err, BRIG_E_CORRUPT, -ret[n], "open its layer %s", d->text);
+		while (n > 0)
+			fd_close(&ret[--n]);
+		return broken(&c->digest, err);
+	}
+	*ret_n = n;
+	return 0;
+}
+
+/* Is every tree of it there? */
+static int trees_there(const struct store *s, const struct image_config *c, struct brig_err *err)
+{
+	unsigned all = c->layers_n ? (unsigned)c->layers_n : 1;
+	for (unsigned i = 0; i < all; i++) {
+		const struct image_digest *d = c->layers_n ? &c->layers[i].digest : &c->digest;
+		AUTO_FD fd = tree_open(s, d, O_PATH);
+		if (fd < 0)
+			return brig_fail(err, BRIG_E_CORRUPT, -fd, "open its root directory%s%s",
+					 c->layers_n ? ": layer " : "", c->layers_n ? d->text : "");
+	}
+	return 0;
+}
+
 int store_lookup(const struct store *s, const char *ref, struct store_image *ret,
 		 struct brig_err *err)
 {
@@ -216,16 +257,17 @@ int store_lookup(const struct store *s, const char *ref, struct store_image *ret
 	struct store_image i = STORE_IMAGE_INIT;
 	if (store_resolve(s, ref, &digest, err) < 0)
 		return -1;
-	AUTO_FD dir = openat(s->images, digest.dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0 && errno == ENOENT)
+	i.dir = openat(s->images, digest.dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (i.dir < 0 && errno == ENOENT)
 		return not_found(ref, err);
-	if (dir < 0 || fstat(dir, &st) < 0)
-		return brig_fail(err, errno == EACCES ? BRIG_E_DENIED : BRIG_E_CORRUPT, errno,
-				 "open image %s", digest.text);
-	i.lock = openat(dir, ".lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	i.rootfs = openat(dir, "rootfs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (i.lock < 0 || i.rootfs < 0) {
-		brig_fail(err, BRIG_E_CORRUPT, errno, "open its root directory or lock");
+	if (i.dir < 0 || fstat(i.dir, &st) < 0) {
+		brig_fail(err, errno == EACCES ? BRIG_E_DENIED : BRIG_E_CORRUPT, errno,
+			  "open image %s", digest.text);
+		goto fail;
+	}
+	i.lock = openat(i.dir, ".lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (i.lock < 0) {
+		brig_fail(err, BRIG_E_CORRUPT, errno, "open its lock");
 		broken(&digest, err);
 		goto fail;
 	}
@@ -238,21 +280,24 @@ int store_lookup(const struct store *s, const char *ref, struct store_image *ret
 		not_found(ref, err);
 		goto fail;
 	}
-	if (read_config(dir, &digest, &i.config, err) < 0) {
+	if (read_config(i.dir, &digest, &i.config, err) < 0) {
+		broken(&digest, err);
+		goto fail;
+	}
+	if (trees_there(s, &i.config, err) < 0) {
 		broken(&digest, err);
 		goto fail;
 	}
 	*ret = i;
 	return 0;
 fail:
-	fd_close(&i.lock);
-	fd_close(&i.rootfs);
+	store_image_done(&i);
 	return -1;
 }
 
 void store_image_done(struct store_image *i)
 {
-	fd_close(&i->rootfs);
+	fd_close(&i->dir);
 	fd_close(&i->lock);
 	image_config_done(&i->config);
 }

@@ -4,9 +4,12 @@
  * store.c: libc and jansson only); writing is brig-image's, in publish.h.
  *
  *   <data>/names/NAME                 text: the digest that the name leads to; replaced by rename
- *   <data>/images/sha256-HEX/rootfs/  the tree; never changed once it is here
- *   <data>/images/sha256-HEX/config.json
+ *   <data>/images/sha256-HEX/rootfs/  a tree; never changed once it is here
+ *   <data>/images/sha256-HEX/config.json  this is an image
+ *   <data>/images/sha256-HEX/layers   of an image that is made of layers, instead of a tree: their
+ *                                     directories (sha256-HEX), the lowest first, one a line
  *   <data>/images/sha256-HEX/.lock    flock: shared while used, exclusive to remove
+ *   <data>/steps/sha256-HEX           what made a layer before, so that it need not be made again
  *   <data>/tmp/PID.RANDOM/            a tree being made or removed; its owner holds a flock on it
  *   <data>/lock                       flock: exclusive while names or images change
  *
@@ -17,8 +20,14 @@
  * others may not, and nobody lists it. In a user's own store all files belong to that user and
  * images/ is 0700.
  *
+ * A tree without config.json is a layer and nothing else. What has both is an image of its own and
+ * may be a layer of others. A tree is there once, however many images use it, and goes with the
+ * last of them. A layer says what it removes from those below by whiteouts, character devices 0:0,
+ * as overlayfs has them; it needs no attributes, because for a directory that hides what is below
+ * there is a whiteout for each name that it hides.
+ *
  * Setuid and setgid bits, extended attributes (file capabilities, ACLs) and device nodes do not
- * exist in a stored tree. Everything in a sandbox runs with no_new_privs, where the first three do
+ * exist in a stored tree (a whiteout opens no device). Everything in a sandbox runs with no_new_privs, where the first three do
  * nothing, and gets a /dev of its own; on the host they would be a loaded gun.
  */
 #ifndef BRIG_IMAGE_STORE_H
@@ -42,13 +51,13 @@ struct store {
 /* An image in use. lock holds the shared flock for as long as it is open: keep it open while any
  * sandbox uses the image (a duplicate, or one passed to another process, holds it as well). */
 struct store_image {
-	int rootfs; /* O_PATH | O_DIRECTORY */
+	int dir; /* <data>/images/sha256-HEX: O_PATH | O_DIRECTORY */
 	int lock;
 	struct image_config config;
 };
-#define STORE_IMAGE_INIT                 \
-	{                                \
-		.rootfs = -1, .lock = -1 \
+#define STORE_IMAGE_INIT              \
+	{                             \
+		.dir = -1, .lock = -1 \
 	}
 
 /* Where the store is when nobody says. BRIG_E_INVALID when there is no way to know ($HOME unset).
@@ -75,6 +84,11 @@ int store_resolve(const struct store *s, const char *ref, struct image_digest *r
 int store_lookup(const struct store *s, const char *ref, struct store_image *ret,
 		 struct brig_err *err);
 void store_image_done(struct store_image *i);
+
+/* Opens the trees of an image, the lowest first, into ret (room for IMAGE_LAYERS_MAX), for reading
+ * (flags O_RDONLY) or as places (O_PATH); *ret_n of them. After an error none is open. */
+int store_trees(const struct store *s, const struct image_config *c, int flags, int *ret,
+		unsigned *ret_n, struct brig_err *err);
 
 /* The config.json of an image directory (below s->images), unlocked: for listings. */
 int store_read_config(const struct store *s, const struct image_digest *digest,

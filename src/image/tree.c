@@ -12,7 +12,7 @@
  * Directories are made with mode 0700 added and get their own mode at the end: an archive may hold
  * a read-only directory before the files in it.
  */
-#include "image/tree.h"
+#include "image/tree_inner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,12 +26,6 @@
 #include "base/path.h"
 #include "image/config.h"
 #include "image/name.h"
-
-/* A name taken apart: what lies before the last component ("." for none), and that component. */
-struct place {
-	char parent[TREE_PATH_MAX + 1];
-	char base[TREE_NAME_MAX + 1]; /* "" = the root itself */
-};
 
 struct tree_dirs {
 	char *path; /* "" = the root */
@@ -56,6 +50,7 @@ void tree_done(struct tree *t)
 	free(t->dirs);
 	t->dirs = NULL;
 	t->ndirs = t->cap = 0;
+	tree_hide_done(t);
 }
 
 int tree_fail_sys(struct brig_err *err, int sys, const char *what, const char *name)
@@ -81,14 +76,14 @@ int tree_fail_sys(struct brig_err *err, int sys, const char *what, const char *n
 	}
 }
 
-static int refuse(struct brig_err *err, const char *name, const char *why)
+int tree_refuse(struct brig_err *err, const char *name, const char *why)
 {
 	char shown[160];
 	return brig_fail(err, BRIG_E_INVALID, 0, "entry '%s' %s",
 			 image_name_print(name, shown, sizeof(shown)), why);
 }
 
-static int place_parse(const char *name, struct place *p, struct brig_err *err)
+int tree_place_parse(const char *name, struct place *p, struct brig_err *err)
 {
 	size_t at = 0;
 	unsigned depth = 0;
@@ -100,15 +95,15 @@ static int place_parse(const char *name, struct place *p, struct brig_err *err)
 		if (n == 0 || (n == 1 && part[0] == '.'))
 			continue;
 		if (n == 2 && part[0] == '.' && part[1] == '.')
-			return refuse(err, name, "has '..' in its name");
+			return tree_refuse(err, name, "has '..' in its name");
 		if (n > TREE_NAME_MAX)
-			return refuse(err, name, "has a component of more than 255 bytes");
+			return tree_refuse(err, name, "has a component of more than 255 bytes");
 		if (++depth > TREE_DEPTH_MAX)
-			return refuse(err, name, "is more than 256 directories deep");
+			return tree_refuse(err, name, "is more than 256 directories deep");
 		/* The component before this one was not the last. */
 		size_t last = strlen(p->base);
 		if (at + last + n + 2 > TREE_PATH_MAX)
-			return refuse(err, name, "has a name of more than 4095 bytes");
+			return tree_refuse(err, name, "has a name of more than 4095 bytes");
 		if (last) {
 			if (at)
 				p->parent[at++] = '/';
@@ -125,7 +120,7 @@ static int place_parse(const char *name, struct place *p, struct brig_err *err)
 	return 0;
 }
 
-static int count_entry(struct tree *t, struct brig_err *err)
+int tree_count_entry(struct tree *t, struct brig_err *err)
 {
 	if (t->stats.entries >= t->max.entries) {
 		brig_fail(err, BRIG_E_LIMIT, 0, "there are more than %llu entries",
@@ -140,7 +135,7 @@ static int check_meta(struct tree *t, const char *name, const struct tree_meta *
 		      struct brig_err *err)
 {
 	if (m->uid < 0 || m->uid > IMAGE_ID_MAX || m->gid < 0 || m->gid > IMAGE_ID_MAX) {
-		refuse(err, name, "belongs to a user or group id outside of 0 to 65535");
+		tree_refuse(err, name, "belongs to a user or group id outside of 0 to 65535");
 		return brig_fix(err, "give the files other owners; a sandbox has no more ids");
 	}
 	if (m->mode & (S_ISUID | S_ISGID))
@@ -153,18 +148,36 @@ static int blocked(struct brig_err *err, int sys, const char *name)
 {
 	switch (sys) {
 	case ELOOP:
-		return refuse(err, name, "lies below a symbolic link");
+		return tree_refuse(err, name, "lies below a symbolic link");
 	case ENOTDIR:
-		return refuse(err, name, "lies below something that is no directory");
+		return tree_refuse(err, name, "lies below something that is no directory");
 	case EXDEV:
-		return refuse(err, name, "would leave the image");
+		return tree_refuse(err, name, "would leave the image");
 	default:
 		return tree_fail_sys(err, sys, "open the directory of", name);
 	}
 }
 
-/* Opens the directory that an entry goes into; makes what is missing on the way, as tar does. */
-static int place_open(struct tree *t, const struct place *p, const char *name, struct brig_err *err)
+/* One directory that no entry has told of, so far. */
+static int make_implied(struct tree *t, int at, const char *part, const char *path,
+			struct brig_err *err)
+{
+	struct place p;
+	struct tree_meta m = { .mode = 0755, .mtime = -1 };
+	bool known = tree_implied(t, path, &m);
+	if (tree_count_entry(t, err) < 0)
+		return -1;
+	if (mkdirat(at, part, 0755) < 0 || fchmodat(at, part, 0755, 0) < 0 ||
+	    (t->keep_owner &&
+	     fchownat(at, part, (uid_t)m.uid, (gid_t)m.gid, AT_SYMLINK_NOFOLLOW) < 0))
+		return tree_fail_sys(err, errno, "make the directory of", path);
+	if (known &&
+	    (tree_place_parse(path, &p, err) < 0 || tree_dir_remember(t, &p, &m) < 0))
+		return tree_fail_sys(err, ENOMEM, "remember", path);
+	return 0;
+}
+
+int tree_place_open(struct tree *t, const struct place *p, const char *name, struct brig_err *err)
 {
 	int fd = path_open_beneath(t->root, p->parent, O_PATH | O_DIRECTORY, 0);
 	if (fd >= 0)
@@ -178,14 +191,15 @@ static int place_open(struct tree *t, const struct place *p, const char *name, s
 		size_t n = strcspn(c, "/");
 		memcpy(part, c, n);
 		part[n] = '\0';
+		const char *part_end = c + n;
 		c += n + (c[n] == '/');
 		int next = path_open_beneath(at, part, O_PATH | O_DIRECTORY, 0);
 		if (next == -ENOENT) {
-			if (count_entry(t, err) < 0)
+			char path[TREE_PATH_MAX + 1];
+			snprintf(path, sizeof(path), "%.*s", (int)(part_end - p->parent),
+				 p->parent);
+			if (make_implied(t, at, part, path, err) < 0)
 				return -1;
-			if (mkdirat(at, part, 0755) < 0 || fchmodat(at, part, 0755, 0) < 0 ||
-			    (t->keep_owner && fchownat(at, part, 0, 0, AT_SYMLINK_NOFOLLOW) < 0))
-				return tree_fail_sys(err, errno, "make the directory of", name);
 			next = path_open_beneath(at, part, O_PATH | O_DIRECTORY, 0);
 		}
 		fd_close(&at);
@@ -197,11 +211,11 @@ static int place_open(struct tree *t, const struct place *p, const char *name, s
 /* Parses, counts and opens; every entry comes through here. The root itself is for directories. */
 static int entry_begin(struct tree *t, const char *name, struct place *p, struct brig_err *err)
 {
-	if (place_parse(name, p, err) < 0 || count_entry(t, err) < 0)
+	if (tree_place_parse(name, p, err) < 0 || tree_count_entry(t, err) < 0)
 		return -1;
 	if (!p->base[0])
-		return refuse(err, name, "takes the place of the root directory");
-	return place_open(t, p, name, err);
+		return tree_refuse(err, name, "takes the place of the root directory");
+	return tree_place_open(t, p, name, err);
 }
 
 /* Removes what an earlier entry left at this name. */
@@ -213,11 +227,11 @@ static int entry_replace(int dir, const char *base, const char *name, struct bri
 	if (unlinkat(dir, base, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) == 0)
 		return 0;
 	if (errno == ENOTEMPTY || errno == EEXIST)
-		return refuse(err, name, "would replace a directory that is not empty");
+		return tree_refuse(err, name, "would replace a directory that is not empty");
 	return tree_fail_sys(err, errno, "replace", name);
 }
 
-static int dir_remember(struct tree *t, const struct place *p, const struct tree_meta *m)
+int tree_dir_remember(struct tree *t, const struct place *p, const struct tree_meta *m)
 {
 	if (t->ndirs == t->cap) {
 		size_t cap = t->cap ? t->cap * 2 : 256;
@@ -242,10 +256,10 @@ int tree_add_dir(struct tree *t, const char *name, const struct tree_meta *m, st
 {
 	struct place p;
 	struct stat st;
-	if (place_parse(name, &p, err) < 0 || count_entry(t, err) < 0 ||
+	if (tree_place_parse(name, &p, err) < 0 || tree_count_entry(t, err) < 0 ||
 	    check_meta(t, name, m, err) < 0)
 		return -1;
-	AUTO_FD dir = place_open(t, &p, name, err);
+	AUTO_FD dir = tree_place_open(t, &p, name, err);
 	if (dir < 0)
 		return -1;
 	const char *base = p.base[0] ? p.base : ".";
@@ -258,7 +272,7 @@ int tree_add_dir(struct tree *t, const char *name, const struct tree_meta *m, st
 	if (t->keep_owner &&
 	    fchownat(dir, base, (uid_t)m->uid, (gid_t)m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return tree_fail_sys(err, errno, "set the owner of", name);
-	if (dir_remember(t, &p, m) < 0)
+	if (tree_dir_remember(t, &p, m) < 0)
 		return tree_fail_sys(err, ENOMEM, "remember", name);
 	return 0;
 }
@@ -269,7 +283,7 @@ int tree_add_symlink(struct tree *t, const char *name, const char *target,
 	struct place p;
 	size_t n = strlen(target);
 	if (n == 0 || n > TREE_PATH_MAX)
-		return refuse(err, name, "is a symbolic link with an impossible target");
+		return tree_refuse(err, name, "is a symbolic link with an impossible target");
 	if (check_meta(t, name, m, err) < 0)
 		return -1;
 	AUTO_FD dir = entry_begin(t, name, &p, err);
@@ -287,15 +301,22 @@ int tree_add_hardlink(struct tree *t, const char *name, const char *target, stru
 {
 	struct place from, p;
 	struct stat st, old;
-	if (place_parse(target, &from, err) < 0)
+	if (tree_place_parse(target, &from, err) < 0)
 		return brig_ctx(err, "target of a hard link");
 	AUTO_FD dir = entry_begin(t, name, &p, err);
 	if (dir < 0)
 		return -1;
 	AUTO_FD src = path_open_beneath(t->root, from.parent, O_PATH | O_DIRECTORY, 0);
+	bool below = t->lower && from.base[0] &&
+		     (src < 0 ? src == -ENOENT
+			      : fstatat(src, from.base, &st, AT_SYMLINK_NOFOLLOW) < 0);
+	if (below && tree_copy_up(t, &from, name, err) < 0)
+		return -1;
+	if (below && src < 0)
+		src = path_open_beneath(t->root, from.parent, O_PATH | O_DIRECTORY, 0);
 	if (src < 0 || !from.base[0] || fstatat(src, from.base, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    !S_ISREG(st.st_mode))
-		return refuse(err, name,
+		return tree_refuse(err, name,
 			      "is a hard link to what is not a regular file of this image (yet)");
 	/* A link to itself: replacing it first would lose the file. */
 	if (fstatat(dir, p.base, &old, AT_SYMLINK_NOFOLLOW) == 0 && old.st_dev == st.st_dev &&
@@ -311,7 +332,7 @@ int tree_add_hardlink(struct tree *t, const char *name, const char *target, stru
 int tree_add_device(struct tree *t, const char *name, struct brig_err *err)
 {
 	struct place p;
-	if (place_parse(name, &p, err) < 0 || count_entry(t, err) < 0)
+	if (tree_place_parse(name, &p, err) < 0 || tree_count_entry(t, err) < 0)
 		return -1;
 	t->stats.devices++;
 	return 0;
@@ -393,6 +414,8 @@ static int dir_compare(const void *x, const void *y)
 int tree_finish(struct tree *t, struct brig_err *err)
 {
 	const char *last = NULL;
+	if (tree_hide_apply(t, err) < 0)
+		return -1;
 	if (t->ndirs)
 		qsort(t->dirs, t->ndirs, sizeof(*t->dirs), dir_compare);
 	for (size_t i = t->ndirs; i-- > 0;) {

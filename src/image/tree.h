@@ -11,6 +11,10 @@
  * that is there already, found by the same rules. A later entry of the same name replaces an
  * earlier one, except that a directory with something in it stays one.
  *
+ * A layer is a tree upon others (lower.h). Directories that are only implied by a name look as those
+ * below them do, a hard link to a file below copies that up, and what the layer hides is told by
+ * tree_hide().
+ *
  * Errors: BRIG_E_INVALID an entry breaks a rule, BRIG_E_LIMIT a limit is met, BRIG_E_EXHAUSTED the
  * disk is full. After an error the tree is good for nothing but removal.
  */
@@ -46,7 +50,9 @@ struct tree_meta {
 	int64_t mtime; /* seconds; outside of 0 .. 2^34 it is not set */
 };
 
+struct lower;
 struct tree_dirs;
+struct tree_hidden;
 struct tree {
 	int root; /* lent */
 	bool keep_owner;
@@ -54,6 +60,9 @@ struct tree {
 	struct tree_stats stats;
 	struct tree_dirs *dirs; /* directories whose mode and time are set by tree_finish */
 	size_t ndirs, cap;
+	const struct lower *lower; /* a layer: what is below it (maybe nothing); lent. NULL = none */
+	struct tree_hidden *hidden; /* what tree_finish hides */
+	size_t n_hidden, hidden_cap;
 };
 
 /* keep_owner: give entries the owners they name (needs the right to); without it all belong to the
@@ -67,6 +76,10 @@ int tree_add_symlink(struct tree *t, const char *name, const char *target,
 int tree_add_hardlink(struct tree *t, const char *name, const char *target, struct brig_err *err);
 /* A device node, FIFO or socket: its name is checked and counted, nothing is made. */
 int tree_add_device(struct tree *t, const char *name, struct brig_err *err);
+
+/* Of a layer: what is below shows nothing at this name any more (opaque: of a directory, nothing of
+ * what is in it), whether an entry for it comes before or after. */
+int tree_hide(struct tree *t, const char *name, bool opaque, struct brig_err *err);
 
 /* A file being written. Bytes come in any order within `size`; what is never written reads as zero.
  */

@@ -90,6 +90,18 @@ static int prepared_take(const struct slot *s, int ret_ns[2], struct brig_err *e
 	return brig_fix(err, "run it again; the log of brig-jaild may say more");
 }
 
+/* Detached mounts of the trees of an image (none of the host image), behind all[*n]. */
+static int image_clone(const struct jail_trees *t, int *all, unsigned *n, struct brig_err *err)
+{
+	for (unsigned i = 0; i < t->n; i++) {
+		int fd = mntfd_clone(t->fd[i], "", MNTFD_AT_EMPTY_PATH);
+		if (fd < 0)
+			return brig_fail(err, BRIG_E_INTERNAL, -fd, "clone the image's mount");
+		all[(*n)++] = fd;
+	}
+	return 0;
+}
+
 int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
 		int deny_suid, struct brig_err *err)
 {
@@ -107,7 +119,6 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 		return -1;
 	AUTO_FD mntns = ns[0];
 	AUTO_FD utsns = ns[1];
-	AUTO_FD image = -1;
 	if (s->ahead) {
 		all[n++] = s->ctl;
 		all[n++] = mntns;
@@ -115,15 +126,17 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 		all[n++] = s->userns;
 	}
 	all[n++] = fds[0];
-	if (p->image != 0) {
-		image = mntfd_clone(j->image_fd[p->image], "", MNTFD_AT_EMPTY_PATH);
-		if (image < 0)
-			return brig_fail(err, BRIG_E_INTERNAL, -image, "clone the image's mount");
-		all[n++] = image;
-	}
+	const unsigned first = n;
+	int e = image_clone(&j->image[p->image], all, &n, err);
+	m.layers = n - first;
 	for (unsigned i = 0; i < p->nvolumes; i++)
 		all[n++] = fds[1 + i];
-	int e = fd_send(s->ahead ? j->stage : s->ctl, &m, size, all, n);
+	if (e == 0)
+		e = fd_send(s->ahead ? j->stage : s->ctl, &m, size, all, n);
+	for (unsigned i = 0; i < m.layers; i++)
+		fd_close(&all[first + i]);
+	if (e == -1)
+		return -1;
 	if (e == -EPIPE || e == -ECONNRESET)
 		return brig_fail(err, BRIG_E_INTERNAL, 0, "the process that sets the sandbox up has ended");
 	return e < 0 ? brig_fail(err, BRIG_E_INTERNAL, -e, "hand the request to the sandbox") : 0;

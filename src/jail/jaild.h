@@ -10,6 +10,7 @@
 #include "engine/container/slot.h"
 #include "engine/engine.h"
 #include "jail/check.h"
+#include "jail/image.h"
 #include "jail/instance.h"
 #include "jail/serve.h"
 
@@ -56,7 +57,7 @@ struct serve {
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;
 	uint64_t ns_own[JAIL_NS__N]; /* jaild's; 0 = not looked at yet */
-	int image_fd[JAIL_IMAGES_MAX]; /* root directory of each known image, -1 = none */
+	struct jail_trees image[JAIL_IMAGES_MAX]; /* the trees of each known image */
 	int no_ahead; /* a child born ahead failed: let requests meet the reason */
 	int pauses; /* boxes with a pause_seq */
 	int births; /* boxes whose CREATE has not been answered */

@@ -87,21 +87,6 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 	return 0;
 }
 
-/*
- * IMAGE. A hostile brigd could offer "/" or /root as an image and have its owners mapped to a
- * sandbox, which would show it files that only root may read. So the directory must be exactly
- * <store>/images/<digest>/rootfs, compared by device and inode on the way up: what lies there was put
- * there by the importer as a tenant's image.
- */
-static int image_in_store(const struct serve *j, int fd)
-{
-	struct stat up, store;
-	AUTO_FD images = openat(fd, "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	AUTO_FD want = j->store < 0 ? -1 : openat(j->store, "images", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return images >= 0 && want >= 0 && fstat(images, &up) == 0 && fstat(want, &store) == 0 &&
-	       up.st_dev == store.st_dev && up.st_ino == store.st_ino;
-}
-
 /* The directory or file of a descriptor, opened once more by its name. */
 static int open_by_name(int fd)
 {
@@ -115,25 +100,32 @@ static int open_by_name(int fd)
 	return r < 0 ? -errno : r;
 }
 
+/*
+ * IMAGE. A hostile brigd could offer "/" or /root as an image and have its owners mapped to a
+ * sandbox, which would show it files that only root may read. So the directory must be exactly
+ * <store>/images/<digest>, compared by device and inode, and the trees are those that the importer
+ * put there or named there: brigd chooses which image, not what is in it.
+ */
 static int op_image(struct serve *j, struct request *r, struct brig_err *err)
 {
 	const struct jail_image *m = &r->m.image;
 	if (jail_check_image(m, &j->facts, r->n_fd, err) < 0)
 		return -1;
 	if (!m->drop) {
-		if (!image_in_store(j, r->fd[0])) {
-			brig_fail(err, BRIG_E_DENIED, 0, "the directory is no image of the store");
-			return brig_fix(err, "start brig-jaild with the --data that brigd uses");
-		}
 		/* In the rootless case the descriptor's mount is of another mount namespace than ours and
 		 * cannot be cloned; the same directory by name, with the user's own rights, can. */
 		AUTO_FD dir = j->o->rootless ? open_by_name(r->fd[0]) : fd_steal(&r->fd[0]);
-		AUTO_FD tree = dir < 0 ? dir : mntfd_clone(dir, "", MNTFD_AT_EMPTY_PATH);
-		if (tree < 0)
+		if (dir < 0)
+			return brig_fail(err, BRIG_E_INTERNAL, -dir, "open the image");
+		if (jail_trees_open(j->store, dir, &j->image[m->id], err) < 0)
+			return -1;
+		AUTO_FD tree = mntfd_clone(j->image[m->id].fd[0], "", MNTFD_AT_EMPTY_PATH);
+		if (tree < 0) {
+			jail_trees_close(&j->image[m->id]);
 			return brig_fail(err, BRIG_E_INTERNAL, -tree, "clone the image's mount");
-		j->image_fd[m->id] = fd_steal(&dir);
+		}
 	} else
-		fd_close(&j->image_fd[m->id]);
+		jail_trees_close(&j->image[m->id]);
 	j->facts.image[m->id] = !m->drop;
 	answer_ok(j, m->h.seq, NULL);
 	return 0;

@@ -359,24 +359,11 @@ static int compare_others(const struct serve *j, const struct box *b, struct mea
 	return 0;
 }
 
-/* <store>/images/DIGEST/rootfs, by our own descriptor of it. */
 static void image_digest(const struct serve *j, const struct box *b, char ret[sizeof(b->image)])
 {
-	char link[64], path[PATH_MAX];
 	if (!b->spec || b->spec->image == 0)
 		return;
-	if (b->image[0]) {
-		memcpy(ret, b->image, sizeof(b->image));
-		return;
-	}
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", j->image_fd[b->spec->image]);
-	ssize_t n = readlink(link, path, sizeof(path) - 1);
-	path[n > 0 ? n : 0] = '\0';
-	char *end = strrchr(path, '/');
-	if (end)
-		*end = '\0';
-	char *name = strrchr(path, '/');
-	snprintf(ret, sizeof(b->image), "%.95s", name ? name + 1 : "?");
+	memcpy(ret, b->image[0] ? b->image : j->image[b->spec->image].digest, sizeof(b->image));
 }
 
 void receipt_keep_image(const struct serve *j, struct box *b)

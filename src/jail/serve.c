@@ -180,7 +180,7 @@ void serve_broker_lost(struct serve *j)
 			box_unasked(j, &j->box[i]);
 	/* The numbers were the former brigd's. What lives keeps its image. */
 	for (unsigned i = 1; i < JAIL_IMAGES_MAX; i++) {
-		fd_close(&j->image_fd[i]);
+		jail_trees_close(&j->image[i]);
 		j->facts.image[i] = 0;
 	}
 }
@@ -250,7 +250,7 @@ static void destroy_all(struct serve *j)
 		if (j->box[i].state != BOX_FREE)
 			box_kill(j, &j->box[i]);
 	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
-		fd_close(&j->image_fd[i]);
+		jail_trees_close(&j->image[i]);
 	/* The stage may be in the middle of a clone: it goes first, then PDEATHSIG and the groups get
 	 * whatever it made. */
 	fd_close(&j->stage);
@@ -339,8 +339,6 @@ int serve_run(const struct serve_options *o)
 	j.epoll = j.stage = j.stage_pidfd = j.store = j.slots.lock = j.slots.home_netns = j.slots.maker = -1;
 	j.gateway = (struct gateway)GATEWAY_NONE;
 	box_table_init(&j);
-	for (unsigned i = 0; i < JAIL_IMAGES_MAX; i++)
-		j.image_fd[i] = -1;
 	j.in.run = j.in.lock = -1;
 	signal(SIGPIPE, SIG_IGN);
 	/* A terminal's Ctrl-C is for the command; brigd decides when jaild ends. */

@@ -600,7 +600,7 @@ static void an_image_is_found_by_name_and_by_digest(void **state)
 		if (store_lookup(&s, refs[i], &image, &err) < 0)
 			fail_msg("%s: %s", refs[i], err.msg);
 		assert_string_equal(image.config.name, "one");
-		int fd = openat(image.rootfs, "f", O_RDONLY | O_CLOEXEC);
+		int fd = openat(image.dir, "rootfs/f", O_RDONLY | O_CLOEXEC);
 		assert_int_equal(read(fd, text, sizeof(text)), 5);
 		close(fd);
 		store_image_done(&image);

@@ -9,6 +9,7 @@
  *     /skel          a synthetic skeleton, the root of the host image
  *     /w /p /d       where a child puts its writable layer, its proc and its /dev
  *     /i /l /r       .. the image as it is stored, its id-mapped copy, the finished root
+ *     /k /m          .. the same for an image of several layers: /k/0 is the lowest, /m/0 its copy
  * Then the host's own tree is detached: from here on no path leads back to it.
  *
  * A child, still as root of the outer user namespace, in its own copy of that (short) mount table, first
@@ -17,8 +18,8 @@
  *     /p   proc of its pid namespace, with masks
  *     /d   a minimal /dev with its own devpts and shm
  * and when the request is known (rootfs_build, in the child or by the stage in its mount namespace):
- *     /l   the image, id-mapped so that its file owners are those of this sandbox
- *     /r   overlay of /l and /w: the root; /p and /d move to their places in it
+ *     /l   the image, id-mapped so that its file owners are those of this sandbox (or /m/0, /m/1, ..)
+ *     /r   overlay of these and /w: the root; /p and /d move to their places in it
  * then home, the resolver and volumes, and moves the whole over "/". All mounts are owned by the outer user
  * namespace, so even a root inside that finds a way to call mount(2) may not change or undo one of
  * them.
@@ -173,7 +174,8 @@ static int attach_at(int fd, const char *path)
 int rootfs_template(int rootless, struct stage_step *st)
 {
 	static const char *const dirs[] = { "usr", "alt", "w",	 "p",	   "d",	  "i",
-					    "l",   "r",	  "old", "hostdev", "proc" };
+					    "l",   "r",	  "old", "hostdev", "proc",
+					    "k",   "m" };
 	int node_fd[N_NODES];
 	int r;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -198,6 +200,13 @@ int rootfs_template(int rootless, struct stage_step *st)
 	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (mkdir(dirs[i], 0755) < 0)
 			return stage_fail(st, -errno, "make template directory %s", dirs[i]);
+	for (unsigned i = 0; i < JAIL_LAYERS_MAX; i++) {
+		char stored[16], copy[16];
+		snprintf(stored, sizeof(stored), "k/%u", i);
+		snprintf(copy, sizeof(copy), "m/%u", i);
+		if (mkdir(stored, 0755) < 0 || mkdir(copy, 0755) < 0)
+			return stage_fail(st, -errno, "make template directory %s", stored);
+	}
 	/* A user namespace may mount a new proc only where it can see a whole one. */
 	if (rootless && mount("/proc", "proc", NULL, MS_BIND | MS_REC, NULL) < 0)
 		return stage_fail(st, -errno, "keep proc");
@@ -365,8 +374,8 @@ static int size_layer(const struct stage_enter *e, struct stage_step *st)
 	return 0;
 }
 
-/* Puts an id-mapped copy of the lower layer on /l. 1 = done, 0 = it cannot be mapped. */
-static int map_lower(const char *lower, int userns, struct stage_step *st)
+/* Puts an id-mapped copy of a lower layer on `place`. 1 = done, 0 = it cannot be mapped. */
+static int map_lower(const char *lower, const char *place, int userns, struct stage_step *st)
 {
 	AUTO_FD tree = mntfd_clone(AT_FDCWD, lower, 0);
 	if (tree < 0)
@@ -378,39 +387,78 @@ static int map_lower(const char *lower, int userns, struct stage_step *st)
 	 * comfortable, not less safe. */
 	if (r == -EINVAL || r == -EOPNOTSUPP)
 		return 0;
-	if (r < 0 || (r = attach_at(tree, "/l")) < 0)
+	if (r < 0 || (r = attach_at(tree, place)) < 0)
 		return stage_fail(st, r, "map the owners of the image");
 	return 1;
+}
+
+/* Puts the trees of the image on /i, or, if there are several, on /k/0, /k/1, .. */
+static int place_layers(const struct stage_fds *f, struct stage_step *st)
+{
+	char place[16] = "/i";
+	for (unsigned i = 0; i < f->n_layers; i++) {
+		struct mntfd_attr ro = { .set = RO_ATTRS };
+		int r = mntfd_setattr(f->layer_tree[i], 0, &ro);
+		if (f->n_layers > 1)
+			snprintf(place, sizeof(place), "/k/%u", i);
+		if (r < 0 || (r = attach_at(f->layer_tree[i], place)) < 0)
+			return stage_fail(st, r, "attach the image");
+	}
+	return 0;
+}
+
+/* Their mapped copies: on /l, or on /m/0, /m/1, .. 1 = done, 0 = one of them cannot be mapped. */
+static int map_layers(const struct stage_fds *f, struct stage_step *st)
+{
+	if (f->n_layers <= 1)
+		return map_lower(f->n_layers ? "i" : "skel", "/l", f->userns, st);
+	for (unsigned i = 0; i < f->n_layers; i++) {
+		char from[16], to[16];
+		snprintf(from, sizeof(from), "k/%u", i);
+		snprintf(to, sizeof(to), "/m/%u", i);
+		int r = map_lower(from, to, f->userns, st);
+		if (r <= 0)
+			return r;
+	}
+	return 1;
+}
+
+#define LOWER_MAX (JAIL_LAYERS_MAX * 6u + 64u)
+
+/* What follows "lowerdir=": the topmost layer comes first. */
+static void lower_names(const struct stage_fds *f, int mapped, char ret[LOWER_MAX])
+{
+	size_t at = 0;
+	if (f->n_layers <= 1)
+		snprintf(ret, LOWER_MAX, "%s", mapped ? "l" : f->n_layers ? "i" : "skel");
+	for (unsigned i = f->n_layers > 1 ? f->n_layers : 0; i-- > 0;)
+		at += (size_t)snprintf(ret + at, LOWER_MAX - at, "%s%c/%u", at ? ":" : "",
+				       mapped ? 'm' : 'k', i);
 }
 
 static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, int rootless,
 			struct stage_step *st)
 {
-	char opt[128];
-	const char *lower = "skel";
+	char lower[LOWER_MAX], opt[LOWER_MAX + 128];
 	/* Some hosts have these on: a directory of the image that is renamed, or a file whose mode is
 	 * changed, would then leave only a note in the writable layer, and FS_EXPORT would tell it without
 	 * its contents. In a user namespace they are off by themselves. */
 	const char *more = rootless ? ",userxattr" : ",redirect_dir=off,metacopy=off";
-	int mapped = 0, r;
-	if (f->image >= 0) {
-		struct mntfd_attr ro = { .set = RO_ATTRS };
-		lower = "i";
-		if ((r = mntfd_setattr(f->image, 0, &ro)) < 0 || (r = attach_at(f->image, "/i")) < 0)
-			return stage_fail(st, r, "attach the image");
-	}
-	if (e->flags & STAGE_F_IDMAP && (mapped = map_lower(lower, f->userns, st)) < 0)
+	int mapped = 0, r = place_layers(f, st);
+	if (r < 0)
+		return r;
+	if (e->flags & STAGE_F_IDMAP && (mapped = map_layers(f, st)) < 0)
 		return mapped;
-	snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", mapped ? "l" : lower, more);
-	if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
-		return 0;
 	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
-	if (mapped && errno == EINVAL) {
+	for (; mapped >= 0; mapped--) {
+		lower_names(f, mapped, lower);
 		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", lower, more);
 		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
 			return 0;
+		if (errno != EINVAL)
+			break;
 	}
-	return stage_fail(st, -errno, "mount the root (overlay, %s)", opt);
+	return stage_fail(st, -errno, "mount the root (overlay, %.100s)", opt);
 }
 
 /* Attaches a mount (detached, or to be moved) on a directory of the image that must exist and must not

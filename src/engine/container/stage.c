@@ -67,7 +67,7 @@ static int clone_take(struct birth *b)
 	    b->n_all != 3 + has_time + b->c.n_join)
 		return -EPROTO;
 	const int *fd = b->all;
-	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .image = -1, .layer = -1, .timens = -1 };
+	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .layer = -1, .timens = -1 };
 	f->own = *fd++;
 	f->userns = *fd++;
 	f->netns = *fd++;
@@ -82,15 +82,16 @@ static int clone_take(struct birth *b)
 static int enter_take(const struct stage_enter *e, size_t got, const int *fd, unsigned n,
 		      struct stage_fds *f)
 {
-	unsigned has_image = e->spec.image != 0;
 	if (got < stage_enter_size(0) || e->h.verb != STAGE_ENTER ||
 	    e->spec.nvolumes > JAIL_VOLUMES_MAX || got != stage_enter_size(e->spec.nvolumes) ||
-	    n != 1 + has_image + e->spec.nvolumes)
+	    e->layers > JAIL_LAYERS_MAX || (e->layers != 0) != (e->spec.image != 0) ||
+	    n != 1 + e->layers + e->spec.nvolumes)
 		return -EPROTO;
 	f->chan = fd[0];
-	f->image = has_image ? fd[1] : -1;
+	f->n_layers = e->layers;
+	memcpy(f->layer_tree, fd + 1, f->n_layers * sizeof(int));
 	f->n_volumes = e->spec.nvolumes;
-	memcpy(f->volume, fd + 1 + has_image, f->n_volumes * sizeof(int));
+	memcpy(f->volume, fd + 1 + f->n_layers, f->n_volumes * sizeof(int));
 	return 0;
 }
 

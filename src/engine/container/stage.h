@@ -73,13 +73,16 @@ struct stage_clone {
 
 /* + descriptors: to the stage first STAGE_N_CHILD of them: the child's socket, its mount and UTS
  * namespaces as PREPARED had them, the slot's user namespace. Then the agent's channel, a detached mount of
- * the image (unless the image is 0), nvolumes detached mounts. Only the used part of spec.volumes is sent. */
+ * each tree of the image, the lowest first (none if the image is 0), nvolumes detached mounts. Only the used
+ * part of spec.volumes is sent. */
 #define STAGE_N_CHILD 4u
 struct stage_enter {
 	struct stage_hdr h;
 	uint32_t deny_suid; /* a writable volume is attached */
 	uint32_t flags;	    /* as in stage_clone */
 	uint32_t host_uid, host_gid;
+	uint32_t layers; /* trees of the image */
+	uint32_t reserved;
 	struct jail_spec spec;
 };
 static inline size_t stage_enter_size(uint32_t nvolumes)
@@ -122,10 +125,11 @@ int stage_main(int jaild, int rootless);
 struct stage_fds {
 	int own, userns, netns, timens; /* own: its socket, until it has entered */
 	int mntns, utsns;               /* of a prepared child; the stage's */
-	int chan, image;                /* -1 = none */
+	int chan;                       /* -1 = none */
 	int layer;                      /* the writable layer, for the agent (rootfs_prepare) */
-	unsigned n_join, n_volumes;
+	unsigned n_join, n_layers, n_volumes;
 	int join[8];
+	int layer_tree[JAIL_LAYERS_MAX]; /* the lowest first */
 	int volume[JAIL_VOLUMES_MAX];
 };
 struct stage_step {
