@@ -212,8 +212,7 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 					 .pause_on_timeout = l->auto_pause,
 					 .auto_resume = l->auto_resume,
 					 .timeout_ms = (int64_t)l->timeout_s * 1000,
-					 .import_fd = own ? -1 : t->snapshot_fd,
-					 .import_bytes = t->snapshot_bytes };
+					 .layer_fd = own ? -1 : t->snapshot_fd };
 		struct admission ask = { .spec = cr->spec,
 					 .network = network_asked(network, allow_internet),
 					 .n = 1 };

@@ -17,6 +17,7 @@
 #include "api/network.h"
 #include "api/snapshot.h"
 #include "api/spawn.h"
+#include "base/fd.h"
 #include "daemon/fields.h"
 
 #define FORKS_MAX 64u
@@ -34,6 +35,7 @@ struct forks {
 	struct export *export;
 	unsigned n, waiting;
 	bool told;
+	bool forever; /* as the one that is copied */
 	uint64_t timeout_s;
 	json_t *spec; /* as it was admitted */
 	struct fork *fork;
@@ -61,8 +63,15 @@ static void answer(struct call *c)
 {
 	struct forks *f = c->priv;
 	json_t *all = json_array();
+	bool v1 = !(c->route->flags & ROUTE_E2B);
 	for (unsigned i = 0; i < f->n; i++) {
 		struct fork *one = &f->fork[i];
+		if (v1) {
+			json_array_append_new(all, one->made ? json_pack("{s:o}", "sandbox", describe_v1(one->made))
+							     : json_pack("{s:o}", "error",
+									 api_err_json(&one->err, http_id(c->r))));
+			continue;
+		}
 		json_array_append_new(
 			all,
 			one->made ? json_pack("{s:o}", "sandbox",
@@ -72,7 +81,7 @@ static void answer(struct call *c)
 					      one->err.msg, "remediation", api_remedy(&one->err)));
 	}
 	f->told = true;
-	http_reply_json(c->r, 201, all);
+	http_reply_json(c->r, 201, v1 ? json_pack("{s:o}", "forks", all) : all);
 }
 
 static void one_done(struct fork *one, struct box *b, const struct brig_err *err)
@@ -108,7 +117,7 @@ static json_t *spec_of(const struct box *b, struct brig_err *err)
 	return o;
 }
 
-static void one_start(struct fork *one, int fd, uint64_t bytes)
+static void one_start(struct fork *one, int fd)
 {
 	struct box *b = one->c->box;
 	struct forks *f = one->c->priv;
@@ -128,12 +137,13 @@ static void one_start(struct fork *one, int fd, uint64_t bytes)
 				       .private_traffic = !network_public(b->network),
 				       .pause_on_timeout = b->pause_on_timeout,
 				       .auto_resume = b->auto_resume,
-				       .timeout_ms = (int64_t)f->timeout_s * 1000,
-				       .import_fd = fd,
-				       .import_bytes = bytes,
+				       .timeout_ms = f->forever ? 0 : (int64_t)f->timeout_s * 1000,
+				       .layer_fd = fd,
 				       .charge = one->charge };
 	int r = -1;
-	if (spec) {
+	if (fd < 0) {
+		brig_err_set(&err, BRIG_E_EXHAUSTED, -fd, "open the files that were taken");
+	} else if (spec) {
 		one->charge = NULL; /* it is the plan's now */
 		r = box_spawn(one->c->api, &plan, forked, one, &one->spawn, &err);
 	} else {
@@ -157,7 +167,8 @@ static void fork_exported(void *ctx, const struct export *e, const struct brig_e
 	f->waiting = f->n + 1;
 	for (unsigned i = 0; i < f->n; i++) {
 		f->fork[i].c = c;
-		one_start(&f->fork[i], snapshot_export_fd(e), snapshot_export_bytes(e));
+		AUTO_FD fd = snapshot_export_open(e);
+		one_start(&f->fork[i], fd);
 	}
 	if (--f->waiting == 0)
 		answer(c);
@@ -211,6 +222,7 @@ void fork_run(struct call *c)
 	f->n = (unsigned)count;
 	f->fork = each;
 	f->timeout_s = timeout_s;
+	f->forever = !given && !b->end_ms && !(c->route->flags & ROUTE_E2B);
 	c->priv = f;
 	c->gone = forks_gone;
 	/* Before anything is exported: all of them, or none. */

@@ -37,8 +37,8 @@ struct fsio {
 	uint64_t size_asked;
 	char *name; /* path as sent */
 	uint32_t stream;
-	const uint8_t *from; /* source in memory, or from_fd */
-	int from_fd, to_fd;
+	const uint8_t *from; /* source; NULL: data comes */
+	int to_fd;
 	struct buf *to;
 	uint64_t size, moved, max, credit; /* size, credit: of a source */
 	uint32_t taken;			   /* received since the last grant */
@@ -79,7 +79,7 @@ static int send_request(struct fsio *f)
 {
 	struct buf b = BUF_INIT(BRIG_FRAME_MAX);
 	struct brig_fs_req m = { .flags = f->flags, .arg2 = f->size_asked };
-	if (!f->from && f->from_fd < 0)
+	if (!f->from)
 		m.credit = CREDIT;
 	int r = buf_add(&b, &m, sizeof(m));
 	if (r == 0)
@@ -95,22 +95,13 @@ static int send_request(struct fsio *f)
 
 static void push(struct fsio *f)
 {
-	static uint8_t piece[PIECE]; /* one thread, and nothing is kept in it */
 	while (f->done && !f->eof && f->credit && link_queued(f->op) < LINK_QUEUE_HIGH) {
 		uint64_t left = f->size - f->moved;
 		size_t n = left < PIECE ? (size_t)left : PIECE;
 		n = n < f->credit ? n : (size_t)f->credit;
-		const uint8_t *p = f->from ? f->from + f->moved : piece;
-		if (n && !f->from) {
-			ssize_t got = pread(f->from_fd, piece, n, (off_t)f->moved);
-			if (got <= 0) {
-				break_off(f, BRIG_E_CORRUPT, "our copy cannot be read");
-				return;
-			}
-			n = (size_t)got;
-		}
 		f->eof = f->moved + n == f->size;
-		if (link_send(f->op, BRIG_FS_DATA, f->eof ? BRIG_FF_EOF : 0, f->stream, p, n) < 0) {
+		if (link_send(f->op, BRIG_FS_DATA, f->eof ? BRIG_FF_EOF : 0, f->stream,
+			      f->from + f->moved, n) < 0) {
 			break_off(f, BRIG_E_UNAVAILABLE, "it takes no data");
 			return;
 		}
@@ -140,7 +131,7 @@ static int keep(struct fsio *f, const uint8_t *p, size_t n)
 static void data_came(struct fsio *f, const struct frame *fr)
 {
 	uint32_t n = fr->h.len;
-	if (f->from || f->from_fd >= 0 || f->eof || n > CREDIT - f->taken) {
+	if (f->from || f->eof || n > CREDIT - f->taken) {
 		break_off(f, BRIG_E_PROTOCOL, "data that was not asked for");
 		return;
 	}
@@ -271,7 +262,7 @@ int fsio_open(struct api *a, const char *id, const char *user, struct fsio **ret
 	if (!f)
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 	f->a = a;
-	f->from_fd = f->to_fd = -1;
+	f->to_fd = -1;
 	f->late = (struct ev_timer){ .fn = late_fired, .ctx = f };
 	json_t *req =
 		json_pack("{s:s,s:s,s:s*}", "op", "fs", "id", id, "user", user[0] ? user : NULL);
@@ -319,7 +310,7 @@ void fsio_write(struct fsio *f, const char *path, const void *p, size_t n, fsio_
 		void *ctx)
 {
 	f->from = p;
-	f->from_fd = f->to_fd = -1;
+	f->to_fd = -1;
 	f->to = NULL;
 	f->size = n;
 	begin(f, BRIG_FS_WRITE, path, done, ctx);
@@ -331,7 +322,7 @@ void fsio_read(struct fsio *f, const char *path, struct buf *into, size_t max, f
 	       void *ctx)
 {
 	f->from = NULL;
-	f->from_fd = f->to_fd = -1;
+	f->to_fd = -1;
 	f->to = into;
 	f->max = max;
 	begin(f, BRIG_FS_READ, path, done, ctx);
@@ -342,22 +333,10 @@ void fsio_read(struct fsio *f, const char *path, struct buf *into, size_t max, f
 void fsio_export(struct fsio *f, int fd, uint64_t max, fsio_done done, void *ctx)
 {
 	f->from = NULL;
-	f->from_fd = -1;
 	f->to_fd = fd;
 	f->to = NULL;
 	f->max = max;
 	begin(f, BRIG_FS_EXPORT, "/", done, ctx);
-	go(f);
-}
-
-void fsio_import(struct fsio *f, int fd, uint64_t size, fsio_done done, void *ctx)
-{
-	f->from = NULL;
-	f->from_fd = fd;
-	f->to_fd = -1;
-	f->to = NULL;
-	f->size = size;
-	begin(f, BRIG_FS_IMPORT, "/", done, ctx);
 	go(f);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fsio.h: files of a sandbox, for the control plane: whole files from and to memory, the writable
- * layer to and from a file of ours. One operation at a time on one connection to brigd.
+ * layer to a file of ours. One operation at a time on one connection to brigd.
  */
 #ifndef BRIG_API_FSIO_H
 #define BRIG_API_FSIO_H
@@ -28,7 +28,6 @@ void fsio_read(struct fsio *f, const char *path, struct buf *into, size_t max, f
 /* The writable layer; fd is borrowed. More than max bytes are BRIG_E_LIMIT. Written from offset 0.
  */
 void fsio_export(struct fsio *f, int fd, uint64_t max, fsio_done done, void *ctx);
-void fsio_import(struct fsio *f, int fd, uint64_t size, fsio_done done, void *ctx);
 /* Bytes that the last operation moved. */
 uint64_t fsio_bytes(const struct fsio *f);
 

@@ -498,7 +498,7 @@ static int op_request(struct link_op *op, const json_t *req, struct brig_err *er
 }
 
 /* Opens the pair, sends the request, passes the other end. */
-static int op_open(struct link_op *op, const json_t *req, struct brig_err *err)
+static int op_open(struct link_op *op, const json_t *req, int fd, struct brig_err *err)
 {
 	struct link *l = op->link;
 	int pair[2];
@@ -511,6 +511,15 @@ static int op_open(struct link_op *op, const json_t *req, struct brig_err *err)
 	int r = ev_io_add(l->ev, op->fd, EPOLLIN, op_event, op, &op->io);
 	if (r < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, -r, "reach brigd");
+	if (fd >= 0) {
+		/* The pair is empty: there is room for one byte. */
+		r = fd_send(op->fd, buf_head(&op->tx), 1, &fd, 1);
+		if (r < 0) {
+			ev_io_del(l->ev, &op->io);
+			return brig_fail(err, BRIG_E_EXHAUSTED, -r, "hand a file to brigd");
+		}
+		buf_consume(&op->tx, 1);
+	}
 	op_flush(op);
 	r = TAILQ_EMPTY(&l->waiting) ? door_pass(l, theirs) : 0;
 	if (r < 0) {
@@ -527,6 +536,12 @@ static int op_open(struct link_op *op, const json_t *req, struct brig_err *err)
 
 int link_start(struct link *l, json_t *req, bool streams, const struct link_ops *ops, void *ctx,
 	       struct link_op **ret, struct brig_err *err)
+{
+	return link_start_fd(l, req, -1, streams, ops, ctx, ret, err);
+}
+
+int link_start_fd(struct link *l, json_t *req, int fd, bool streams, const struct link_ops *ops, void *ctx,
+		  struct link_op **ret, struct brig_err *err)
 {
 	struct link_op *op = NULL;
 	int r = -1;
@@ -551,7 +566,7 @@ int link_start(struct link *l, json_t *req, bool streams, const struct link_ops 
 		op->text = (struct buf)BUF_INIT(TEXT_MAX);
 		op->kick = (struct ev_task){ .fn = op_kicked, .ctx = op };
 		op->grave = (struct ev_task){ .fn = op_free, .ctx = op };
-		r = op_open(op, req, err);
+		r = op_open(op, req, fd, err);
 		if (r < 0) {
 			fd_close(&op->fd);
 			op_free(op);

@@ -64,6 +64,9 @@ bool link_lost(const struct link *l);
  * with err if it could not be started; then no callback comes. */
 int link_start(struct link *l, json_t *req, bool streams, const struct link_ops *ops, void *ctx,
 	       struct link_op **ret, struct brig_err *err);
+/* With a descriptor, which stays the caller's; -1 = none. */
+int link_start_fd(struct link *l, json_t *req, int fd, bool streams, const struct link_ops *ops, void *ctx,
+		  struct link_op **ret, struct brig_err *err);
 /* 0, -ENOBUFS when LINK_QUEUE_MAX is queued, -EMSGSIZE beyond one frame, -EPIPE after the end. */
 int link_send(struct link_op *op, uint16_t type, uint16_t flags, uint32_t stream, const void *p,
 	      size_t n);

@@ -47,6 +47,7 @@
 #include "api/http_response.h"
 #include "api/secrets.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "brig/client_proto.h"
 #include "daemon/spec.h"
 #include "store/store.h"
@@ -540,8 +541,9 @@ static void ask_brigd(struct remote *s)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct refusal why = REFUSAL_INIT;
 	struct remote_who asks = who(s);
+	AUTO_FD layer = -1;
 	if ((remote_makes(&s->ask) &&
-	     remote_box_prepare(s->a, &asks, s->ask.req, &s->charge, &why) < 0) ||
+	     remote_box_prepare(s->a, &asks, s->ask.req, &s->charge, &layer, &why) < 0) ||
 	    (s->ask.changes && remote_network_prepare(s->a, &asks, s->box, s->ask.req, &why) < 0)) {
 		refuse_why(s, &why);
 		return;
@@ -550,8 +552,8 @@ static void ask_brigd(struct remote *s)
 		refuse(s, &err);
 		return;
 	}
-	int r = link_start(s->a->link, json_incref(s->ask.req), s->ask.frames != REMOTE_FRAMES_NONE,
-			   &ops, s, &s->op, &err);
+	int r = link_start_fd(s->a->link, json_incref(s->ask.req), layer,
+			      s->ask.frames != REMOTE_FRAMES_NONE, &ops, s, &s->op, &err);
 	secrets_forget(s);
 	if (r < 0) {
 		s->op = NULL;

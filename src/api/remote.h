@@ -42,9 +42,10 @@ void remote_filter(struct api *a, const struct remote_who *who, json_t *rows);
 struct box *remote_resolve(struct api *a, const struct remote_who *who, json_t *rows,
 			   const char *ref, struct brig_err *err);
 /* Prepares a request that makes a sandbox, so that its reply is enough for a record, and holds it
- * against its tenant's policy and quotas (admit.h). */
+ * against its tenant's policy and quotas (admit.h). *ret_layer: the file of the snapshot that it names, to be
+ * sent along; -1 = none. */
 int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
-		       struct charge **ret, struct refusal *why);
+		       struct charge **ret, int *ret_layer, struct refusal *why);
 /* The same for a change of what b may reach. */
 int remote_network_prepare(struct api *a, const struct remote_who *who, const struct box *b, json_t *req,
 			   struct refusal *why);

@@ -79,6 +79,8 @@ static int spec_check(json_t *req, struct brig_err *err)
 		return brig_fix(err, "create the sandbox, copy the files with `brig cp`, and run "
 				     "the command with `brig exec`");
 	}
+	if (json_object_get(spec, "layer"))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'layer' is a file of the caller's machine: use 'snapshot'");
 	if (!spec && json_object_set_new(req, "spec", json_object()) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory");
 	return 0;

@@ -18,6 +18,7 @@
 #include "api/events.h"
 #include "api/network.h"
 #include "api/remote.h"
+#include "api/template.h"
 #include "api/tenant.h"
 #include "api/text.h"
 
@@ -125,14 +126,79 @@ int remote_network_prepare(struct api *a, const struct remote_who *who, const st
 	return admit_network(a, b->tenant, network_own_asked(network), why);
 }
 
-int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
-		       struct charge **ret, struct refusal *why)
+/* NAME=VALUE of the snapshot's environment, where the request does not say otherwise. */
+static void env_merge(json_t *spec, json_t *from)
 {
+	json_t *env = json_array(), *own = json_object_get(spec, "env"), *v, *e;
+	const char *name;
+	size_t i;
+	json_object_foreach(from, name, v)
+	{
+		size_t n = strlen(name);
+		bool said = false;
+		json_array_foreach(own, i, e)
+		{
+			const char *s = json_string_value(e);
+			said = said || (s && strncmp(s, name, n) == 0 && (s[n] == '=' || !s[n]));
+		}
+		if (!said && json_is_string(v))
+			json_array_append_new(env, json_sprintf("%s=%s", name, json_string_value(v)));
+	}
+	if (json_is_array(own))
+		json_array_extend(env, own);
+	json_object_set_new(spec, "env", env);
+}
+
+/* What the request leaves open is as in the snapshot. *ret_image, *ret_digest: for the policy; owned by spec. */
+static int snapshot_merge(struct api *a, const struct remote_who *who, json_t *spec, int *ret_layer,
+			  char ret_name[160], struct brig_err *err)
+{
+	const char *ref = json_string_value(json_object_get(spec, "snapshot"));
+	json_t *limits = json_object_get(spec, "limits");
+	struct template t;
+	if (!ref)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'snapshot' is not a string");
+	if (json_object_get(spec, "image"))
+		return brig_fail(err, BRIG_E_INVALID, 0, "'snapshot' brings its own image: 'image' excludes it");
+	if (template_find(a, who->tenant, ref, &t, err) < 0 || !t.snapshot[0]) {
+		if (err->code == BRIG_E_OK)
+			template_done(&t);
+		brig_err_set(err, BRIG_E_NOT_FOUND, 0, "no snapshot '%.64s'", ref);
+		return brig_fix(err, "see `brig snapshot ls` for what exists");
+	}
+	snprintf(ret_name, 160, "%s", t.image_name);
+	*ret_layer = t.snapshot_fd;
+	t.snapshot_fd = -1;
+	env_merge(spec, t.envs);
+	if (json_is_object(limits))
+		json_object_update_missing(limits, t.limits);
+	else if (t.limits)
+		json_object_set(spec, "limits", t.limits);
+	if (!json_object_get(spec, "user") && t.user[0])
+		json_object_set_new(spec, "user", json_string(t.user));
+	json_object_del(spec, "snapshot"); /* ref is gone */
+	int r = json_object_set_new(spec, "image", json_string(t.image)) < 0 ||
+				json_object_set_new(spec, "layer", json_integer(0)) < 0
+			? brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory")
+			: 0;
+	template_done(&t);
+	return r;
+}
+
+int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
+		       struct charge **ret, int *ret_layer, struct refusal *why)
+{
+	char image_name[160] = "";
 	json_t *spec = json_object_get(req, "spec"), *labels = json_object_get(spec, "labels");
 	json_t *network = json_object_get(spec, "network");
+	bool begun = json_object_get(spec, "snapshot") != NULL;
+	if (begun && snapshot_merge(a, who, spec, ret_layer, image_name, &why->err) < 0)
+		return -1;
+	const char *image = json_string_value(json_object_get(spec, "image"));
 	const struct admission ask = { .spec = spec,
 				       .network = network_own_asked(network),
-				       .image = json_string_value(json_object_get(spec, "image")),
+				       .image = begun ? image_name : image,
+				       .digest = begun ? image : NULL,
 				       .timed = strcmp(text(req, "op"), "run") == 0,
 				       .n = 1 };
 	if (a->nboxes >= API_BOXES_MAX)
@@ -156,6 +222,20 @@ static uint64_t limit(const json_t *made, const char *key)
 	return v > 0 ? (uint64_t)v : 0;
 }
 
+/* For snapshots and forks of it. New reference. */
+static json_t *envs_of(json_t *env)
+{
+	json_t *o = json_object(), *v;
+	size_t i;
+	json_array_foreach(env, i, v)
+	{
+		const char *s = json_string_value(v), *eq = s ? strchr(s, '=') : NULL;
+		if (eq)
+			json_object_setn_new_nocheck(o, s, (size_t)(eq - s), json_string(eq + 1));
+	}
+	return o;
+}
+
 static void record_fill(struct box *b, const struct remote_who *who, const json_t *spec,
 			const json_t *ok)
 {
@@ -172,7 +252,7 @@ static void record_fill(struct box *b, const struct remote_who *who, const json_
 	json_object_del(b->metadata, API_LABEL);
 	json_object_del(b->metadata, API_TENANT_LABEL);
 	json_object_del(b->metadata, API_CHARGE_LABEL);
-	b->envs = json_object();
+	b->envs = envs_of(json_object_get(spec, "env"));
 	b->limits = json_incref(json_object_get(spec, "limits"));
 	b->cpu_milli = (uint32_t)limit(ok, "cpu_milli");
 	b->memory_bytes = limit(ok, "memory_bytes");
@@ -180,7 +260,7 @@ static void record_fill(struct box *b, const struct remote_who *who, const json_
 	b->started_ms = b->last_used_ms = wall_ms();
 }
 
-static void announce(struct box *b, const char *request)
+static void announce(struct box *b, const char *request, bool snapshot)
 {
 	b->announced = true;
 	events_add(b->api, EVENT_CREATED, b->tenant, b->id, request,
@@ -188,7 +268,7 @@ static void announce(struct box *b, const char *request)
 			     "image", b->image, "tier", b->tier, "cpu_milli",
 			     (json_int_t)b->cpu_milli, "memory_bytes", (json_int_t)b->memory_bytes,
 			     "disk_bytes", (json_int_t)b->disk_bytes, "timeout_ms", "from_snapshot",
-			     0));
+			     (int)snapshot));
 	events_add(b->api, EVENT_READY, b->tenant, b->id, request, json_pack("{s:b}", "warm", 0));
 }
 
@@ -219,7 +299,7 @@ struct box *remote_box_made(struct api *a, const struct remote_who *who,
 	charge_settle(charge, &got);
 	b->charge = charge;
 	box_save(b);
-	announce(b, who->request);
+	announce(b, who->request, json_object_get(json_object_get(ask->req, "spec"), "layer") != NULL);
 	for (unsigned i = 0; ask->verb == REMOTE_RUN && i < 4; i++)
 		json_object_del(ok, described[i]);
 	return b;

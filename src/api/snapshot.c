@@ -25,6 +25,7 @@
 #include "api/events.h"
 #include "api/fsio.h"
 #include "api/text.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "daemon/fields.h"
 #include "store/store.h"
@@ -64,14 +65,10 @@ static void file_unlink(struct api *a, const char *name)
 		(void)unlinkat(dir, name, 0);
 }
 
-int snapshot_export_fd(const struct export *e)
+int snapshot_export_open(const struct export *e)
 {
-	return e->fd;
-}
-
-uint64_t snapshot_export_bytes(const struct export *e)
-{
-	return fsio_bytes(e->fs);
+	AUTO_FD dir = folder_open(e->a);
+	return dir < 0 ? dir : or_errno(openat(dir, e->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
 }
 
 static void export_free(struct export *e)
@@ -145,9 +142,11 @@ static int file_keep(struct export *e, const char *id)
 	AUTO_FD dir = folder_open(e->a);
 	if (dir < 0)
 		return dir;
+	(void)FAILPOINT("api.snapshot.written");
 	if (fsync(e->fd) < 0 || renameat(dir, e->name, dir, id) < 0)
 		return -errno;
 	e->name[0] = '\0';
+	(void)FAILPOINT("api.snapshot.named");
 	return fsync(dir) < 0 ? -errno : 0;
 }
 
@@ -197,6 +196,16 @@ int snapshots_check(struct api *a, struct brig_err *err)
 	return 0;
 }
 
+bool snapshot_drop(struct api *a, const char *tenant, const char *id)
+{
+	if (!store_snapshot_remove(a->store, tenant, id))
+		return false;
+	(void)FAILPOINT("api.snapshot.dropped");
+	file_unlink(a, id);
+	quota_snapshot_gone(a, tenant);
+	return true;
+}
+
 struct collect {
 	const char *tenant;
 	json_t *ids;
@@ -220,10 +229,8 @@ unsigned snapshots_of(struct api *a, const char *tenant, bool remove)
 	json_array_foreach(k.ids, i, v)
 	{
 		const char *id = json_string_value(v);
-		if (remove && store_snapshot_remove(a->store, tenant, id)) {
-			file_unlink(a, id);
-			quota_snapshot_gone(a, tenant);
-		}
+		if (remove)
+			(void)snapshot_drop(a, tenant, id);
 	}
 	json_decref(k.ids);
 	return n;
@@ -281,6 +288,7 @@ static int snapshot_keep(struct call *c, struct export *e, char id[SNAPSHOT_ID_M
 					     .bytes = fsio_bytes(e->fs),
 					     .created_ms = wall_ms() };
 	r = store_snapshot_add(c->api->store, &snap, err);
+	(void)FAILPOINT("api.snapshot.recorded");
 	free(envs);
 	free(limits);
 	if (r < 0) {
@@ -292,12 +300,42 @@ static int snapshot_keep(struct call *c, struct export *e, char id[SNAPSHOT_ID_M
 	return r;
 }
 
+json_t *snapshot_v1_json(const struct store_snapshot *snap)
+{
+	char created[TEXT_TIME_MAX];
+	text_time(snap->created_ms, created);
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:s,s:[s]}", "id", snap->id, "name", snap->name, "tenant",
+			 snap->tenant, "sandbox", snap->box, "image", snap->image_name, "digest", snap->image,
+			 "tier", snap->tier, "bytes", (json_int_t)snap->bytes, "created", created, "taken", "files");
+}
+
+struct one {
+	const char *tenant, *id;
+	json_t *found;
+};
+
+static bool one_is(void *ctx, const struct store_snapshot *snap)
+{
+	struct one *o = ctx;
+	if (strcmp(snap->tenant, o->tenant) != 0 || strcmp(snap->id, o->id) != 0)
+		return true;
+	o->found = snapshot_v1_json(snap);
+	return false;
+}
+
+static json_t *snapshot_one(struct api *a, const char *tenant, const char *id)
+{
+	struct one o = { .tenant = tenant, .id = id };
+	store_snapshots(a->store, one_is, &o);
+	return o.found;
+}
+
 static void snapshot_told(struct call *c, const char *id)
 {
 	const struct snap_call *s = c->priv;
 	events_add(c->api, EVENT_SNAPSHOT, c->box->tenant, c->box->id, http_id(c->r),
 		   json_pack("{s:s,s:s}", "snapshot", id, "name", s->name));
-	http_reply_json(c->r, 201, snapshot_json(id, s->name));
+	http_reply_json(c->r, 201, c->route->flags & ROUTE_E2B ? snapshot_json(id, s->name) : snapshot_one(c->api, c->box->tenant, id));
 }
 
 static void snap_exported(void *ctx, const struct export *e, const struct brig_err *err)
@@ -407,17 +445,16 @@ static void snapshot_delete(struct call *c)
 {
 	char id[CALL_ARG_MAX];
 	snprintf(id, sizeof(id), "%.*s", (int)strcspn(c->arg[0], ":"), c->arg[0]);
-	if (!store_snapshot_remove(c->api->store, c->tenant, id)) {
+	if (snapshot_drop(c->api, c->tenant, id))
+		http_reply_empty(c->r, 204);
+	else
 		call_fail_text(c, 404, "template or snapshot '%s' not found", c->arg[0]);
-		return;
-	}
-	file_unlink(c->api, id);
-	quota_snapshot_gone(c->api, c->tenant);
-	http_reply_empty(c->r, 204);
 }
 
 const struct route snapshot_routes[] = {
 	{ "POST", "/sandboxes/{}/snapshots", ROUTE_E2B | ROUTE_BODY, PERM_SNAPSHOT_WRITE, snapshot_create },
+	{ "POST", "/v1/sandboxes/{}/snapshots", ROUTE_BODY, PERM_SNAPSHOT_WRITE, snapshot_create },
+	{ "POST", "/v1/sandboxes/{}/fork", ROUTE_BODY, PERM_BOX_WRITE, fork_run },
 	{ "POST", "/sandboxes/{}/fork", ROUTE_E2B | ROUTE_BODY, PERM_BOX_WRITE, fork_run },
 	{ "GET", "/snapshots", ROUTE_E2B, PERM_SNAPSHOT_READ, snapshot_list },
 	{ "DELETE", "/templates/{}", ROUTE_E2B, PERM_SNAPSHOT_WRITE, snapshot_delete },

@@ -8,7 +8,6 @@
 
 #include "api/box.h"
 #include "api/events.h"
-#include "api/fsio.h"
 #include "api/quota.h"
 #include "api/tenant.h"
 #include "api/text.h"
@@ -23,7 +22,6 @@ struct spawn {
 	box_spawned done; /* NULL: cancelled while brigd was making it */
 	void *ctx;
 	struct link_op *op;
-	struct fsio *fs;
 	struct box_plan plan; /* strings and references of our own */
 	json_t *made;	      /* what brigd answered */
 	struct kernel *warm;  /* of a sandbox that was made ahead */
@@ -55,8 +53,7 @@ static void spawn_free(struct spawn *s)
 	json_decref(s->made);
 	kernel_free(s->warm);
 	ev_timer_stop(&s->a->ev, &s->now);
-	fd_close(&s->plan.import_fd);
-	fsio_close(s->fs);
+	fd_close(&s->plan.layer_fd);
 	free(s);
 }
 
@@ -114,7 +111,7 @@ static void record_fill(struct box *b, struct spawn *s)
 	b->disk_bytes = limit(s->made, "disk_bytes");
 	b->started_ms = b->last_used_ms = wall_ms();
 	b->timeout_ms = p->timeout_ms;
-	b->end_ms = b->started_ms + p->timeout_ms;
+	b->end_ms = p->timeout_ms ? b->started_ms + p->timeout_ms : 0;
 	const struct amounts got = { .sandboxes = 1,
 				     .cpu_milli = b->cpu_milli,
 				     .memory_bytes = b->memory_bytes,
@@ -133,7 +130,7 @@ static void announce(struct box *b, const struct spawn *s)
 			     "image", b->image, "tier", b->tier, "cpu_milli",
 			     (json_int_t)b->cpu_milli, "memory_bytes", (json_int_t)b->memory_bytes,
 			     "disk_bytes", (json_int_t)b->disk_bytes, "timeout_ms",
-			     (json_int_t)b->timeout_ms, "from_snapshot", s->plan.import_fd >= 0));
+			     (json_int_t)b->timeout_ms, "from_snapshot", s->plan.layer_fd >= 0));
 	events_add(b->api, EVENT_READY, b->tenant, b->id, request,
 		   json_pack("{s:b}", "warm", s->warm != NULL));
 }
@@ -172,19 +169,6 @@ static void complete(struct spawn *s)
 	spawn_free(s);
 }
 
-static void imported(void *ctx, const struct brig_err *err)
-{
-	struct spawn *s = ctx;
-	if (!err) {
-		complete(s);
-		return;
-	}
-	struct brig_err told = *err;
-	(void)brig_ctx(&told, "put the files of the snapshot in place");
-	remove_made(s);
-	fail(s, &told);
-}
-
 static void create_replied(void *ctx, json_t *ok)
 {
 	struct spawn *s = ctx;
@@ -202,16 +186,7 @@ static void create_replied(void *ctx, json_t *ok)
 		fail(s, &err);
 		return;
 	}
-	if (s->plan.import_fd < 0) {
-		complete(s);
-		return;
-	}
-	if (fsio_open(s->a, made_id(s), "root", &s->fs, &err) < 0) {
-		remove_made(s);
-		fail(s, &err);
-		return;
-	}
-	fsio_import(s->fs, s->plan.import_fd, s->plan.import_bytes, imported, s);
+	complete(s);
 }
 
 static int ask(struct spawn *s, const char *image, struct brig_err *err);
@@ -243,7 +218,9 @@ static int ask(struct spawn *s, const char *image, struct brig_err *err)
 {
 	json_object_set_new(s->plan.spec, "image", json_string(image));
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", s->plan.spec);
-	return link_start(s->a->link, req, false, &ops, s, &s->op, err);
+	if (s->plan.layer_fd >= 0)
+		json_object_set_new(s->plan.spec, "layer", json_integer(0));
+	return link_start_fd(s->a->link, req, s->plan.layer_fd, false, &ops, s, &s->op, err);
 }
 
 /* ---- made ahead (warm.h) ---- */
@@ -260,7 +237,7 @@ static bool plain(const struct box_plan *p)
 		    (strcmp(key, "limits") != 0 || json_object_size(v) != 0))
 			return false;
 	}
-	return p->import_fd < 0;
+	return p->layer_fd < 0;
 }
 
 static void warm_complete(void *ctx)
@@ -372,10 +349,10 @@ int box_spawn(struct api *a, const struct box_plan *plan, box_spawned done, void
 	s->plan.metadata = json_incref(plan->metadata);
 	s->plan.envs = json_incref(plan->envs);
 	s->plan.network = json_incref(plan->network);
-	s->plan.import_fd = -1;
-	if (plan->import_fd >= 0)
-		s->plan.import_fd = fcntl(plan->import_fd, F_DUPFD_CLOEXEC, 3);
-	if ((plan->import_fd >= 0 && s->plan.import_fd < 0) || !s->plan.image || !s->plan.tenant) {
+	s->plan.layer_fd = -1;
+	if (plan->layer_fd >= 0)
+		s->plan.layer_fd = fcntl(plan->layer_fd, F_DUPFD_CLOEXEC, 3);
+	if ((plan->layer_fd >= 0 && s->plan.layer_fd < 0) || !s->plan.image || !s->plan.tenant) {
 		spawn_free(s);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "out of memory or descriptors");
 	}

@@ -19,9 +19,9 @@ struct box_plan {
 	int allow_internet;
 	bool private_traffic; /* ports need a token */
 	bool pause_on_timeout, auto_resume;
-	int64_t timeout_ms;
-	int import_fd; /* writable layer of a sandbox of the same image; -1 = none. Duplicated. */
-	uint64_t import_bytes;
+	int64_t timeout_ms; /* 0 = it stays until it is removed */
+	int layer_fd; /* a snapshot of a sandbox of the same image; -1 = none. Duplicated; its offset is
+		       * brigd's from then on. */
 	struct charge *charge; /* for it (quota.h); taken over, also by a failure; may be NULL */
 };
 

@@ -80,7 +80,7 @@ static bool find_one(void *ctx, const struct store_snapshot *snap)
 	snprintf(t->snapshot, sizeof(t->snapshot), "%s", snap->id);
 	snprintf(t->image, sizeof(t->image), "%s", snap->image);
 	snprintf(t->image_name, sizeof(t->image_name), "%s", snap->image_name);
-	t->snapshot_bytes = snap->bytes;
+	snprintf(t->user, sizeof(t->user), "%s", snap->user);
 	t->envs = json_of(snap->envs);
 	t->limits = json_of(snap->limits);
 	return false;

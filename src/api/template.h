@@ -15,8 +15,8 @@ struct template
 	const char *fallback; /* image to take if there is none of that name; NULL = none */
 	char alias[192];      /* the name without its tag */
 	char snapshot[32];    /* id of the snapshot; "" = none */
+	char user[80];	      /* of the sandbox that it was taken of */
 	int snapshot_fd;      /* its file, owned; -1 = none */
-	uint64_t snapshot_bytes;
 	json_t *envs, *limits; /* of the sandbox that a snapshot was made of; owned */
 };
 

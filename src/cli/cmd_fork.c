@@ -148,20 +148,27 @@ static int fork_elsewhere(struct cli *cli, const struct fork_opts *o, const char
 	char path[160];
 	json_t *answer = NULL, *made = json_array(), *v, *failed = NULL;
 	size_t i;
-	if (!apicall_segment(ref))
-		return cli_usage(cli, "'%.64s' is no sandbox", ref);
-	snprintf(path, sizeof(path), "/v1/sandboxes/%s/fork", ref);
+	json_t *info = NULL, *error = NULL;
+	/* A name, or the beginning of an id, means one of the key's sandboxes. */
+	if (snapspec_inspect(ref, &info, &error, &err) < 0) {
+		json_decref(made);
+		int code = error ? cli_fail_json(cli, error) : cli_fail(cli, &err);
+		json_decref(error);
+		return code;
+	}
+	snprintf(path, sizeof(path), "/v1/sandboxes/%.64s/fork", json_string_value(json_object_get(info, "id")));
+	json_decref(info);
 	if (api_call("POST", path, json_pack("{s:I}", "count", (json_int_t)o->count), &answer, &err) < 0) {
 		json_decref(made);
 		return cli_fail(cli, &err);
 	}
 	json_array_foreach(json_object_get(answer, "forks"), i, v)
 	{
-		json_t *box = json_object_get(v, "sandbox"), *error = json_object_get(v, "error");
+		json_t *box = json_object_get(v, "sandbox"), *why = json_object_get(v, "error");
 		if (box)
 			json_array_append(made, box);
-		else if (error)
-			failed = error;
+		else if (why)
+			failed = why;
 	}
 	int code = told(cli, o, made);
 	if (failed)

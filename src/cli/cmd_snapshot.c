@@ -108,8 +108,16 @@ static int create_elsewhere(struct cli *cli, const struct snapshot_opts *o, cons
 {
 	struct brig_err err = BRIG_ERR_INIT;
 	char path[256];
-	json_t *made = NULL;
-	if (path_of("sandboxes", ref, "/snapshots", path, &err) < 0 ||
+	json_t *made = NULL, *info = NULL, *error = NULL;
+	/* A name, or the beginning of an id, means one of the key's sandboxes. */
+	if (snapspec_inspect(ref, &info, &error, &err) < 0) {
+		int code = error ? cli_fail_json(cli, error) : cli_fail(cli, &err);
+		json_decref(error);
+		return code;
+	}
+	int r = path_of("sandboxes", str(info, "id"), "/snapshots", path, &err);
+	json_decref(info);
+	if (r < 0 ||
 	    api_call("POST", path, json_pack("{s:s*}", "name", o->name), &made, &err) < 0)
 		return cli_fail(cli, &err);
 	int code = told(cli, made);

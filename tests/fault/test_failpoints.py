@@ -19,6 +19,8 @@ POINTS = failpoints()
 SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write"}
 # By none of these: tests/fault/test_adopt.py
 ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered"}
+# tests/fault/test_snapshots.py
+ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "api.snapshot."))}
 # Passed by brig-image, which is another program with its own way to fail.
 IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
 RUN_POINTS = [p for p in POINTS if not p[1].startswith("src/image/") and p[0] not in ELSEWHERE]

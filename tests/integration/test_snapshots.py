@@ -10,6 +10,7 @@ import threading
 import brigtest
 import hoststate
 from brigtest import MIB, Brig, ResidentCase, Server, TestCase
+from remotecase import RemoteCase
 
 
 
@@ -194,3 +195,41 @@ class Private(Cases, TestCase):
         done = self.brig.call("run", "--snapshot", snap, "--", "cat", "file")
         self.assertEqual((done.code, done.text), (0, "kept\n"), str(done))
         self.assertOk(self.brig.call("snapshot", "rm", snap))
+
+
+class Elsewhere(Cases, RemoteCase):
+    def test_files_come_back_on_a_server_elsewhere(self):
+        box = self.create("--name", "far", "-e", "A=1", "-e", "B=2", "-m", "200m")
+        self.sh(box, "echo far >file; head -c 3000000 /dev/urandom >big")
+        want = self.sh(box, "sha256sum big file")
+        snap = self.snapshot("far", "--name", "kept")
+        self.assertOk(self.brig.call("rm", "-f", box))
+        told = self.brig.json("snapshot", "ls")
+        self.assertEqual([(s["id"], s["name"], s["sandbox"], s["taken"]) for s in told],
+                         [(snap, "kept", box, ["files"])])
+        self.assertEqual(self.brig.json("snapshot", "inspect", "kept"), told)
+        for ref in (snap, "kept"):
+            other = self.brig.call("create", "--snapshot", ref).text.strip()
+            self.assertEqual(self.sh(other, "sha256sum big file"), want)
+        self.assertEqual(self.brig.json("inspect", other)[0]["limits"]["memory_bytes"], 200 * MIB)
+        done = self.brig.call("run", "--snapshot", "kept", "-e", "B=3", "--", "sh", "-c",
+                              "cat file; echo $A $B; cat; exit 7", input=b"input\n")
+        self.assertEqual((done.code, done.text), (7, "far\n1 3\ninput\n"), str(done))
+        # They are the tenant's, not the files of whoever runs the command line.
+        self.assertEqual(self.near.json("snapshot", "ls"), [])
+        self.assertRefused(self.brig.call("run", "--snapshot", "nothing", "--", "true"), 125, "no snapshot")
+        self.assertRefused(self.brig.call("snapshot", "inspect", "nothing"), 125, "no snapshot")
+        self.assertOk(self.brig.call("snapshot", "rm", "kept"))
+        self.assertEqual(self.brig.json("snapshot", "ls"), [])
+
+    def test_forks_elsewhere(self):
+        box = self.create("--name", "first")
+        self.sh(box, "echo one >file")
+        ids = self.brig.call("fork", "first", "-n", "2").text.split()
+        self.assertEqual(len(set(ids + [box])), 3)
+        for id_ in ids:
+            self.assertEqual(self.sh(id_, "cat file; echo other >file"), "one\n")
+        self.assertEqual(self.sh(box, "cat file"), "one\n")
+        # As the one that they are copies of, they stay until they are removed.
+        self.assertEqual({self.listed()[i]["ends"] for i in ids}, {None})
+        self.assertRefused(self.brig.call("fork", "nobody"), 125, "no sandbox")
