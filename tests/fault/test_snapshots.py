@@ -29,7 +29,8 @@ class Snapshots(Fault):
 
     def server(self, *args, **env):
         server = Server(Brig(data=self.data), *args, env=env)
-        self.addCleanup(server.process.kill)
+        self.addCleanup(server.ended)
+        self.addCleanup(server.process.terminate)
         return server
 
     def source(self, brig):
@@ -46,7 +47,7 @@ class Snapshots(Fault):
         self.source(brig)
         first = brig.call("snapshot", "create", "source").text.strip()
         done = brig.call("snapshot", "create", "source", env={"BRIG_FAILPOINT": point})
-        self.assertEqual(done.code, -9, f"'{point}' is not passed: {done}")
+        self.assertEqual(done.code, 137, f"'{point}' is not passed: {done}")
         there = [s["id"] for s in brig.json("snapshot", "ls")]
         self.assertEqual(len(there), 2 if point == "snapshot.kept" else 1, there)
         third = brig.call("snapshot", "create", "source").text.strip()
@@ -63,7 +64,7 @@ class Snapshots(Fault):
         self.source(brig)
         keep, drop = (brig.call("snapshot", "create", "source").text.strip() for _ in range(2))
         done = brig.call("snapshot", "rm", drop, env={"BRIG_FAILPOINT": point})
-        self.assertEqual(done.code, -9, f"'{point}' is not passed: {done}")
+        self.assertEqual(done.code, 137, f"'{point}' is not passed: {done}")
         there = [s["id"] for s in brig.json("snapshot", "ls")]
         self.assertEqual(there, [keep, drop] if point == "snapshot.drop" else [keep])
         for id_ in there:
