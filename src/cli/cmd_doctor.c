@@ -49,6 +49,7 @@ static void check_programs(struct doctor *d)
 		{ "brig-image", false, "builds and imports images" },
 		{ "brig-api", false, "speaks HTTP" },
 		{ "brig-remote", false, "reaches servers elsewhere (BRIG_URL)" },
+		{ "brig-pull", false, "fetches images from registries" },
 	};
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		struct brig_err err = BRIG_ERR_INIT;

@@ -50,7 +50,7 @@ static const struct {
 	  "--accept: memory, cpu, pids, swap, accounting, uidrange, idmap, timens, io." },
 	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier." },
 	{ "BRIG_LIBEXEC",
-	  "Folder of brigd, brig-jaild, brig-agent, brig-image and brig-remote. Default: where brig is, or "
+	  "Folder of brigd, brig-jaild, brig-agent, brig-image, brig-pull and brig-remote. Default: where brig is, or "
 	  "../libexec/brig from there." },
 };
 

@@ -54,7 +54,12 @@ int cli_finish(void);
 /* From here on INT, TERM and HUP arrive at cli->cancel. */
 int cli_catch_signals(struct cli *cli, struct brig_err *err);
 
+struct import_result;
+/* Tells what an import made. */
+int cli_imported(const struct cli *cli, const char *name, const struct import_result *r);
+
 int cmd_build(struct cli *cli, int argc, char **argv);
+int cmd_pull(struct cli *cli, int argc, char **argv);
 int cmd_import(struct cli *cli, int argc, char **argv);
 int cmd_ls(struct cli *cli, int argc, char **argv);
 int cmd_rm(struct cli *cli, int argc, char **argv);

@@ -22,7 +22,7 @@ static void progress(void *ctx, const char *what)
 	cli_note(ctx, "%s", what);
 }
 
-static int report(const struct cli *cli, const char *name, const struct import_result *r)
+int cli_imported(const struct cli *cli, const char *name, const struct import_result *r)
 {
 	char size[SIZE_TEXT_MAX];
 	if (r->stats.devices)
@@ -145,7 +145,7 @@ static int import_source(struct cli *cli, const char *path, struct import_option
 		r = import_run(&p, o, &result, &err);
 	}
 	publisher_close(&p);
-	return r < 0 ? cli_fail(&err) : report(cli, o->name, &result);
+	return r < 0 ? cli_fail(&err) : cli_imported(cli, o->name, &result);
 }
 
 int cmd_import(struct cli *cli, int argc, char **argv)
@@ -246,5 +246,5 @@ int cmd_build(struct cli *cli, int argc, char **argv)
 		r = build_image(&p, &o, &result, &err);
 	}
 	publisher_close(&p);
-	return r < 0 ? cli_fail(&err) : report(cli, o.name, &result);
+	return r < 0 ? cli_fail(&err) : cli_imported(cli, o.name, &result);
 }

@@ -44,7 +44,6 @@
 
 #include "base/fd.h"
 #include "base/mountfd.h"
-#include "brig/ids.h"
 #include "image/filter.h"
 #include "image/name.h"
 
@@ -58,10 +57,6 @@
 #ifndef CONFINE_ASAN
 #define CONFINE_ASAN 0
 #endif
-
-/* The first id behind the slots: nobody's. Not the daemon's, so that neither may signal the other,
- * and not one that a sandbox could have, whose stray processes brig-jaild ends by their ids. */
-#define CONFINE_ID (BRIG_ID_BASE + BRIG_ID_SLOT * BRIG_ID_SLOTS)
 
 #define CONFINE_MEMORY (1ull << 30) /* xz -9 needs 65 MiB, zstd --ultra 128 MiB */
 #define CONFINE_CPU_S 1800	    /* 16 GiB at 9 MB/s: bzip2 on a slow machine */
@@ -352,15 +347,14 @@ static int child_died(int status, struct brig_err *err)
 	return brig_fail(err, BRIG_E_INTERNAL, 0, "the import ended without an answer");
 }
 
-/* The child's message, as far as a terminal may see it. */
-static int child_failed(const struct answer *a, struct brig_err *err)
+int confine_said(const struct brig_err *said, struct brig_err *err)
 {
-	char msg[sizeof(a->err.msg)], remedy[sizeof(a->err.remedy)], shown[sizeof(a->err.msg)];
-	memcpy(msg, a->err.msg, sizeof(msg));
-	memcpy(remedy, a->err.remedy, sizeof(remedy));
+	char msg[sizeof(said->msg)], remedy[sizeof(said->remedy)], shown[sizeof(said->msg)];
+	memcpy(msg, said->msg, sizeof(msg));
+	memcpy(remedy, said->remedy, sizeof(remedy));
 	msg[sizeof(msg) - 1] = remedy[sizeof(remedy) - 1] = '\0';
-	enum brig_code code = (unsigned)a->err.code < BRIG_E__N_CODES && a->err.code != BRIG_E_OK
-				      ? a->err.code
+	enum brig_code code = (unsigned)said->code < BRIG_E__N_CODES && said->code != BRIG_E_OK
+				      ? said->code
 				      : BRIG_E_INTERNAL;
 	/* Names in it are escaped already by an honest child, so backslashes stay as they are. */
 	for (char *c = msg; *c; c++)
@@ -368,7 +362,7 @@ static int child_failed(const struct answer *a, struct brig_err *err)
 			*c = '?';
 	brig_fail(err, code, 0, "%s", msg);
 	if (err)
-		err->sys = a->err.sys;
+		err->sys = said->sys;
 	if (code == BRIG_E_UNSUPPORTED)
 		return brig_fix(
 			err, geteuid() == 0
@@ -410,7 +404,7 @@ int confine_run(const struct confine_job *job, struct brig_err *err)
 	if (r == 0)
 		return child_died(status, err);
 	if (a->rc < 0)
-		return child_failed(a, err);
+		return confine_said(&a->err, err);
 	memcpy(job->result, a->result, job->result_size);
 	return 0;
 }

@@ -11,7 +11,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "brig/ids.h"
 
+/* The first id behind the slots: nobody's. Not the daemon's, so that neither may signal the other,
+ * and not one that a sandbox could have, whose stray processes brig-jaild ends by their ids. */
+#define CONFINE_ID (BRIG_ID_BASE + BRIG_ID_SLOT * BRIG_ID_SLOTS)
 #define CONFINE_EXTRA 6
 #define CONFINE_EXTRA_MAX 128u
 #define CONFINE_ANSWER_MAX (256u * 1024u) /* bytes of a result */
@@ -36,5 +40,7 @@ struct confine_job {
 /* Waits for the end of the process; it never outlives this call. What the process reports as its
  * error is made printable. BRIG_E_UNSUPPORTED: this host cannot confine it, so it did not run. */
 int confine_run(const struct confine_job *job, struct brig_err *err);
+/* What a process said that is not trusted, as far as a terminal may see it. Returns -1. */
+int confine_said(const struct brig_err *said, struct brig_err *err);
 
 #endif

@@ -45,6 +45,21 @@ const struct cli_command image_commands[] = {
 	  "                           (default: 250)\n"
 	  "      --cross-filesystems  of a directory, also what is mounted in it\n",
 	  cmd_import },
+	{ "pull", "HOST/NAME[:TAG]", "fetch an image from a registry",
+	  "Fetches an image from a registry (OCI distribution, HTTPS) and stores it like\n"
+	  "import does, verifying every digest. A name without a host is looked for at\n"
+	  "$BRIG_REGISTRY (HOST[/PREFIX]). Who asks is $BRIG_REGISTRY_USER with\n"
+	  "$BRIG_REGISTRY_PASSWORD, or nobody.",
+	  "      --name NAME          its name here (default: the last part of its name,\n"
+	  "                           and the tag unless that is latest)\n"
+	  "      --plain-http         HTTP without TLS: whoever is on the way sees and\n"
+	  "                           chooses what comes, unless @sha256:HEX is given\n"
+	  "      --insecure-tls       any certificate will do; the same holds\n"
+	  "      --cacert FILE        certificates to trust instead of the system's\n"
+	  "      --stall-timeout N    give up after N seconds with hardly a byte (30)\n"
+	  "      --max-size BYTES     refuse more, packed or unpacked (default: 16g)\n"
+	  "      --max-ratio N        as of import\n",
+	  cmd_pull },
 	{ "ls", "", "list the images", "Lists the images.", "", cmd_ls },
 	{ "rm", "NAME|DIGEST...", "remove names and images",
 	  "Removes names, and with its last name the image; or an image with all its\n"

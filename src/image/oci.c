@@ -216,6 +216,7 @@ static int manifest_take(const json_t *root, struct oci_ref *config, struct oci_
 		}
 		struct oci_layer *l = &p->layer[p->n++];
 		memcpy(l->blob, one.hex, sizeof(l->blob));
+		l->size = one.size;
 		snprintf(l->path, sizeof(l->path), "blobs/sha256/%s", one.hex);
 	}
 	return p->n ? 0 : corrupt(err, "it has no layers");

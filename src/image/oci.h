@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "image/config.h"
@@ -20,6 +21,7 @@
 #define OCI_TAG_MAX 128
 
 struct oci_layer {
+	uint64_t size;			/* of the file, if a manifest says so */
 	char path[OCI_PATH_MAX];	/* of the file, in the layout */
 	char blob[IMAGE_HEX_LEN + 1];	/* what it must hash to; "" = nobody says */
 	char diff[IMAGE_HEX_LEN + 1];	/* .. and what it unpacks to */

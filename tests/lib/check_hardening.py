@@ -10,7 +10,7 @@ import brigtest
 
 # Those without an interpreter: a library that is replaced, or found elsewhere, cannot reach them.
 STATIC = ("brig", "brigd", "brig-jaild", "brig-agent", "brig-sudo", "brig-attack", "brig-vmm", "brig-guest-init", "brig-guest-pack")
-PROGRAMS = (*STATIC, "brig-image", "brig-api", "brig-audit", "brig-remote")
+PROGRAMS = (*STATIC, "brig-image", "brig-api", "brig-audit", "brig-pull", "brig-remote")
 
 
 def readelf(path, *flags):
