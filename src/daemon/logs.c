@@ -109,7 +109,7 @@ static int logring_grow(struct logring *r, size_t want)
 		return 0;
 	while (cap < want && cap < LOGRING_MAX)
 		cap *= 2;
-	ledger_ref ref, old = r->kept ? r->kept->mem : 0;
+	ledger_ref ref = 0, old = r->kept ? r->kept->mem : 0;
 	uint8_t *mem = r->kept ? ledger_piece(r->ledger, cap, &ref) : malloc(cap);
 	if (!mem)
 		return -ENOMEM;
