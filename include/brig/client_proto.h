@@ -52,13 +52,17 @@
  *      on stream 1. BRIG_CLIENT_CREDIT is granted each way from the start. FF_EOF ends a direction.
  *      END {} when both have, or when the connection broke: then {"error":{..}}. CLOSE, or the
  *      client's end, breaks it.
+ *  {"op":"volume","do":"make"|"clone"|"remove"|"stat","id"*,"from","seal","bytes","inodes"} -> {"bytes","inodes",
+ *      "used_bytes","used_inodes","readers","writers"}  volumes of the store, by ids that are the caller's
+ *      choice; answered when it is done and on the disk
  *  {"op":"pool"}                        -> {"pools":[{"image","size","ready","hits","misses",..}]}
  *  {"op":"images","image"}              -> {"images":[config.json, without env, of each named
  *                                          image]}; with "image" the whole one of that image
  * "id" is an id, an unambiguous prefix of one (>= 4 characters), or a name.
  *
  * SPEC: {"tier","image","name","hostname","labels":{},"env":["N=V"],"workdir","user",
- *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}],
+ *        "limits":{field of limits.h: number or null},"volumes":[{"fd":index,"guest","readonly"}], of
+ *        the store {"volume":id,"guest","readonly"},
  *        "accept":["memory",..],"secret_env":["N=V"],"network":NETWORK,"layer":index}   layer: of a
  *        descriptor, a file of a snapshot, whose offset is brigd's from then on: what it holds is put in place
  *        before anything else happens in the sandbox (src/agent/layer.h). secret_env: as env, and shown by

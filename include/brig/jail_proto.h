@@ -24,14 +24,14 @@
 #include "brig/ids.h"
 #include "brig/tier.h"
 
-#define BRIG_JAIL_PROTO_VERSION 6u
+#define BRIG_JAIL_PROTO_VERSION 7u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
 	X(HELLO, 1)   /* jail_hello; answer HELLO_OK with what this host enforces */               \
 	X(IMAGE, 2)   /* jail_image + fd of its directory in the store; answer OK or ERROR */      \
-	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume, then with */ \
-	              /* `keep` one of the host's end; answer                                   */ \
+	X(CREATE, 3)  /* jail_spec + fd of the agent's channel end, then one per volume that has no id, */ \
+	              /* then with `keep` one of the host's end; answer                         */ \
 	              /* OK when the sandbox's first process runs behind every boundary, or ERROR */ \
 	X(STATS, 4)   /* jail_ref; answer STATS_IS */                                              \
 	X(DESTROY, 5) /* jail_ref; answers STATS_IS at once (final figures), GONE when clean */    \
@@ -41,6 +41,7 @@
 	X(LIST, 9)    /* jail_list; answer BOX_IS                                               */ \
 	X(RECEIPT, 10) /* jail_ref; answer RECEIPT_IS, or ERROR: then it is being destroyed, or is too */ \
 	              /* young to be measured */                                                  \
+	X(VOLUME, 11) /* jail_volume_ask; answer VOLUME_IS when it is done, or ERROR                */ \
 	/* from jaild                                                                           */ \
 	X(OK, 64)       /* jail_ref */                                                             \
 	X(ERROR, 65)    /* jail_error */                                                           \
@@ -50,7 +51,8 @@
 	X(GONE, 68)     /* jail_gone; unasked with seq 0, behind a STATS_IS with seq 0, when the first  */ \
 	                /* process ended by itself                                           */ \
 	X(BOX_IS, 69)   /* jail_box + fd of the host's end of the agent channel, if it was kept */ \
-	X(RECEIPT_IS, 70) /* jail_receipt */
+	X(RECEIPT_IS, 70) /* jail_receipt */                                                       \
+	X(VOLUME_IS, 72)  /* jail_volume_is */
 
 enum jail_verb {
 #define X(name, number) JAIL_##name = number,
@@ -120,8 +122,33 @@ struct jail_image {
 #define JAIL_PATH_MAX 512u
 struct jail_volume {
 	char path[JAIL_PATH_MAX]; /* absolute, inside; missing directories are made */
+	char id[BRIG_ID_LEN + 8]; /* a volume of the store; "" = a descriptor comes with the request */
 	uint32_t readonly;
 	uint32_t reserved;
+};
+
+/* VOLUME: what is done with a volume of the store. CLONE: it becomes a copy of `from`. STAT tells only. */
+#define JAIL_VOLUME_OPS(X) X(MAKE, make) X(CLONE, clone) X(REMOVE, remove) X(STAT, stat)
+enum jail_volume_op {
+#define X(name, text) JAIL_VOLUME_##name,
+	JAIL_VOLUME_OPS(X)
+#undef X
+	JAIL_VOLUME__N
+};
+struct jail_volume_ask {
+	struct jail_hdr h;
+	uint32_t op;
+	uint32_t seal; /* CLONE: 1 = nobody will ever write to the copy */
+	char id[BRIG_ID_LEN + 8];
+	char from[BRIG_ID_LEN + 8]; /* CLONE; else "" */
+	uint64_t bytes, inodes;	    /* MAKE: of its file system; else 0 */
+};
+
+struct jail_volume_is {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	uint64_t bytes, inodes, used_bytes, used_inodes; /* STAT */
+	uint32_t readers, writers; /* sandboxes that have it */
 };
 
 struct jail_spec {

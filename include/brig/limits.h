@@ -39,6 +39,17 @@
 	X(max_output_bytes, "max-output", BYTES, 16 * GIB, 1, 1048576 * GIB, 1, "output in all")       \
 	X(nofile, "nofile", COUNT, 1024, 16, 1048576, 0, "open descriptors of one process")
 
+/*
+ * A volume is an ext4 file system: of at least what its journal and tables take, of at most what its block
+ * numbers reach. The number of files is rounded up to fill the blocks of the inode tables.
+ */
+#define VOLUME_BYTES_DEFAULT (1 * GIB)
+#define VOLUME_BYTES_MIN (16 * MIB)
+#define VOLUME_BYTES_MAX (16384 * GIB)
+#define VOLUME_INODES_DEFAULT 65536u
+#define VOLUME_INODES_MIN 16u
+#define VOLUME_INODES_MAX 1073741824u
+
 struct brig_limits {
 #define X(field, flag, kind, def, min, max, none, what) uint64_t field;
 	BRIG_LIMITS(X)

@@ -25,6 +25,9 @@
 	X(quota_creates_per_second, "quota-creates-per-second", COUNT, 0, 1000000,                \
 	  "sandboxes made per second")                                                            \
 	X(quota_snapshots, "quota-snapshots", COUNT, 0, 65536, "snapshots that are kept")         \
+	X(quota_volumes, "quota-volumes", COUNT, 0, 65536, "volumes that are kept")               \
+	X(quota_volume_bytes, "quota-volume-bytes", BYTES, 0, 1048576 * GIB,                      \
+	  "sizes of all its volumes")                                                             \
 	X(cpu_weight, "cpu-weight", COUNT, 1, 10000,                                              \
 	  "share of the CPUs beside other tenants; kept, and not applied in this version")
 

@@ -131,6 +131,7 @@ struct api {
 	struct runs *runs;
 	unsigned nwarming; /* kernels that import ahead (interp.c) */
 	struct secrets *secrets;
+	struct volumes *volumes;
 	struct auditor *audit; /* NULL: nothing is recorded (tests) */
 	LIST_HEAD(remote_list, remote) remotes; /* command lines over the network (remote.c) */
 	unsigned nremotes;

@@ -338,6 +338,10 @@ static const struct name names[] = {
 	{ "PUT", "/v1/secrets/{}", "secret.set" },
 	{ "DELETE", "/v1/secrets/{}", "secret.rm" },
 	{ "POST", "/v1/secret-env", "secret.use" },
+	{ "POST", "/v1/volumes", "volume.create" },
+	{ "DELETE", "/v1/volumes/{}", "volume.rm" },
+	{ "POST", "/volumes", "volume.create" },
+	{ "DELETE", "/volumes/{}", "volume.rm" },
 	{ "POST", "/v1/secret-key", "secret.rekey" },
 	{ NULL, NULL, NULL },
 };

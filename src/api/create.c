@@ -17,6 +17,7 @@
 #include "api/spawn.h"
 #include "api/template.h"
 #include "api/tenant.h"
+#include "api/volumes.h"
 #include "daemon/fields.h"
 
 #define TIMEOUT_V1_S 15
@@ -66,9 +67,7 @@ static void created(void *ctx, struct box *b, const struct brig_err *err)
 static int refuse_missing(struct call *c)
 {
 	const char *missing = NULL;
-	if (json_array_size(json_object_get(c->body, "volumeMounts")) > 0)
-		missing = "volumes (volumeMounts)";
-	else if (json_object_get(c->body, "iam"))
+	if (json_object_get(c->body, "iam"))
 		missing = "cloud identities (iam)";
 	else if (json_is_false(json_object_get(c->body, "autoPauseMemory")))
 		missing = "a pause that drops the memory (autoPauseMemory false)";
@@ -195,6 +194,9 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 		r = env_list(cr->spec, all, cr->template_id, err);
 	if (r == 0)
 		r = secrets_attach(c, json_object_get(c->body, "secrets"), cr->spec, err);
+	if (r == 0)
+		r = volumes_resolve(c->api, c->tenant, c->perms, json_object_get(c->body, "volumeMounts"),
+				    cr->spec, err);
 	if (r == 0) {
 		/* An image that was named beside the template is taken instead of it. */
 		own = json_string_value(json_object_get(cr->spec, "image"));

@@ -17,6 +17,7 @@ static const char *const names[PERM__N] = {
 
 #define READ                                                                                     \
 	(PERM_BIT(PERM_BOX_READ) | PERM_BIT(PERM_SNAPSHOT_READ) | PERM_BIT(PERM_TEMPLATE_READ) | \
+	 PERM_BIT(PERM_VOLUME_READ) |                                                             \
 	 PERM_BIT(PERM_METRICS) | PERM_BIT(PERM_QUOTA) | PERM_BIT(PERM_SERVER))
 
 static const struct role {

@@ -26,7 +26,9 @@
 	X(QUOTA, "quota:read")               \
 	X(SERVER, "server:read")             \
 	X(KEYS, "keys")                      \
-	X(SECRETS, "secrets")
+	X(SECRETS, "secrets")                \
+	X(VOLUME_READ, "volumes:read")       \
+	X(VOLUME_WRITE, "volumes:write")
 
 /*
  * FILES is the way into a sandbox: who has it is told the sandbox's tokens, by which commands are

@@ -7,6 +7,7 @@
 
 #include "api/box.h"
 #include "api/tenant.h"
+#include "api/volumes.h"
 #include "base/clock.h"
 
 /* What a client that was refused for want of room is told to wait at most, in seconds. */
@@ -215,10 +216,13 @@ void quota_snapshot_gone(struct api *a, const char *tenant)
 		t->use.snapshots--;
 }
 
-json_t *quota_use_json(const struct tenant *t)
+json_t *quota_use_json(struct api *a, const struct tenant *t)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "sandboxes", (json_int_t)t->use.sandboxes,
+	uint64_t volumes, volume_bytes;
+	volumes_use(a, t->name, &volumes, &volume_bytes);
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sandboxes", (json_int_t)t->use.sandboxes,
 			 "cpu_milli", (json_int_t)t->use.cpu_milli, "memory_bytes",
 			 (json_int_t)t->use.memory_bytes, "disk_bytes",
-			 (json_int_t)t->use.disk_bytes, "snapshots", (json_int_t)t->use.snapshots);
+			 (json_int_t)t->use.disk_bytes, "snapshots", (json_int_t)t->use.snapshots, "volumes",
+			 (json_int_t)volumes, "volume_bytes", (json_int_t)volume_bytes);
 }

@@ -39,6 +39,6 @@ void charge_keep(struct charge *c);
 void quota_snapshot_gone(struct api *a, const char *tenant);
 
 /* {"sandboxes", "cpu_milli", ..}: what the tenant has. */
-json_t *quota_use_json(const struct tenant *t);
+json_t *quota_use_json(struct api *a, const struct tenant *t);
 
 #endif

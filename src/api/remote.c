@@ -46,6 +46,7 @@
 #include "api/call.h"
 #include "api/http_response.h"
 #include "api/secrets.h"
+#include "api/volumes.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "brig/client_proto.h"
@@ -548,7 +549,10 @@ static void ask_brigd(struct remote *s)
 		refuse_why(s, &why);
 		return;
 	}
-	if (secrets_put(s, &err) < 0) {
+	if (secrets_put(s, &err) < 0 ||
+	    (remote_makes(&s->ask) && volumes_rename(s->a, s->tenant, s->perms,
+						     json_object_get(s->ask.req, "spec"), &err) < 0)) {
+		secrets_forget(s);
 		refuse(s, &err);
 		return;
 	}

@@ -72,12 +72,16 @@ static int spec_check(json_t *req, struct brig_err *err)
 	if (field_object(req, "spec", &spec, err) < 0 ||
 	    (spec && field_array(spec, "volumes", &volumes, err) < 0))
 		return -1;
-	if (json_array_size(volumes)) {
+	json_t *v;
+	size_t i;
+	bool host = false;
+	/* Those of the store have names, which brig-api looks up. */
+	json_array_foreach(volumes, i, v) host |= !json_is_string(json_object_get(v, "volume"));
+	if (host) {
 		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
-			     "a volume is a folder of the caller's machine and does not travel to "
-			     "a server elsewhere");
-		return brig_fix(err, "create the sandbox, copy the files with `brig cp`, and run "
-				     "the command with `brig exec`");
+			     "a folder of the caller's machine does not travel to a server elsewhere");
+		return brig_fix(err, "name a volume of the server (brig volume create), or copy the files "
+				     "into a sandbox with `brig cp`");
 	}
 	if (json_object_get(spec, "layer"))
 		return brig_fail(err, BRIG_E_INVALID, 0, "'layer' is a file of the caller's machine: use 'snapshot'");

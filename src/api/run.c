@@ -28,6 +28,7 @@
 #include "api/network.h"
 #include "api/secrets.h"
 #include "api/text.h"
+#include "api/volumes.h"
 #include "base/buf.h"
 #include "store/store.h"
 
@@ -439,7 +440,9 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	struct run_ask ask;
 	if (runask_parse(c->body, &ask, err) < 0)
 		return -1;
-	if (secrets_attach(c, ask.secrets, ask.spec, err) < 0) {
+	if (secrets_attach(c, ask.secrets, ask.spec, err) < 0 ||
+	    volumes_resolve(c->api, c->tenant, c->perms, ask.volumes, ask.spec, err) < 0) {
+		secrets_wipe_spec(ask.spec);
 		runask_done(&ask);
 		return -1;
 	}

@@ -29,6 +29,7 @@ void runask_done(struct run_ask *ask)
 	json_decref(ask->outputs);
 	json_decref(ask->secrets);
 	json_decref(ask->network);
+	json_decref(ask->volumes);
 	*ask = (struct run_ask){ .user = "" };
 }
 
@@ -217,7 +218,7 @@ static int spec_parse_run(json_t *body, json_t *spec, struct brig_err *err)
 
 const char *const runask_fields[] = { "tier",	 "image", "cmd",      "language",     "code",
 				      "files",	 "stdin", "env",      "limits",	      "network",
-				      "workdir", "user",  "hostname", "output_files", "secrets", NULL };
+				      "workdir", "user",  "hostname", "output_files", "secrets", "volumes", NULL };
 
 static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 {
@@ -230,6 +231,7 @@ static int all_parse(json_t *body, struct run_ask *ask, struct brig_err *err)
 		return -1;
 	ask->secrets = json_incref(json_object_get(body, "secrets"));
 	ask->network = json_incref(json_object_get(body, "network"));
+	ask->volumes = json_incref(json_object_get(body, "volumes"));
 	ask->has_input = ask->input_n > 0;
 	const char *user = json_string_value(json_object_get(ask->spec, "user"));
 	ask->user = user ? user : "";

@@ -36,7 +36,7 @@ struct run_ask {
 	struct run_file *file;
 	size_t nfiles;
 	json_t *outputs; /* array of paths, or NULL */
-	json_t *network; /* as it was given, checked: network.h; or NULL */
+	json_t *volumes, *network; /* as it was given, checked: network.h; or NULL */
 	json_t *secrets; /* as it was given: secrets.h; or NULL */
 	struct charge *charge; /* quota.h; NULL: none */
 };

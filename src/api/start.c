@@ -16,6 +16,7 @@
 #include "api/remote.h"
 #include "api/run.h"
 #include "api/secrets.h"
+#include "api/volumes.h"
 #include "api/snapshot.h"
 #include "api/tenant.h"
 #include "api/warm.h"
@@ -61,6 +62,7 @@ int api_init(struct api *a, api_ready ready, struct brig_err *err)
 			       events_open(a, err) < 0 || metrics_open(a, err) < 0 ||
 			       runs_open(a, err) < 0 || first_key(a, err) < 0 ||
 			       secrets_open(a, a->secret_fd, err) < 0 ||
+			       volumes_open(a, err) < 0 ||
 			       boxes_adopt(a, ready, err) < 0
 		       ? -1
 		       : 0;
@@ -76,6 +78,7 @@ void api_done(struct api *a)
 	metrics_close(a);
 	events_close(a);
 	tenants_close(a);
+	volumes_close(a);
 	secrets_close(a);
 	store_close(a->store);
 	a->store = NULL;

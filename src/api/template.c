@@ -367,16 +367,6 @@ static void not_built_here(struct call *c)
 	api_fail_e2b(c->r, 501, &err);
 }
 
-static void no_volumes(struct call *c)
-{
-	call_fail_text(c, 501, "volumes are not part of this version of brig");
-}
-
-static void no_volumes_list(struct call *c)
-{
-	http_reply_json(c->r, 200, json_array());
-}
-
 static void no_secrets(struct call *c)
 {
 	call_fail_text(c, 501, "secrets are kept by brig's own API: /v1/secrets");
@@ -407,10 +397,6 @@ const struct route template_routes[] = {
 	{ "POST", "/templates/{}/builds/{}", E2B, PERM_TEMPLATE_WRITE, not_built_here },
 	{ "POST", "/v2/templates/{}/builds/{}", E2B, PERM_TEMPLATE_WRITE, not_built_here },
 	{ "GET", "/templates/{}/builds/{}/status", E2B, PERM_TEMPLATE_READ, not_built_here },
-	{ "GET", "/volumes", E2B, PERM_BOX_READ, no_volumes_list },
-	{ "POST", "/volumes", E2B, PERM_BOX_WRITE, no_volumes },
-	{ "GET", "/volumes/{}", E2B, PERM_BOX_READ, no_volumes },
-	{ "DELETE", "/volumes/{}", E2B, PERM_BOX_WRITE, no_volumes },
 	{ "GET", "/secrets", E2B, PERM_BOX_READ, no_secrets },
 	{ "POST", "/secrets", E2B, PERM_BOX_WRITE, no_secrets },
 	{ "GET", "/secrets/{}", E2B, PERM_BOX_READ, no_secrets },

@@ -12,6 +12,7 @@
 #include "api/snapshot.h"
 #include "api/tenant.h"
 #include "api/text.h"
+#include "api/volumes.h"
 #include "daemon/fields.h"
 #include "store/store.h"
 
@@ -24,14 +25,14 @@ static unsigned keys_of(const struct api *a, const char *tenant)
 	return n;
 }
 
-static json_t *tenant_json(const struct api *a, const struct tenant *t)
+static json_t *tenant_json(struct api *a, const struct tenant *t)
 {
 	char created[TEXT_TIME_MAX];
 	text_time(t->created_ms, created);
 	/* Those of older databases have no time. */
 	return json_pack("{s:s,s:b,s:o,s:i,s:o,s:o}", "name", t->name, "disabled", (int)t->disabled,
 			 "created", t->created_ms ? json_string(created) : json_null(), "keys",
-			 (int)keys_of(a, t->name), "use", quota_use_json(t), "policy",
+			 (int)keys_of(a, t->name), "use", quota_use_json(a, t), "policy",
 			 policy_json(&t->policy, true));
 }
 
@@ -124,15 +125,21 @@ static void tenant_change(struct call *c)
 
 /* ---- removal ---- */
 
-static void refuse_use(struct call *c, const struct tenant *t, unsigned boxes, unsigned snapshots)
+static void refuse_use(struct call *c, const struct tenant *t, unsigned boxes, unsigned snapshots,
+		       uint64_t volumes)
 {
 	struct brig_err err = BRIG_ERR_INIT;
-	brig_err_set(&err, BRIG_E_STATE, 0, "tenant '%s' has %u sandboxes and %u snapshots",
-		     t->name, boxes, snapshots);
-	brig_err_remedy(&err, "remove them first, or with it: brig tenant rm --force %s", t->name);
+	brig_err_set(&err, BRIG_E_STATE, 0, "tenant '%s' has %u sandboxes, %u snapshots and %llu volumes",
+		     t->name, boxes, snapshots, (unsigned long long)volumes);
+	if (volumes)
+		brig_err_remedy(&err, "remove the volumes first (brig volume rm --tenant %s NAME); nothing "
+				      "else removes data", t->name);
+	else
+		brig_err_remedy(&err, "remove them first, or with it: brig tenant rm --force %s", t->name);
 	call_fail_details(
 		c, 0, &err,
-		json_pack("{s:i,s:i}", "sandboxes", (int)boxes, "snapshots", (int)snapshots));
+		json_pack("{s:i,s:i,s:I}", "sandboxes", (int)boxes, "snapshots", (int)snapshots, "volumes",
+			  (json_int_t)volumes));
 }
 
 static unsigned boxes_of(struct api *a, const char *tenant, bool kill)
@@ -161,10 +168,13 @@ static void tenant_delete(struct call *c)
 		call_fail_text(c, 409, "tenant '%s' is the operator's own and stays", t->name);
 		return;
 	}
+	uint64_t volumes, volume_bytes;
+	volumes_use(c->api, t->name, &volumes, &volume_bytes);
+	all = all && !volumes;
 	unsigned boxes = boxes_of(c->api, t->name, all);
 	unsigned snapshots = snapshots_of(c->api, t->name, all);
-	if (!all && (boxes || snapshots)) {
-		refuse_use(c, t, boxes, snapshots);
+	if (!all && (boxes || snapshots || volumes)) {
+		refuse_use(c, t, boxes, snapshots, volumes);
 		return;
 	}
 	tenant_remove(c->api, t);

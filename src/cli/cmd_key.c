@@ -235,7 +235,8 @@ const struct cmd cmd_key = {
 		"sandboxes, runs, snapshots, files and tags; read-only reads lists, figures and "
 		"logs; run-only may POST /v1/run and nothing else. Scopes are run, sandboxes:read, "
 		"sandboxes:write, files, snapshots:read, snapshots:write, templates:read, "
-		"templates:write, metrics, quota:read, server:read, keys and secrets.\n\n"
+		"templates:write, metrics, quota:read, server:read, keys, secrets, "
+		"volumes:read and volumes:write.\n\n"
 		"rotate makes a new key with the same name, role, scopes and length of life, and "
 		"revokes the old one, at once or after --overlap.",
 	.flags = flags,

@@ -28,6 +28,7 @@
 	X(key)        \
 	X(tenant)     \
 	X(secret)     \
+	X(volume)     \
 	X(audit)      \
 	X(receipt)    \
 	X(pool)       \

@@ -21,6 +21,7 @@
 #include "cli/env.h"
 #include "cli/remote.h"
 #include "cli/snapspec.h"
+#include "cli/volumeuse.h"
 
 #define NAME_MAX_LEN 63u
 
@@ -133,7 +134,7 @@ int volume_parse(const char *text, struct volume *ret, struct brig_err *err)
 	if (!colon || colon == host || !colon[1]) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "--volume '%.200s' is not HOST:GUEST[:ro]",
 			     text);
-		return brig_fix(err, "for example --volume ./data:/data:ro");
+		return brig_fix(err, "for example --volume ./data:/data:ro, or NAME:/data for a volume of the server");
 	}
 	*colon = '\0';
 	v.guest = colon + 1;
@@ -268,14 +269,6 @@ static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *
 	size_t n = 0;
 	int r = 0;
 	*ret_usage = true;
-	if (remote_wanted()) {
-		*ret_usage = false;
-		json_decref(array);
-		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
-			     "--volume is a folder of this machine, and BRIG_URL names a server "
-			     "elsewhere");
-		return brig_fix(err, "brig create, copy the files with brig cp, then brig exec");
-	}
 	if (texts->n > JAIL_VOLUMES_MAX)
 		r = brig_fail(err, BRIG_E_INVALID, 0, "more than %u --volume", JAIL_VOLUMES_MAX);
 	while (r == 0 && n < texts->n) {
@@ -285,12 +278,26 @@ static int volumes_add(struct spec_built *b, const struct strlist *texts, bool *
 	if (r == 0)
 		*ret_usage = false;
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		r = volume_open(&v[i], &b->fds[i], err);
+		json_t *o = NULL;
+		if (volumeuse_named(v[i].host)) {
+			o = volumeuse_json(v[i].host, v[i].guest, v[i].readonly, err);
+			r = o ? json_array_append_new(array, o) : -1;
+			continue;
+		}
+		if (remote_wanted()) {
+			brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
+				     "--volume '%.64s' is a folder of this machine, and BRIG_URL names a server "
+				     "elsewhere", texts->v[i]);
+			r = brig_fix(err, "name a volume of that server (brig volume create), or use brig create, "
+					  "brig cp and brig exec");
+			break;
+		}
+		r = volume_open(&v[i], &b->fds[b->nfds], err);
 		if (r < 0)
 			break;
+		o = json_pack("{s:i,s:s,s:b}", "fd", (int)b->nfds, "guest", v[i].guest, "readonly",
+			      (int)v[i].readonly);
 		b->nfds++;
-		json_t *o = json_pack("{s:i,s:s,s:b}", "fd", (int)i, "guest", v[i].guest,
-				      "readonly", (int)v[i].readonly);
 		if (!o)
 			r = brig_fail(err, BRIG_E_INVALID, 0, "--volume '%.64s' is not valid UTF-8",
 				      texts->v[i]);

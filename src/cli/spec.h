@@ -110,7 +110,8 @@ struct spec_opts {
 	  .at = offsetof(struct spec_opts, volumes),                                              \
 	  .arg = "HOST:GUEST[:ro]",                                                               \
 	  .complete = COMPLETE_FILE,                                                              \
-	  .help = "show a file or directory of the host at the path GUEST inside" },              \
+	  .help = "show a file or directory of the host, or, without a slash in HOST, a volume "  \
+		  "(brig volume) at the path GUEST inside" },                                      \
 	BRIG_LIMITS(SPEC_LIMIT_ROW)                                                               \
 	NET_ROWS(struct spec_opts, net),                                                          \
 	{ .name = "accept",                                                                       \

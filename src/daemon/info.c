@@ -43,8 +43,9 @@ static json_t *volumes_json(const struct sandbox *sb)
 {
 	json_t *a = json_array();
 	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
-		json_array_append_new(a, json_pack("{s:s,s:b}", "guest", sb->spec.volumes[i].guest,
-						   "readonly", (int)sb->spec.volumes[i].readonly));
+		json_array_append_new(a, json_pack("{s:s,s:b,s:s*}", "guest", sb->spec.volumes[i].guest,
+						   "readonly", (int)sb->spec.volumes[i].readonly, "volume",
+						   sb->spec.volumes[i].id));
 	return a;
 }
 

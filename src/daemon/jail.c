@@ -35,6 +35,7 @@ struct jail_queued {
 		struct jail_spec spec;
 		struct jail_ref ref;
 		struct jail_list list;
+		struct jail_volume_ask volume;
 	} msg;
 };
 
@@ -74,6 +75,8 @@ static size_t answer_size(uint32_t verb)
 		return sizeof(struct jail_box);
 	case JAIL_LINK:
 		return sizeof(struct jail_link_is);
+	case JAIL_VOLUME_IS:
+		return sizeof(struct jail_volume_is);
 	default:
 		return 0;
 	}
@@ -100,6 +103,8 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 		return answer == JAIL_STATS_IS;
 	case JAIL_RECEIPT:
 		return answer == JAIL_RECEIPT_IS;
+	case JAIL_VOLUME:
+		return answer == JAIL_VOLUME_IS;
 	case JAIL_LIST:
 		return answer == JAIL_BOX_IS;
 	case JAIL_DESTROY:

@@ -23,6 +23,7 @@ union jail_answer {
 	struct jail_receipt receipt; /* its texts need not end */
 	struct jail_box box;
 	struct jail_link_is link;
+	struct jail_volume_is volume;
 };
 
 /* Requests that may be without their last answer at one time. */

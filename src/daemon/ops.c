@@ -41,6 +41,7 @@
 #include "daemon/spec.h"
 #include "daemon/statsop.h"
 #include "daemon/tcprelay.h"
+#include "daemon/volumeop.h"
 
 /* Nothing to tell anybody: the operation goes on without its client. */
 static void waiter_gone(struct conn *c)
@@ -495,6 +496,11 @@ static int op_receipt(struct conn *c, json_t *req, struct brig_err *err)
 	return receipt_serve(c, sb, err);
 }
 
+static int op_volume(struct conn *c, json_t *req, struct brig_err *err)
+{
+	return volume_serve(c, req, err);
+}
+
 static int op_pool(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", NULL };
@@ -543,6 +549,7 @@ static const struct op {
 	{ "receipt", false, false, false, op_receipt },
 	{ "fs", true, false, true, op_fs },
 	{ "connect", true, false, true, op_connect },
+	{ "volume", true, false, true, op_volume },
 	{ "pool", false, false, false, op_pool },
 	{ "images", false, false, false, op_images },
 };

@@ -62,7 +62,10 @@ static int record_fields(struct record *r, struct brig_err *err)
 	if (status && !json_is_null(status) && field_object(o, "status", &r->status, err) < 0)
 		return -1;
 	/* The descriptors of volumes came with the request and are in the sandbox by now. */
-	unsigned nfds = (unsigned)json_array_size(json_object_get(spec, "volumes"));
+	unsigned nfds = 0;
+	json_t *v;
+	size_t i;
+	json_array_foreach(json_object_get(spec, "volumes"), i, v) nfds += json_object_get(v, "volume") == NULL;
 	if (spec_parse(spec, nfds, &r->spec, err) < 0)
 		return -1;
 	/* The one that serves it, whatever was asked for. */

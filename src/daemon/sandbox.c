@@ -588,6 +588,8 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 		snprintf(m->volumes[i].path, sizeof(m->volumes[i].path), "%s",
 			 sb->spec.volumes[i].guest);
 		m->volumes[i].readonly = sb->spec.volumes[i].readonly;
+		if (sb->spec.volumes[i].id)
+			memcpy(m->volumes[i].id, sb->spec.volumes[i].id, BRIG_ID_LEN);
 	}
 }
 
@@ -611,13 +613,15 @@ static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *v
 	sb->chan.held = sb->net != NULL;
 	fill_spec(sb, accept, &m);
 	fds[0] = theirs;
+	unsigned nfds = 1;
 	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
-		fds[1 + i] = volume_fds[sb->spec.volumes[i].fd];
-	fds[1 + m.nvolumes] = pair[0];
+		if (!sb->spec.volumes[i].id)
+			fds[nfds++] = volume_fds[sb->spec.volumes[i].fd];
+	if (m.keep)
+		fds[nfds++] = pair[0];
 	r = FAILPOINT("create.send");
 	if (r == 0)
-		r = jail_call(&d->jail, &m, sizeof(m), fds, 1 + m.nvolumes + m.keep, create_answered,
-			      sb);
+		r = jail_call(&d->jail, &m, sizeof(m), fds, nfds, create_answered, sb);
 	(void)FAILPOINT("create.sent");
 	if (r < 0)
 		return brig_fail(err, r == -EPIPE ? BRIG_E_UNAVAILABLE : BRIG_E_BUSY, -r,

@@ -272,19 +272,28 @@ static int labels_check(json_t *labels, struct brig_err *err)
 	return 0;
 }
 
+bool volume_id_ok(const char *id)
+{
+	return strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789") == BRIG_ID_LEN && !id[BRIG_ID_LEN];
+}
+
 static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig_err *err)
 {
-	static const char *const keys[] = { "fd", "guest", "readonly", NULL };
+	static const char *const keys[] = { "fd", "volume", "guest", "readonly", NULL };
 	struct spec_volume *vol = &spec->volumes[spec->nvolumes];
 	uint64_t fd = UINT64_MAX;
 	if (!json_is_object(v))
 		return brig_fail(err, BRIG_E_INVALID, 0, "is not an object");
 	if (fields_known(v, "the volume", keys, err) < 0 ||
 	    field_u64(v, "fd", 0, JAIL_VOLUMES_MAX, &fd, err) < 0 ||
+	    field_str(v, "volume", BRIG_ID_LEN, &vol->id, err) < 0 ||
 	    field_str(v, "guest", JAIL_PATH_MAX - 1, &vol->guest, err) < 0 ||
 	    field_bool(v, "readonly", &vol->readonly, err) < 0)
 		return -1;
-	if (fd >= nfds)
+	if (vol->id && (fd != UINT64_MAX || !volume_id_ok(vol->id)))
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "'volume' is the id of one, and stands in place of 'fd'");
+	if (!vol->id && fd >= nfds)
 		return brig_fail(err, BRIG_E_INVALID, 0,
 				 "'fd' names no descriptor of this request");
 	if (!vol->guest || !guest_path_valid(vol->guest))
@@ -297,10 +306,10 @@ static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig
 			return brig_fail(err, BRIG_E_INVALID, 0, "a volume cannot cover %s",
 					 kept[i]);
 	vol->fd = (unsigned)fd;
-	if (spec->layer == (int)fd)
+	if (!vol->id && spec->layer == (int)fd)
 		return brig_fail(err, BRIG_E_INVALID, 0, "descriptor %u is used twice", vol->fd);
 	for (unsigned i = 0; i < spec->nvolumes; i++) {
-		if (spec->volumes[i].fd == vol->fd)
+		if (!vol->id && !spec->volumes[i].id && spec->volumes[i].fd == vol->fd)
 			return brig_fail(err, BRIG_E_INVALID, 0, "descriptor %u is used twice",
 					 vol->fd);
 		if (strcmp(spec->volumes[i].guest, vol->guest) == 0)
@@ -341,7 +350,9 @@ static int volumes_parse(json_t *obj, unsigned nfds, struct spec *spec, struct b
 		if (volume_parse(v, nfds, spec, err) < 0)
 			return brig_ctx(err, "volume %zu", i + 1);
 	}
-	unsigned named = spec->nvolumes + (spec->layer >= 0);
+	unsigned named = spec->layer >= 0;
+	for (unsigned k = 0; k < spec->nvolumes; k++)
+		named += !spec->volumes[k].id;
 	if (named != nfds)
 		return brig_fail(err, BRIG_E_INVALID, 0,
 				 "%u descriptors came with the request, but it names %u", nfds, named);

@@ -34,10 +34,13 @@ enum limit_index {
 #define SPEC_LABELS_MAX 64u
 
 struct spec_volume {
-	unsigned fd; /* index into the descriptors that came with the request */
+	const char *id; /* of the store; NULL = of the host, as a descriptor */
+	unsigned fd;	/* index into the descriptors that came with the request */
 	const char *guest;
 	bool readonly;
 };
+
+bool volume_id_ok(const char *id);
 
 struct spec {
 	json_t *root; /* owned reference; NULL = the empty spec */

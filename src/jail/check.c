@@ -21,6 +21,7 @@ static const struct {
 	{ JAIL_MEASURE, sizeof(struct jail_ref), 0 },
 	{ JAIL_RECEIPT, sizeof(struct jail_ref), 0 },
 	{ JAIL_LIST, sizeof(struct jail_list), 0 },
+	{ JAIL_VOLUME, sizeof(struct jail_volume_ask), 0 },
 };
 
 int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err *err)
@@ -54,6 +55,28 @@ int jail_check_id(const char id[BRIG_ID_LEN + 8])
 static int ends(const char *s, size_t cap)
 {
 	return memchr(s, 0, cap) != NULL;
+}
+
+static int no_id(const char id[BRIG_ID_LEN + 8])
+{
+	for (unsigned i = 0; i < BRIG_ID_LEN + 8; i++)
+		if (id[i])
+			return 0;
+	return 1;
+}
+
+int jail_check_volume(const struct jail_volume_ask *m, struct brig_err *err)
+{
+	int makes = m->op == JAIL_VOLUME_MAKE;
+	if (m->op >= JAIL_VOLUME__N || m->seal > (m->op == JAIL_VOLUME_CLONE) || !jail_check_id(m->id) ||
+	    !(m->op == JAIL_VOLUME_CLONE ? jail_check_id(m->from) : no_id(m->from)) ||
+	    (!makes && (m->bytes || m->inodes)))
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "VOLUME is malformed");
+	if (makes && (m->bytes < VOLUME_BYTES_MIN || m->bytes > VOLUME_BYTES_MAX ||
+		      m->inodes < VOLUME_INODES_MIN || m->inodes > VOLUME_INODES_MAX))
+		return brig_fail(err, BRIG_E_LIMIT, 0, "a volume of %llu bytes and %llu files is not possible",
+				 (unsigned long long)m->bytes, (unsigned long long)m->inodes);
+	return 0;
 }
 
 int jail_check_image(const struct jail_image *m, const struct jail_facts *f, unsigned n_fd,
@@ -104,17 +127,24 @@ static int check_texts(const struct jail_spec *p, struct brig_err *err)
 	if (p->home[0] && (!path_is_clean(p->home, sizeof(p->home)) || !p->home[1]))
 		return brig_fail(err, BRIG_E_INVALID, 0, "home '%s' is no clean absolute path below /",
 				 p->home);
-	for (unsigned i = 0; i < p->nvolumes; i++)
+	for (unsigned i = 0; i < p->nvolumes; i++) {
 		if (!ends(p->volumes[i].path, JAIL_PATH_MAX) ||
 		    !path_is_clean(p->volumes[i].path, JAIL_PATH_MAX) || !p->volumes[i].path[1])
 			return brig_fail(err, BRIG_E_INVALID, 0,
 					 "the path of volume %u is no clean absolute path below /", i);
+		if (p->volumes[i].readonly > 1 || p->volumes[i].reserved ||
+		    !(no_id(p->volumes[i].id) || jail_check_id(p->volumes[i].id)))
+			return brig_fail(err, BRIG_E_PROTOCOL, 0, "volume %u of CREATE is malformed", i);
+	}
 	return 0;
 }
 
 unsigned jail_spec_fds(const struct jail_spec *p)
 {
-	return 1 + p->nvolumes + p->keep;
+	unsigned n = 1 + p->keep;
+	for (unsigned i = 0; i < p->nvolumes; i++)
+		n += !p->volumes[i].id[0];
+	return n;
 }
 
 static int beyond(struct brig_err *err, const char *what)

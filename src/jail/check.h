@@ -32,6 +32,7 @@ int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err
 int jail_check_spec(const struct jail_spec *p, const struct jail_facts *f, struct brig_err *err);
 int jail_check_image(const struct jail_image *m, const struct jail_facts *f, unsigned n_fd,
 		     struct brig_err *err);
+int jail_check_volume(const struct jail_volume_ask *m, struct brig_err *err);
 /* How many descriptors belong to a spec that jail_check_spec() accepted. */
 unsigned jail_spec_fds(const struct jail_spec *p);
 int jail_check_id(const char id[BRIG_ID_LEN + 8]);

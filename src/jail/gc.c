@@ -13,11 +13,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@
 #include "engine/container/cgroup.h"
 #include "jail/instance.h"
 #include "jail/json_out.h"
+#include "volume/work.h"
 
 struct gc {
 	int run;
@@ -313,12 +316,37 @@ static void on_link(void *arg, int at, const struct dirent *e)
 		say(arg, "link", e->d_name, "unexplained", "a network link named like brig's");
 }
 
+/* 1: it is a volume's, by its label, which names the instance. Nobody can detach what is mounted, and a device
+ * that is not clears itself. */
+static int judge_volume(struct gc *g, const char *name)
+{
+	struct loop_info64 info;
+	const size_t head = strlen(VOLUME_LOOP_LABEL);
+	char path[300], label[LO_NAME_SIZE + 1] = "";
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, LOOP_GET_STATUS64, &info) < 0)
+		return 0;
+	memcpy(label, info.lo_file_name, LO_NAME_SIZE);
+	char *instance = label + head, *end = strchr(instance, ' ');
+	if (strncmp(label, VOLUME_LOOP_LABEL, head) != 0 || !end || strchr(label, '/'))
+		return 0;
+	*end = '\0';
+	if (instance_alive(g->run, instance))
+		say(g, "loop", name, "live", "a volume of a running instance");
+	else
+		say(g, "loop", name, "unexplained", "a volume, but its instance does not run");
+	return 1;
+}
+
 static void on_loop(void *arg, int at, const struct dirent *e)
 {
 	char path[300], text[1024];
 	if (strncmp(e->d_name, "loop", 4) != 0)
 		return;
 	snprintf(path, sizeof(path), "%s/loop/backing_file", e->d_name);
+	if (faccessat(at, path, F_OK, 0) < 0 || judge_volume(arg, e->d_name))
+		return;
 	if (fd_slurp_at(at, path, text, sizeof(text)) > 0 && strstr(text, "/brig/"))
 		say(arg, "loop", e->d_name, "unexplained", text);
 }

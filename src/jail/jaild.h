@@ -43,7 +43,16 @@ struct box {
 	char id[BRIG_ID_LEN + 8];
 };
 
-enum ev_kind { EV_BROKER, EV_CONTROL, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_BOX, EV_READER, EV_ENGINE };
+enum ev_kind { EV_BROKER, EV_CONTROL, EV_STAGE, EV_STAGE_END, EV_MAKER, EV_VOLUME, EV_BOX, EV_READER, EV_ENGINE };
+
+/* A process that works on a volume (volumes.c). */
+#define VOLUME_JOBS_MAX 32u
+struct volume_job {
+	int sock, pid; /* -1 and 0 = free */
+	uint32_t seq;  /* of the VOLUME to be answered; 0 = nobody waits for it any more */
+	int changes;   /* it makes or removes the volume */
+	char id[BRIG_ID_LEN + 8], from[BRIG_ID_LEN + 8];
+};
 
 struct serve {
 	const struct serve_options *o;
@@ -66,6 +75,8 @@ struct serve {
 	struct jail_tier tier[BRIG_TIER__N]; /* as the engines said at the start */
 	struct jail_facts facts; /* capacity is read again about once a second */
 	uint64_t capacity_at;
+	int volumes, volumes_lock; /* the folder of volumes; -1 = not needed yet */
+	struct volume_job job[VOLUME_JOBS_MAX];
 	int idmap_known;
 	int hash[BOX_HASH];
 	int quit;
@@ -151,6 +162,19 @@ void receipt_keep_image(const struct serve *j, struct box *b);
 void receipt_on_reader(struct serve *j, struct box *b);
 /* Answers the RECEIPT of a box that will have none. Nothing without one. */
 void receipt_end(struct serve *j, struct box *b);
+
+/* ---- volumes.c ---- */
+
+void volumes_init(struct serve *j);
+/* Ends what is under way. */
+void volumes_done(struct serve *j);
+/* VOLUME; answered when it is done. */
+int volumes_ask(struct serve *j, const struct jail_volume_ask *m, struct brig_err *err);
+/* The detached mount of the i-th volume, which has an id, for a sandbox that is being made; or -1. */
+int volumes_open(struct serve *j, const struct jail_spec *p, unsigned i, struct brig_err *err);
+/* Nobody waits for what is under way; it goes on. */
+void volumes_unasked(struct serve *j);
+void volumes_on_job(struct serve *j, struct volume_job *w);
 
 /* ---- serve.c ---- */
 

@@ -36,6 +36,7 @@ struct request {
 		struct jail_spec spec;
 		struct jail_ref ref;
 		struct jail_list list;
+		struct jail_volume_ask volume;
 	} m;
 	int fd[FD_MSG_MAX]; /* handlers steal what they keep; the rest is closed */
 	unsigned n_fd;
@@ -173,8 +174,8 @@ static int is_detached(int fd)
  * to one: what belongs to the owner of the volume's root appears as the sandbox's user, and
  * everything else as nobody.
  */
-static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsigned i,
-			  const struct slot *slot, int *fd, struct brig_err *err)
+static int host_volume_prepare(const struct serve *j, const struct jail_spec *p, unsigned i,
+			       const struct slot *slot, int *fd, struct brig_err *err)
 {
 	const struct jail_volume *v = &p->volumes[i];
 	struct stat st;
@@ -220,6 +221,30 @@ static int volume_prepare(const struct serve *j, const struct jail_spec *p, unsi
 	return 0;
 }
 
+/*
+ * A volume of the store, by its id: its mount was made here and has never been anywhere else. A hostile brigd
+ * could name the volume of another tenant, as it could put a command into another tenant's sandbox; it cannot
+ * have one written by two sandboxes, nor reach it in any other way than from inside a sandbox. The ids of the sandbox are the ids on the disk, 0 to
+ * 65535, whatever range it has today. Set-user-id bits mean nothing on any mount of a volume.
+ */
+static int store_volume_prepare(struct serve *j, const struct jail_spec *p, unsigned i,
+				const struct slot *slot, int *ret_fd, struct brig_err *err)
+{
+	AUTO_FD tree = volumes_open(j, p, i, err);
+	if (tree < 0)
+		return -1;
+	struct mntfd_attr a = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV | MNTFD_ATTR_IDMAP |
+				       (p->volumes[i].readonly ? MNTFD_ATTR_RDONLY : 0),
+				.userns_fd = (uint64_t)slot->userns };
+	int r = mntfd_setattr(tree, 0, &a);
+	if (r < 0) {
+		brig_fail(err, BRIG_E_UNSUPPORTED, -r, "map the owners of volume %s", p->volumes[i].path);
+		return brig_fix(err, "volumes need id-mapped mounts of ext4: Linux 5.15 or newer");
+	}
+	*ret_fd = fd_steal(&tree);
+	return 0;
+}
+
 /* Early, so that the gateway knows its policy when the command starts. */
 static void answer_link(struct serve *j, uint32_t seq, const struct box *b)
 {
@@ -260,11 +285,17 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	}
 	(void)FAILPOINT("jail.slot");
 	answer_link(j, r->m.h.seq, b);
-	int deny_suid = 0, have_group = 0;
-	for (unsigned i = 0; i < p->nvolumes; i++) {
-		if (volume_prepare(j, p, i, &b->slot, &r->fd[1 + i], err) < 0)
+	/* The channel, and what becomes of each volume: what came along, or what the store gives. */
+	int deny_suid = 0, have_group = 0, fds[1 + JAIL_VOLUMES_MAX] = { fd_steal(&r->fd[0]) };
+	unsigned nfds = 1, at = 1;
+	for (unsigned i = 0; i < p->nvolumes; i++, nfds++) {
+		fds[nfds] = p->volumes[i].id[0] ? -1 : fd_steal(&r->fd[at++]);
+		deny_suid |= fds[nfds] >= 0 && !p->volumes[i].readonly;
+		if ((fds[nfds] < 0 ? store_volume_prepare(j, p, i, &b->slot, &fds[nfds], err)
+				   : host_volume_prepare(j, p, i, &b->slot, &fds[nfds], err)) < 0) {
+			nfds++;
 			goto fail;
-		deny_suid |= !p->volumes[i].readonly;
+		}
 	}
 	struct cgroup_limits lim = { .memory_bytes = p->memory_bytes,
 				     .cpu_milli = p->cpu_milli,
@@ -273,7 +304,7 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		goto fail;
 	have_group = 1;
 	(void)FAILPOINT("jail.cgroup");
-	const struct engine_order order = { .spec = p, .fds = r->fd, .join = &join, .deny_suid = deny_suid };
+	const struct engine_order order = { .spec = p, .fds = fds, .join = &join, .deny_suid = deny_suid };
 	if (engine->create(j, b, &order, err) < 0 ||
 	    cgroup_name(&j->cg, p->id, &b->slot.groups, err) < 0)
 		goto fail;
@@ -286,6 +317,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		goto fail;
 	if (p->keep)
 		b->chan = fd_steal(&r->fd[r->n_fd - 1]);
+	while (nfds)
+		fd_close(&fds[--nfds]);
 	(void)FAILPOINT("jail.spawn");
 	b->birth_seq = r->m.h.seq;
 	b->unborn = 1;
@@ -294,6 +327,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 		box_watch(j, b);
 	return 0;
 fail:
+	while (nfds)
+		fd_close(&fds[--nfds]);
 	cgroup_join_close(&join);
 	box_free(j, b); /* its child, too */
 	for (int tries = 0; have_group && cgroup_remove(&j->cg, p->id) == -EBUSY && tries < 500; tries++) {
@@ -437,6 +472,17 @@ static int op_resume(struct serve *j, struct request *r, struct brig_err *err)
 	return 0;
 }
 
+/*
+ * VOLUME makes, copies and removes volumes of the store, named by id. A hostile brigd can do that with any
+ * volume, as it can remove any sandbox: what tenants may is decided above it. It cannot have one removed that
+ * a sandbox has, nor written to by two; it gets no descriptor of one, and no path is made of its words but an
+ * id of sixteen letters and digits in a folder that is root's alone. Work is bounded by VOLUME_JOBS_MAX.
+ */
+static int op_volume(struct serve *j, struct request *r, struct brig_err *err)
+{
+	return jail_check_volume(&r->m.volume, err) < 0 ? -1 : volumes_ask(j, &r->m.volume, err);
+}
+
 void ops_on_broker(struct serve *j)
 {
 	struct request r;
@@ -484,6 +530,9 @@ void ops_on_broker(struct serve *j)
 		break;
 	case JAIL_RESUME:
 		e = op_resume(j, &r, &err);
+		break;
+	case JAIL_VOLUME:
+		e = op_volume(j, &r, &err);
 		break;
 	case JAIL_LIST:
 		e = op_list(j, &r, &err);

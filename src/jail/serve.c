@@ -178,6 +178,7 @@ void serve_broker_lost(struct serve *j)
 	for (int i = 0; i < j->n_boxes; i++)
 		if (j->box[i].state != BOX_FREE)
 			box_unasked(j, &j->box[i]);
+	volumes_unasked(j);
 	/* The numbers were the former brigd's. What lives keeps its image. */
 	for (unsigned i = 1; i < JAIL_IMAGES_MAX; i++) {
 		jail_trees_close(&j->image[i]);
@@ -273,6 +274,7 @@ static void destroy_all(struct serve *j)
 				usleep(1000);
 		}
 	}
+	volumes_done(j);
 	slot_host_close(&j->slots);
 	gateway_done(&j->gateway);
 	cgroup_host_close(&j->cg);
@@ -340,6 +342,7 @@ int serve_run(const struct serve_options *o)
 	j.gateway = (struct gateway)GATEWAY_NONE;
 	box_table_init(&j);
 	j.in.run = j.in.lock = -1;
+	volumes_init(&j);
 	signal(SIGPIPE, SIG_IGN);
 	/* A terminal's Ctrl-C is for the command; brigd decides when jaild ends. */
 	signal(SIGINT, SIG_IGN);
@@ -374,11 +377,13 @@ int serve_run(const struct serve_options *o)
 				birth_stage_lost(&j);
 			else if (kind == EV_MAKER)
 				slot_collect(&j.slots);
+			else if (kind == EV_VOLUME)
+				volumes_on_job(&j, &j.job[at]);
 			else if (kind == EV_READER)
 				receipt_on_reader(&j, &j.box[at]);
 			else if (kind == EV_ENGINE && j.box[at].slot.ctl >= 0)
 				j.box[at].engine->event(&j, &j.box[at]);
-			else if (kind == EV_BOX && j.box[at].slot.pidfd >= 0)
+			else if (kind == EV_BOX && j.box[at].state != BOX_FREE && j.box[at].slot.pidfd >= 0)
 				box_ended(&j, &j.box[at]);
 		}
 	}

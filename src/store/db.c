@@ -77,6 +77,10 @@ static const char *const steps[] = {
 	/* By which name a policy may allow an image; '' = not known. */
 	("ALTER TABLE boxes ADD COLUMN image_name TEXT NOT NULL DEFAULT '';"
 	 "ALTER TABLE snapshots ADD COLUMN image_name TEXT NOT NULL DEFAULT '';"),
+	/* Volumes; what is on the disk has the id only. */
+	"CREATE TABLE volumes (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL,"
+	" state TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL,"
+	" sealed INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (tenant, name)) STRICT;",
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

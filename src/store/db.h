@@ -18,6 +18,8 @@
 	"id, tenant, name, box, template_id, image, tier, user, home, envs, limits, bytes, " \
 	"created_ms, image_name"
 
+#define STORE_VOLUME_COLUMNS "id, tenant, name, state, source, bytes, inodes, sealed, created_ms"
+
 /* X(name, text) */
 #define STORE_STATEMENTS(X)                                                                        \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
@@ -62,6 +64,12 @@
 	X(SECRET_ALL, "SELECT tenant, name, key, created_ms, updated_ms FROM secrets "             \
 		      "ORDER BY tenant, name")                                                     \
 	X(SECRET_COUNT, "SELECT count(*) FROM secrets")                                            \
+	X(VOLUME_PUT, "INSERT OR REPLACE INTO volumes (" STORE_VOLUME_COLUMNS ") VALUES "          \
+		      "(?, ?, ?, ?, ?, ?, ?, ?, ?)")                                               \
+	X(VOLUME_GET, "SELECT " STORE_VOLUME_COLUMNS " FROM volumes WHERE tenant = ? AND "          \
+		      "(name = ? OR id = ?)")                                                      \
+	X(VOLUME_REMOVE, "DELETE FROM volumes WHERE id = ?")                                       \
+	X(VOLUME_ALL, "SELECT " STORE_VOLUME_COLUMNS " FROM volumes ORDER BY tenant, name")         \
 	X(ROLLBACK, "ROLLBACK")                                                                    \
 	X(TAG_PUT, "INSERT OR REPLACE INTO tags (tenant, name, tag, image, created_ms) "           \
 		   "VALUES (?, ?, ?, ?, ?)")                                                       \

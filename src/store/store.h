@@ -152,6 +152,22 @@ bool store_secret_remove(struct store *s, const char *tenant, const char *name);
 /* All of them, without nonce and value. The store must not be changed from within. */
 void store_secrets(struct store *s, void (*fn)(void *ctx, const struct store_secret *r), void *ctx);
 
+/* ---- volumes (api/volumes.h) ---- */
+struct store_volume {
+	char id[24], tenant[40], name[72];
+	char state[12];	 /* creating, ready, removing */
+	char source[72]; /* name of the one that it is a copy of; "" = of none */
+	uint64_t bytes, inodes;
+	bool sealed; /* a snapshot */
+	int64_t created_ms;
+};
+void store_volume_put(struct store *s, const struct store_volume *v); /* adds or replaces */
+/* By name or id. */
+bool store_volume_get(struct store *s, const char *tenant, const char *ref, struct store_volume *ret);
+void store_volume_remove(struct store *s, const char *id);
+/* By tenant and name. The store must not be changed from within. */
+void store_volumes(struct store *s, void (*fn)(void *ctx, const struct store_volume *v), void *ctx);
+
 /* Several changes at once, or none. */
 void store_begin(struct store *s);
 void store_commit(struct store *s);

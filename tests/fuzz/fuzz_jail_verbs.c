@@ -46,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct jail_spec spec;
 		struct jail_image image;
 		struct jail_ref ref;
+		struct jail_volume_ask volume;
 	} m;
 	int verb = jail_check_message(data, size, n_fd, &err);
 	if (verb < 0)
@@ -61,13 +62,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			path_stays(p->home, sizeof(p->home));
 		must(p->nvolumes <= JAIL_VOLUMES_MAX);
 		for (unsigned i = 0; i < p->nvolumes; i++)
+		{
 			path_stays(p->volumes[i].path, JAIL_PATH_MAX);
+			must(!p->volumes[i].id[0] || strlen(p->volumes[i].id) == BRIG_ID_LEN);
+		}
+		must(jail_spec_fds(p) <= 2 + JAIL_VOLUMES_MAX);
 		must(p->memory_bytes <= facts.mem_total && p->disk_bytes <= p->memory_bytes);
 		must(p->pids <= facts.pids_total && p->image < JAIL_IMAGES_MAX);
 		must(p->uid < facts.ids && p->gid < facts.ids);
 		must(p->accept & JAIL_ENF_swap);
 	} else if (verb == JAIL_IMAGE && jail_check_image(&m.image, &facts, n_fd, &err) == 0) {
 		must(m.image.id > 0 && m.image.id < JAIL_IMAGES_MAX);
+	} else if (verb == JAIL_VOLUME && jail_check_volume(&m.volume, &err) == 0) {
+		must(strlen(m.volume.id) == BRIG_ID_LEN && !strchr(m.volume.id, '/'));
+		must(strlen(m.volume.from) == (m.volume.op == JAIL_VOLUME_CLONE ? BRIG_ID_LEN : 0));
+		must(m.volume.op == JAIL_VOLUME_MAKE || (!m.volume.bytes && !m.volume.inodes));
 	} else if ((verb == JAIL_DESTROY || verb == JAIL_PAUSE || verb == JAIL_RESUME) &&
 		   jail_check_id(m.ref.id)) {
 		must(strlen(m.ref.id) == BRIG_ID_LEN);

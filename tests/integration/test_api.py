@@ -184,8 +184,7 @@ class Control(Api):
         self.e2b("GET", "/nothing", expect=404)
         self.e2b("PATCH", "/v2/sandboxes", expect=405)
         self.own("GET", "/nothing", expect=404)
-        for method, path in (("POST", "/v3/templates"), ("POST", "/volumes"),
-                             ("GET", "/templates/x/builds/y/status")):
+        for method, path in (("POST", "/v3/templates"), ("GET", "/templates/x/builds/y/status")):
             answer = self.e2b(method, path, {} if method == "POST" else None, expect=501)
             self.assertIn("not part of this version", answer["message"])
         self.assertIn("/v1/secrets", self.e2b("GET", "/secrets", expect=501)["message"])
@@ -249,8 +248,8 @@ class Control(Api):
                 ({"templateID": "host", "limits": {"memory": "1t"}}, 400, "memory"),
                 ({"templateID": "host", "tier": "microvm"}, 422, "no weaker tier"),
                 ({"templateID": "host", "metadata": {"brig.tier": "gvisor"}}, 422, "no weaker tier"),
-                ({"templateID": "host", "volumeMounts": [{"name": "v", "path": "/v"}]}, 501,
-                 "volumes"),
+                ({"templateID": "host", "volumeMounts": [{"name": "v", "path": "/v"}]}, 404,
+                 "v"),
                 ({"templateID": "host", "network": {"denyOut": ["x"]}}, 400, "denyOut")):
             got, answer = self.e2b("POST", "/v2/sandboxes", body)
             self.assertEqual(got, status, answer)

@@ -167,6 +167,70 @@ static void an_image_is_announced_once_and_dropped_once(void **state)
 	assert_int_equal(jail_check_image(&m, &f, 0, &e), -1);
 }
 
+static void a_volume_is_named_by_an_id_and_has_limits(void **state)
+{
+	(void)state;
+	struct brig_err e = BRIG_ERR_INIT;
+	const struct jail_volume_ask good_one = { .h = { JAIL_VOLUME, 1 },
+						  .op = JAIL_VOLUME_MAKE,
+						  .id = "abcdefgh01234567",
+						  .bytes = 16 * MIB,
+						  .inodes = 64 };
+	struct jail_volume_ask m = good_one;
+	assert_int_equal(jail_check_message(&m, sizeof(m), 0, &e), JAIL_VOLUME);
+	assert_int_equal(jail_check_message(&m, sizeof(m), 1, &e), -1); /* it takes no descriptor */
+	assert_int_equal(jail_check_volume(&m, &e), 0);
+#define BAD(change)                                              \
+	do {                                                     \
+		m = good_one;                                    \
+		change;                                          \
+		assert_int_equal(jail_check_volume(&m, &e), -1); \
+	} while (0)
+	BAD(m.id[3] = '/');
+	BAD(m.id[0] = '.');
+	BAD(m.id[0] = '\0');
+	BAD(m.id[16] = 'x');
+	BAD(m.op = JAIL_VOLUME__N);
+	BAD(memcpy(m.from, m.id, 16));
+	BAD(m.seal = 1);
+	BAD(m.bytes = 0);
+	BAD(m.bytes = VOLUME_BYTES_MIN - 1);
+	BAD(m.bytes = UINT64_MAX);
+	BAD(m.inodes = 0);
+	BAD(m.inodes = UINT64_MAX);
+	BAD(m.op = JAIL_VOLUME_REMOVE); /* with limits */
+	BAD((m.op = JAIL_VOLUME_CLONE, m.bytes = m.inodes = 0)); /* of nothing */
+	BAD((m.op = JAIL_VOLUME_CLONE, m.bytes = m.inodes = 0, memcpy(m.from, "../../../etc/pass", 16)));
+	m = good_one;
+	m.op = JAIL_VOLUME_CLONE;
+	m.bytes = m.inodes = 0;
+	m.seal = 1;
+	memcpy(m.from, "zzzzzzzz01234567", 16);
+	assert_int_equal(jail_check_volume(&m, &e), 0);
+}
+
+static void a_volume_of_the_store_brings_no_descriptor(void **state)
+{
+	(void)state;
+	struct jail_facts f = facts();
+	struct jail_spec p = good();
+	struct brig_err e = BRIG_ERR_INIT;
+	p.nvolumes = 2;
+	strcpy(p.volumes[0].path, "/a");
+	strcpy(p.volumes[1].path, "/b");
+	memcpy(p.volumes[1].id, "abcdefgh01234567", 16);
+	assert_int_equal(jail_check_spec(&p, &f, &e), 0);
+	assert_int_equal(jail_spec_fds(&p), 2);
+}
+
+static void a_volume_of_a_sandbox_is_named_by_an_id(void **state)
+{
+	(void)state;
+	REFUSED(BRIG_E_PROTOCOL, (p.nvolumes = 1, strcpy(p.volumes[0].path, "/a"), strcpy(p.volumes[0].id, "../x")));
+	REFUSED(BRIG_E_PROTOCOL, (p.nvolumes = 1, strcpy(p.volumes[0].path, "/a"), p.volumes[0].id[5] = 'x'));
+	REFUSED(BRIG_E_PROTOCOL, (p.nvolumes = 1, strcpy(p.volumes[0].path, "/a"), p.volumes[0].readonly = 2));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +241,9 @@ int main(void)
 		cmocka_unit_test(what_the_host_cannot_enforce_is_refused_unless_accepted),
 		cmocka_unit_test(messages_of_a_wrong_shape_are_refused),
 		cmocka_unit_test(an_image_is_announced_once_and_dropped_once),
+		cmocka_unit_test(a_volume_is_named_by_an_id_and_has_limits),
+		cmocka_unit_test(a_volume_of_the_store_brings_no_descriptor),
+		cmocka_unit_test(a_volume_of_a_sandbox_is_named_by_an_id),
 	};
 	return cmocka_run_group_tests_name("jail_check", tests, NULL, NULL);
 }

@@ -408,6 +408,41 @@ static void no_file_holds_a_key(void **state)
 }
 
 /* Records of before there were command lines elsewhere. */
+static void volume_seen(void *ctx, const struct store_volume *v)
+{
+	unsigned *n = ctx;
+	(*n)++;
+	assert_string_equal(v->name, *n == 1 ? "a" : "b");
+}
+
+static void volumes_are_found_by_name_and_id_in_their_tenant(void **state)
+{
+	struct store *s = opened(*state);
+	struct store_volume v = { .id = "id1", .tenant = "t", .name = "b", .state = "creating", .bytes = 5,
+				  .inodes = 6, .sealed = true, .created_ms = 7 }, got;
+	unsigned n = 0;
+	store_volume_put(s, &v);
+	memcpy(v.id, "id2", 4);
+	memcpy(v.name, "a", 2);
+	store_volume_put(s, &v);
+	store_close(s);
+	s = opened(*state);
+	assert_true(store_volume_get(s, "t", "b", &got));
+	assert_string_equal(got.id, "id1");
+	assert_int_equal(got.bytes, 5);
+	assert_int_equal(got.inodes, 6);
+	assert_true(got.sealed);
+	assert_string_equal(got.state, "creating");
+	assert_true(store_volume_get(s, "t", "id2", &got));
+	assert_false(store_volume_get(s, "u", "b", &got));
+	assert_false(store_volume_get(s, "u", "id1", &got));
+	store_volumes(s, volume_seen, &n);
+	assert_int_equal(n, 2);
+	store_volume_remove(s, "id1");
+	assert_false(store_volume_get(s, "t", "b", &got));
+	store_close(s);
+}
+
 static void an_older_schema_is_brought_up(void **state)
 {
 	struct folder *f = *state;
@@ -434,7 +469,7 @@ static void an_older_schema_is_brought_up(void **state)
 	snprintf(path, sizeof(path), "%s/api.db", f->path);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db,
-				      "ALTER TABLE boxes DROP COLUMN name; DROP TABLE secrets;"
+				      "ALTER TABLE boxes DROP COLUMN name; DROP TABLE secrets; DROP TABLE volumes;"
 				      "ALTER TABLE boxes DROP COLUMN image_name; "
 				      "ALTER TABLE snapshots DROP COLUMN image_name; "
 				      "PRAGMA user_version = 2",
@@ -578,6 +613,7 @@ int main(void)
 		T(results_expire),
 		T(snapshots_and_tags_are_of_a_tenant),
 		T(no_file_holds_a_key),
+		T(volumes_are_found_by_name_and_id_in_their_tenant),
 		T(an_older_schema_is_brought_up),
 		T(a_newer_schema_is_refused),
 		T(damage_is_told_with_a_remedy),
