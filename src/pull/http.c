@@ -125,7 +125,7 @@ static int failed(const struct http *h, CURLcode code, struct brig_err *err)
 			brig_err_set(err, reasons[i].ours, 0, "%.300s", why);
 			return brig_fix(err, "%s", reasons[i].remedy);
 		}
-	return brig_err_set(err, BRIG_E_UNAVAILABLE, 0, "%.300s", why), -1;
+	return brig_fail(err, BRIG_E_UNAVAILABLE, 0, "%.300s", why);
 }
 
 #define SET(option, value) (r = r == CURLE_OK ? curl_easy_setopt(h->curl, CURLOPT_##option, value) : r)
