@@ -34,6 +34,8 @@
  *  {"op":"kill","id"*,"signal"}         -> {}     signal to the main command; default KILL
  *  {"op":"pause","id"*}                 -> {}     every process of it stands still; wrong_state if they do
  *  {"op":"resume","id"*}                -> {}     .. and goes on; wrong_state if it is not paused
+ *  {"op":"rewind","id"*} + descriptor of a snapshot's file, as of "layer" -> as create. Ends everything in it
+ *      and makes it again, with its id, name and specification, and those files
  *  {"op":"rm","id"*,"force"}            -> {}     answered when nothing of it is left
  *  {"op":"stats","id"}                  -> {"stats":[{..}]}  all sandboxes without id
  *  {"op":"receipt","id"*}               -> {"receipt":{..}} what really holds for it, as measured now;

@@ -4,12 +4,15 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "cli/checkpoint.h"
 #include "cli/conn.h"
+#include "cli/remote.h"
 #include "cli/spec.h"
 
 struct create_opts {
 	struct spec_opts spec;
 	bool quiet;
+	const char *checkpoint;
 };
 _Static_assert(offsetof(struct create_opts, spec) == 0, "SPEC_ROWS count from the start");
 
@@ -20,6 +23,12 @@ static const struct flag flags[] = {
 	  .kind = FLAG_BOOL,
 	  .at = offsetof(struct create_opts, quiet),
 	  .help = "no warnings" },
+	{ .name = "checkpoint",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct create_opts, checkpoint),
+	  .arg = "WHEN",
+	  .choices = "exec",
+	  .help = "remember its files before each exec, for undo; each costs a copy of them" },
 	FLAG_OUTPUT_ROW,
 	FLAG_END,
 };
@@ -38,6 +47,14 @@ static int call(enum conn_mode mode, const json_t *req, const struct spec_built 
 		r = conn_reply(&f, ret_ok, ret_error, err);
 	conn_done(&c);
 	return r;
+}
+
+static void label_add(json_t *spec, const char *key, const char *value)
+{
+	json_t *labels = json_object_get(spec, "labels");
+	if (!labels)
+		json_object_set_new(spec, "labels", labels = json_object());
+	json_object_set_new(labels, key, json_string(value));
 }
 
 static int print(struct cli *cli, const struct create_opts *o, const json_t *ok)
@@ -61,13 +78,20 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	json_t *ok = NULL, *error = NULL;
 	(void)argc;
 	(void)argv;
-	int code = spec_build(cli, &o->spec, false, &spec);
+	int code = o->checkpoint ? remote_refuse(cli, "--checkpoint", "take `brig snapshot create` before what may fail")
+				 : 0;
+	if (code == 0)
+		code = spec_build(cli, &o->spec, false, &spec);
 	if (code)
 		return code;
+	if (o->checkpoint)
+		label_add(spec.spec, CHECKPOINT_LABEL, o->checkpoint);
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", spec.spec);
 	enum conn_mode mode = o->spec.secrets.n ? CONN_EXISTING : CONN_BACKGROUND;
 	int r = req ? call(mode, req, &spec, &ok, &error, &err)
 		    : brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
+	if (r == 0 && o->checkpoint)
+		r = checkpoint_mark(json_string_value(json_object_get(ok, "id")), &err);
 	if (r == 0)
 		code = print(cli, o, ok);
 	else

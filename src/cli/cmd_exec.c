@@ -4,10 +4,12 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "cli/checkpoint.h"
 #include "cli/command.h"
 #include "cli/env.h"
 #include "cli/secretuse.h"
 #include "cli/spec.h"
+#include "cli/remote.h"
 
 struct exec_opts {
 	struct command_opts command;
@@ -62,7 +64,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	const struct exec_opts *o = opts;
 	struct brig_err err = BRIG_ERR_INIT;
 	struct command c;
-	json_t *env = NULL, *cmd = NULL, *req = NULL;
+	json_t *env = NULL, *cmd = NULL, *req = NULL, *error = NULL;
 	bool usage = true;
 	int code = command_begin(&c, cli, &o->command);
 	if (code)
@@ -88,11 +90,14 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 out:
 	c.id = argv[0];
 	c.stream.again = !o->command.detach;
-	if (req)
+	if (req && !remote_wanted() && checkpoint_before(argv[0], &error, &err) < 0)
+		code = error ? cli_fail_json(cli, error) : command_fail(&c, &err);
+	else if (req)
 		code = command_run(&c, CONN_EXISTING, req, NULL, 0);
 	else
 		code = usage ? cli_usage_err(cli, &err) : command_fail(&c, &err);
 	json_decref(req);
+	json_decref(error);
 	command_done(&c);
 	return code;
 }

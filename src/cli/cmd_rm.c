@@ -2,6 +2,7 @@
 /* cmd_rm.c: `brig rm`: removes sandboxes with everything in them. */
 #include <stddef.h>
 
+#include "cli/checkpoint.h"
 #include "cli/each.h"
 
 struct rm_opts {
@@ -26,7 +27,9 @@ static json_t *request(const void *opts, const char *id)
 
 static int run(struct cli *cli, void *opts, int argc, char **argv)
 {
-	return each_sandbox(cli, argc, argv, request, opts);
+	int code = each_sandbox(cli, argc, argv, request, opts);
+	checkpoint_removed();
+	return code;
 }
 
 const struct cmd cmd_rm = {

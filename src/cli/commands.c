@@ -14,6 +14,8 @@
 	X(cp)         \
 	X(snapshot)   \
 	X(fork)       \
+	X(checkpoint) \
+	X(undo)       \
 	X(logs)       \
 	X(kill)       \
 	X(pause)      \

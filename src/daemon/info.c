@@ -81,7 +81,7 @@ json_t *sandbox_info(const struct sandbox *sb, bool full)
 	stamp_utc(sb->created_real_ns, created);
 	json_t *o = json_pack(
 		"{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:O*,s:o}", "id", sb->id, "name", sb->name, "tier",
-		sandbox_tier(sb), "image", sb->image_name, "state", state_name(sb->state), "created",
+		sandbox_tier(sb), "image", sb->image_name, "state", state_name(sb->rewind ? SB_CREATING : sb->state), "created",
 		created, "cmd", sb->main_argv ? json_incref(sb->main_argv) : json_null(), "labels",
 		sb->spec.labels, "status", sb->status ? json_incref(sb->status) : json_null());
 	if (!o || !full)

@@ -37,6 +37,7 @@
 #include "daemon/publish.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
+#include "daemon/rewind.h"
 #include "daemon/sandbox.h"
 #include "daemon/spec.h"
 #include "daemon/statsop.h"
@@ -317,6 +318,17 @@ static int op_resume(struct conn *c, json_t *req, struct brig_err *err)
 	return freeze_resume(c, sb, err);
 }
 
+static int op_rewind(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", "id", NULL };
+	struct sandbox *sb;
+	if (fields_known(req, "rewind", keys, err) < 0 || find(c, req, &sb, err) < 0 || must_live(sb, err) < 0)
+		return -1;
+	if (c->nfds != 1)
+		return brig_fail(err, BRIG_E_INVALID, 0, "'rewind' takes one descriptor: the files to go back to");
+	return rewind_serve(c, sb, c->fds[0], err);
+}
+
 static void remover_gone(struct conn *c)
 {
 	LIST_REMOVE(c, peer);
@@ -543,6 +555,7 @@ static const struct op {
 	{ "rm", false, false, true, op_rm },
 	{ "pause", true, false, true, op_pause },
 	{ "resume", true, false, true, op_resume },
+	{ "rewind", true, true, true, op_rewind },
 	{ "network", false, false, true, op_network },
 	{ "denials", false, false, false, op_denials },
 	{ "stats", false, false, false, op_stats },

@@ -41,6 +41,7 @@
 #include "daemon/publish.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
+#include "daemon/rewind.h"
 #include "daemon/sandbox_io.h"
 #include "daemon/tcprelay.h"
 
@@ -193,6 +194,7 @@ static void sandbox_free(void *ctx)
 	image_unref(sb->image);
 	spec_done(&sb->spec);
 	cmd_done(&sb->later);
+	rewind_done(sb);
 	json_decref(sb->warnings);
 	json_decref(sb->main_argv);
 	json_decref(sb->status);
@@ -265,8 +267,10 @@ static void sandbox_ended(struct sandbox *sb)
 		return;
 	sandbox_settle(sb, sb->have_figures ? &sb->figures : NULL);
 	net_leave(sb);
-	publish_close(sb->publish);
 	sandbox_io_close(sb);
+	if (rewind_goes_on(sb))
+		return;
+	publish_close(sb->publish);
 	image_unref(sb->image);
 	sb->image = NULL;
 	if (sb->counted)
@@ -351,7 +355,7 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;
-		sb->keep = false; /* nobody has learnt its id */
+		sb->keep = sb->reborn; /* else nobody has learnt its id */
 		c->role = NULL;
 		conn_error(c, &err);
 	}
@@ -473,6 +477,9 @@ void sandbox_check_ready(struct sandbox *sb)
 	if (sb->state != SB_CREATING || sb->main)
 		return;
 	sandbox_go(sb, SB_READY);
+	if (sb->reborn)
+		record_sandbox(sb);
+	sb->reborn = false;
 	if (sb->pool)
 		pool_filled(sb);
 	if (sb->later.root) {
@@ -494,7 +501,9 @@ static void create_refuse(struct sandbox *sb, const struct brig_err *err)
 		receipt_mismatch(sb, err->msg);
 	else
 		log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err->msg);
-	sb->keep = false;
+	sb->keep = sb->reborn;
+	if (sb->reborn)
+		snprintf(sb->fault, sizeof(sb->fault), "it could not be made again: %.200s", err->msg);
 	while ((x = LIST_FIRST(&sb->execs)))
 		exec_abort(x, err);
 	if (sb->creator) {
@@ -522,6 +531,18 @@ void sandbox_refuse(struct sandbox *sb, const struct brig_err *err)
 	sandbox_destroy(sb, CAUSE_KILL);
 }
 
+void sandbox_unmade(struct sandbox *sb, const struct brig_err *err)
+{
+	if (sb->create_seq) { /* jaild was asked */
+		sandbox_refuse(sb, err);
+		return;
+	}
+	sb->destroying = true;
+	create_refuse(sb, err);
+	sandbox_go(sb, SB_REMOVING);
+	sandbox_ended(sb);
+}
+
 static void create_failed(struct sandbox *sb, const union jail_answer *a)
 {
 	struct brig_err err = BRIG_ERR_INIT;
@@ -529,7 +550,7 @@ static void create_failed(struct sandbox *sb, const union jail_answer *a)
 	sb->destroying = true;
 	layerload_abort(sb);
 	create_refuse(sb, &err);
-	if (sb->state != SB_CREATING) /* its agent spoke, and then jaild gave it up */
+	if (sb->state != SB_CREATING || sb->reborn) /* its agent spoke, and then jaild gave it up */
 		sandbox_go(sb, SB_REMOVING);
 	sandbox_ended(sb);
 }
@@ -593,7 +614,7 @@ static void fill_spec(const struct sandbox *sb, uint32_t accept, struct jail_spe
 	}
 }
 
-static int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *volume_fds,
+int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *volume_fds,
 			       struct brig_err *err)
 {
 	struct brigd *d = sb->d;

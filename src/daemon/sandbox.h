@@ -28,6 +28,7 @@
 struct exec;
 struct layerload;
 struct logring;
+struct rewind;
 struct pool;
 struct publish;
 struct sandbox;
@@ -91,6 +92,8 @@ struct sandbox {
 	struct cmd later;	    /* run: what is started then; root NULL = nothing */
 	uint64_t later_ns;	    /* .. when it was asked for */
 	struct layerload *load;	    /* files of a snapshot are on their way to it */
+	struct rewind *rewind;	    /* it will be made again when it is gone; NULL = not */
+	bool reborn;		    /* .. and was: its record outlives a failure */
 	struct conn_list removers, fs_conns, tcp_conns, followers;
 	struct pool *pool;  /* while it waits in one */
 	bool pooled;	    /* .. and is READY */

@@ -3,6 +3,9 @@
 #ifndef BRIG_DAEMON_SANDBOX_IO_H
 #define BRIG_DAEMON_SANDBOX_IO_H
 
+#include <stdint.h>
+
+struct brig_err;
 struct sandbox;
 
 /* Takes over fd; the channel is open afterwards. On failure fd is closed. */
@@ -14,6 +17,11 @@ void sandbox_io_close(struct sandbox *sb);
 
 /* The channel was a former brigd's. Nothing is sent before sandbox_greet(). */
 void sandbox_io_take_over(struct sandbox *sb);
+
+/* In sandbox.c, for rewind.c: asks jaild for it, by its record; and what follows if that fails. */
+int sandbox_send_create(struct sandbox *sb, uint32_t accept, const int *volume_fds,
+			struct brig_err *err);
+void sandbox_unmade(struct sandbox *sb, const struct brig_err *err);
 
 /* In sandbox.c: born or attached; both make a sandbox without a main command READY. */
 void sandbox_check_ready(struct sandbox *sb);

@@ -15,7 +15,7 @@ static const unsigned char may_go[SB__N_STATES][SB__N_STATES] = {
 	[SB_RUNNING] = { [SB_EXITED] = 1, [SB_PAUSED] = 1, [SB_REMOVING] = 1 },
 	[SB_PAUSED] = { [SB_READY] = 1, [SB_RUNNING] = 1, [SB_EXITED] = 1, [SB_REMOVING] = 1 },
 	[SB_EXITED] = { [SB_PAUSED] = 1, [SB_REMOVING] = 1 },
-	[SB_REMOVING] = { [SB_STOPPED] = 1, [SB_GONE] = 1 },
+	[SB_REMOVING] = { [SB_STOPPED] = 1, [SB_GONE] = 1, [SB_CREATING] = 1 },
 	[SB_STOPPED] = { [SB_GONE] = 1 },
 };
 

@@ -13,7 +13,8 @@
  * so exec and fs work on. Leaves to REMOVING.
  *   PAUSED    All of it stands still (freeze.h). Leaves to the state from which it came, READY, RUNNING
  * or EXITED, or to the one that it would have gone to meanwhile; to REMOVING. REMOVING  DESTROY was sent; nothing new may be
- * started. Leaves when jaild says GONE: to STOPPED if the record is to stay, otherwise to GONE.
+ * started. Leaves when jaild says GONE: to STOPPED if the record is to stay, to CREATING
+ *             if it is made again (rewind.h), otherwise to GONE.
  *   STOPPED   Nothing of it is left in the kernel; status and output are kept until rm. To GONE.
  *   GONE      Final. The object is freed when the round ends.
  */

@@ -20,7 +20,7 @@ SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write"}
 # By none of these: tests/fault/test_adopt.py
 ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered"}
 # tests/fault/test_snapshots.py
-ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "api.snapshot."))}
+ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "rewind.", "api.snapshot."))}
 # Passed by brig-image, which is another program with its own way to fail.
 IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
 # Of volumes, which a private server has not: tests/fault/test_volume_deaths.py

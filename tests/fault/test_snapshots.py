@@ -94,6 +94,22 @@ class Snapshots(Fault):
         server.stop(15)
         self.whole(Brig(data=self.data), snap)
 
+    def undone(self, point):
+        """brigd dies while a sandbox goes back: the files it was to go back to are where they were."""
+        server = self.server(BRIG_FAILPOINT=point)
+        brig = server.brig
+        self.source(brig)
+        check = brig.call("checkpoint", "source").text.strip()
+        done = brig.call("undo", "source")
+        self.assertCode(done, 125)
+        wait_until("brigd was replaced", lambda: re.search("brigd (was killed|ended)", server.text()))
+        # It is as it was, or completely gone.
+        for box in brig.json("ls"):
+            done = brig.call("exec", box["id"], "cat", "file")
+            self.assertEqual((done.code, done.out), (0, b"kept\n"), str(done))
+        self.whole(brig, check)
+        server.stop(15)
+
     def http(self, server, method, path, body=None):
         port = int(wait_until("the port", lambda: re.search(r"HTTP on http://127\.0\.0\.1:(\d+)", server.text())).group(1))
         key = wait_until("the key", lambda: re.search(r"\b(e2b_[0-9a-f]{64})\n", self.texts)).group(1)
@@ -148,5 +164,7 @@ for _name, _file, _fails in POINTS:
         add(Snapshots, "load_kill_" + _name.replace(".", "_"), lambda self, p=_name: self.loaded(p))
         if _fails:
             add(Snapshots, "load_error_" + _name.replace(".", "_"), lambda self, p=_name: self.loaded(p, "=error"))
+    if _name.startswith("rewind."):
+        add(Snapshots, "undo_" + _name.replace(".", "_"), lambda self, p=_name: self.undone(p))
     if _name.startswith("api.snapshot."):
         add(Snapshots, _name.replace(".", "_"), lambda self, p=_name: self.api(p))

@@ -165,6 +165,75 @@ class Snapshots(Cases, ResidentCase):
         box = self.create("--volume", f"{shared}:/shared:ro")
         self.assertRefused(self.brig.call("fork", box), 125, "volumes", "brig snapshot create")
 
+    def test_back_to_a_checkpoint(self):
+        box = self.create("--name", "back", "-e", "V=1", "--label", "a=b", "--memory", "200m")
+        self.sh(box, "echo one >file")
+        self.assertOk(self.brig.call("checkpoint", "back"))
+        self.sh(box, "echo two >file")
+        second = self.brig.call("checkpoint", "back").text.strip()
+        self.assertOk(self.brig.call("exec", "-d", box, "sleep", "1000"))
+        # All that can be deleted is.
+        self.brig.call("exec", "-u", "root", box, "sh", "-c", "rm -rf /etc /home /var /tmp/* /bin 2>/dev/null")
+        done = self.brig.call("undo", box)
+        self.assertEqual((done.code, done.text), (0, second + "\n"), str(done))
+        self.assertEqual(self.sh(box, "cat file; echo $V; ls /etc/passwd"), "two\n1\n/etc/passwd\n")
+        told = self.brig.json("inspect", "back")[0]
+        self.assertEqual((told["id"], told["state"], told["labels"], told["execs"], told["limits"]["memory_bytes"]),
+                         (box, "ready", {"a": "b"}, [], 200 * MIB))
+        self.assertOk(self.brig.call("undo", box, "2"))
+        self.assertEqual(self.sh(box, "cat file"), "one\n")
+        # What came after has not happened, and what it went back to is still there.
+        for _ in range(10):
+            self.sh(box, "echo again >file")
+            self.assertOk(self.brig.call("undo", box))
+            self.assertEqual(self.sh(box, "cat file"), "one\n")
+        self.assertRefused(self.brig.call("undo", box, "2"), 125, "has 1 checkpoint", "brig checkpoint")
+        self.assertRefused(self.brig.call("undo", box, "0"), 2, "1 .the last")
+        self.assertOk(self.brig.call("pause", box))
+        self.assertRefused(self.brig.call("undo", box), 125, "paused", "brig unpause")
+        self.assertOk(self.brig.call("rm", "-f", box))
+        self.assertEqual(self.folder(), [])
+
+    def test_a_checkpoint_before_each_command_and_how_many_stay(self):
+        box = self.create("--checkpoint", "exec")
+        for i in range(10):
+            self.sh(box, f"echo {i} >file")
+        mine = [s for s in self.brig.json("snapshot", "ls") if s["kind"] == "checkpoint"]
+        self.assertEqual([s["sandbox"] for s in mine], [box] * 8)
+        self.assertOk(self.brig.call("undo", box, "3"))
+        self.assertEqual(self.brig.call("run", "--snapshot", mine[-3]["id"], "--", "cat", "file").text, "6\n")
+        self.assertOk(self.brig.call("checkpoint", box, "--keep", "2"))
+        self.assertEqual(len(self.brig.json("snapshot", "ls")), 2)
+        self.assertOk(self.brig.call("rm", "-f", box))
+        self.assertEqual(self.folder(), [])
+
+    def test_an_undo_that_fails_or_is_overtaken(self):
+        shared = self.tmp / "shared"
+        shared.mkdir(mode=0o755)
+        box = self.create("--volume", f"{shared}:/shared:ro")
+        self.assertOk(self.brig.call("checkpoint", box))
+        self.assertRefused(self.brig.call("undo", box), 125, "volumes", "--snapshot")
+        self.assertEqual(self.sh(box, "echo lives"), "lives\n")
+        box = self.create()
+        self.sh(box, "head -c 3000000 /dev/urandom >big")
+        snap = self.brig.call("checkpoint", box).text.strip()
+        layer = self.data / "snapshots" / f"{snap}.layer"
+        whole = layer.read_bytes()
+        layer.write_bytes(whole[:-1] + b"\xff")
+        done = self.brig.call("undo", box)
+        self.assertRefused(done, 125, "put the files")
+        brigtest.wait_until("it is stopped", lambda: self.brig.json("inspect", box)[0]["state"] == "stopped")
+        self.assertIn("could not be made again", self.brig.json("inspect", box)[0]["fault"])
+        # The files are in their file, as before.
+        layer.write_bytes(whole)
+        other = self.brig.call("create", "--snapshot", snap).text.strip()
+        self.assertEqual(self.sh(other, "wc -c <big"), "3000000\n")
+        self.assertOk(self.brig.call("checkpoint", other))
+        p = self.brig.popen("undo", other)
+        self.brig.call("rm", "-f", other)
+        p.communicate(timeout=30)
+        self.assertNotIn(other, [b["id"] for b in self.brig.json("ls")])
+
     def test_many_at_once(self):
         box = self.create()
         self.sh(box, "head -c 1000000 /dev/urandom >f")
