@@ -43,6 +43,9 @@
  *   allow DEST               of the sandbox's own request
  *   deny DEST
  *   grant DEST               of the operator: DEST is no protected destination for this sandbox
+ *   host NAME IPV4           a sandbox that it shares a network with: NAME, and NAME.internal, is told as this
+ *                            address, whatever the rules say. What goes there never comes to the gateway
+ *                            process: packet rules let it through, or refuse it. Lines of one NAME add up.
  *
  * DEST is WHERE or WHERE:PORT; PORT is a number or FROM-TO. Without a port: every port. WHERE is
  *   host.example             that name and no other
@@ -113,6 +116,8 @@ enum egress_verb {
 #define EGRESS_NAME_MAX 256u /* of a host, with its NUL */
 #define EGRESS_RULE_MAX 288u /* a line of a policy, with its NUL */
 #define EGRESS_RULES_MAX 512u
+#define EGRESS_HOSTS_MAX 1024u
+#define EGRESS_HOST_SUFFIX ".internal"
 #define EGRESS_TEXT_MAX 65536u /* of a policy */
 #define EGRESS_LEASES_MAX 4096u
 #define EGRESS_NO_LIMIT UINT64_MAX

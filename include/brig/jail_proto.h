@@ -24,7 +24,7 @@
 #include "brig/ids.h"
 #include "brig/tier.h"
 
-#define BRIG_JAIL_PROTO_VERSION 7u
+#define BRIG_JAIL_PROTO_VERSION 8u
 
 #define BRIG_JAIL_VERBS(X)                                                                         \
 	/* to jaild                                                                             */ \
@@ -42,6 +42,7 @@
 	X(RECEIPT, 10) /* jail_ref; answer RECEIPT_IS, or ERROR: then it is being destroyed, or is too */ \
 	              /* young to be measured */                                                  \
 	X(VOLUME, 11) /* jail_volume_ask; answer VOLUME_IS when it is done, or ERROR                */ \
+	X(PEER, 12)   /* jail_peer; answer OK or ERROR                                              */ \
 	/* from jaild                                                                           */ \
 	X(OK, 64)       /* jail_ref */                                                             \
 	X(ERROR, 65)    /* jail_error */                                                           \
@@ -171,6 +172,16 @@ struct jail_spec {
 struct jail_ref {
 	struct jail_hdr h;
 	char id[BRIG_ID_LEN + 8];
+};
+
+/* PEER: the links of two sandboxes reach each other from now on, or not any more. other "" and on 0: that of
+ * id reaches no other. They also end with a sandbox. */
+struct jail_peer {
+	struct jail_hdr h;
+	char id[BRIG_ID_LEN + 8];
+	char other[BRIG_ID_LEN + 8];
+	uint32_t on;
+	uint32_t reserved;
 };
 
 /* LIST: the first sandbox at place `at` of the table or behind. */

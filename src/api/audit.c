@@ -335,6 +335,8 @@ static const struct name names[] = {
 	{ "POST", "/v1/tenants", "tenant.create" },
 	{ "PATCH", "/v1/tenants/{}", "tenant.set" },
 	{ "DELETE", "/v1/tenants/{}", "tenant.remove" },
+	{ "POST", "/v1/networks", "network.create" },
+	{ "DELETE", "/v1/networks/{}", "network.rm" },
 	{ "PUT", "/v1/secrets/{}", "secret.set" },
 	{ "DELETE", "/v1/secrets/{}", "secret.rm" },
 	{ "POST", "/v1/secret-env", "secret.use" },

@@ -82,7 +82,7 @@ void call_op_failed(void *ctx, json_t *error);
 extern const struct route keys_routes[], create_routes[], control_routes[], list_routes[],
 	snapshot_routes[], template_routes[], run_routes[], v1_routes[], ready_routes[],
 	events_routes[], openapi_routes[], tenants_routes[], remote_routes[], secrets_routes[],
-	receipt_routes[], snapshot_v1_routes[], volumes_routes[];
+	receipt_routes[], snapshot_v1_routes[], volumes_routes[], networks_routes[];
 /* All of them, in the order in which they are looked at; the last one is NULL. */
 extern const struct route *const route_tables[];
 

@@ -13,12 +13,14 @@
 #include "api/call.h"
 #include "api/describe.h"
 #include "api/network.h"
+#include "api/networks.h"
 #include "api/secrets.h"
 #include "api/spawn.h"
 #include "api/template.h"
 #include "api/tenant.h"
 #include "api/volumes.h"
 #include "daemon/fields.h"
+#include "daemon/netask.h"
 
 #define TIMEOUT_V1_S 15
 #define TIMEOUT_V2_S 300
@@ -187,6 +189,10 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 	    field_bool(c->body, "allow_internet_access", &ignored, err) < 0 ||
 	    strings_only(metadata, "metadata", err) < 0 || network_check(network, err) < 0)
 		return -1;
+	json_t *private_ = NULL;
+	if (net_networks_parse(c->body, &private_, err) < 0)
+		return -1;
+	json_decref(private_);
 	json_t *all = merged(t->envs, envs);
 	const char *own = NULL;
 	int r = spec_parse_body(c->body, metadata, t, cr->spec, err);
@@ -218,12 +224,17 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 		struct admission ask = { .spec = cr->spec,
 					 .network = network_asked(network, allow_internet),
 					 .n = 1 };
-		json_t *net = network_spec(network, allow_internet, c->tenant);
+		json_t *networks = json_object_get(c->body, "networks");
+		json_t *net = network_with(network_spec(network, allow_internet, c->tenant), networks, c->tenant);
+		if (json_array_size(networks) && ask.network == POLICY_NET_NONE)
+			ask.network = POLICY_NET_DENY;
 		if (net)
 			json_object_set_new(cr->spec, "network", net);
 		image_choose(c, t, own, &plan, &ask.digest);
 		ask.image = plan.image_name;
-		r = call_admit(c, &ask, &plan.charge, err);
+		r = networks_exist(c->api, c->tenant, networks, err);
+		if (r == 0)
+			r = call_admit(c, &ask, &plan.charge, err);
 		/* Which of the two it became, brigd tells. */
 		if (plan.fallback)
 			plan.image_name = NULL;

@@ -146,6 +146,17 @@ static json_t *list_of(const json_t *network, const char *key, bool all)
 	return a;
 }
 
+json_t *network_with(json_t *spec, json_t *networks, const char *tenant)
+{
+	if (!spec && json_array_size(networks))
+		spec = json_pack("{s:s,s:s,s:s}", "mode", "deny", "prefer", "allow", "tenant", tenant);
+	if (json_array_size(networks)) {
+		json_object_set(spec, "networks", networks);
+		json_object_del(spec, "optional"); /* without a link it could not be in them */
+	}
+	return spec;
+}
+
 json_t *network_spec(const json_t *network, int internet, const char *tenant)
 {
 	static const char *const modes[] = { "none", "deny", "public" };
@@ -169,7 +180,8 @@ enum policy_net network_own_asked(const json_t *own)
 		return strcmp(s, "public") == 0 ? POLICY_NET_PUBLIC
 		       : strcmp(s, "deny") == 0 ? POLICY_NET_DENY
 						: POLICY_NET_NONE;
-	return json_array_size(json_object_get(own, "allow")) || json_array_size(json_object_get(own, "deny"))
+	return json_array_size(json_object_get(own, "allow")) || json_array_size(json_object_get(own, "deny")) ||
+			       json_array_size(json_object_get(own, "networks"))
 		       ? POLICY_NET_DENY
 		       : POLICY_NET_NONE;
 }
@@ -177,7 +189,7 @@ enum policy_net network_own_asked(const json_t *own)
 int network_own_check(const json_t *own, struct brig_err *err)
 {
 	/* Grants are the operator's. */
-	static const char *const keys[] = { "mode", "allow", "deny", "budget", "destination_budget", NULL };
+	static const char *const keys[] = { "mode", "allow", "deny", "budget", "destination_budget", "networks", NULL };
 	const char *s = json_string_value(own);
 	if (!own || json_is_null(own) || json_is_false(own))
 		return 0;

@@ -18,6 +18,8 @@ bool network_public(const json_t *network);
 /* What brigd is asked for, or NULL if it is nothing; new reference. own: a string or object as `network` of
  * /v1/run has it. */
 json_t *network_spec(const json_t *network, int internet, const char *tenant);
+/* The same with private networks, which need a link, too; spec is stolen, and may be NULL. */
+json_t *network_with(json_t *spec, json_t *networks, const char *tenant);
 json_t *network_own_spec(const json_t *own, const char *tenant);
 int network_own_check(const json_t *own, struct brig_err *err);
 enum policy_net network_own_asked(const json_t *own);

@@ -17,6 +17,7 @@
 #include "api/box.h"
 #include "api/events.h"
 #include "api/network.h"
+#include "api/networks.h"
 #include "api/remote.h"
 #include "api/template.h"
 #include "api/tenant.h"
@@ -105,12 +106,14 @@ static int label(json_t *req, const struct remote_who *who, const struct charge 
 }
 
 /* Rules are the client's; what lifts a protection, and whose budget is spent, are not. */
-static int network_narrow(const struct remote_who *who, const char *tenant, json_t *network,
+static int network_narrow(struct api *a, const struct remote_who *who, const char *tenant, json_t *network,
 			  struct brig_err *err)
 {
 	if (!json_is_object(network))
 		return brig_fail(err, BRIG_E_INVALID, 0, "'network' must be an object");
 	if (!who->operator&& network_own_check(network, err) < 0)
+		return -1;
+	if (networks_exist(a, tenant, json_object_get(network, "networks"), err) < 0)
 		return -1;
 	return json_object_set_new(network, "tenant", json_string(tenant)) == 0
 		       ? 0
@@ -121,7 +124,7 @@ int remote_network_prepare(struct api *a, const struct remote_who *who, const st
 			   struct refusal *why)
 {
 	json_t *network = json_object_get(req, "network");
-	if (network_narrow(who, b->tenant, network, &why->err) < 0)
+	if (network_narrow(a, who, b->tenant, network, &why->err) < 0)
 		return -1;
 	return admit_network(a, b->tenant, network_own_asked(network), why);
 }
@@ -205,7 +208,7 @@ int remote_box_prepare(struct api *a, const struct remote_who *who, json_t *req,
 		return too_many(&why->err);
 	if (labels && !json_is_object(labels))
 		return brig_fail(&why->err, BRIG_E_INVALID, 0, "'labels' must be an object");
-	if (network && network_narrow(who, who->tenant, network, &why->err) < 0)
+	if (network && network_narrow(a, who, who->tenant, network, &why->err) < 0)
 		return -1;
 	return admit(a, who->tenant, &ask, ret, why) < 0 ? -1 : label(req, who, *ret, &why->err);
 }

@@ -32,7 +32,7 @@ const struct route *const route_tables[] = {
 	create_routes,	control_routes, list_routes, template_routes, snapshot_routes,
 	run_routes,	v1_routes,	keys_routes, ready_routes,    events_routes,
 	openapi_routes, tenants_routes, remote_routes,   secrets_routes, receipt_routes, snapshot_v1_routes,
-	volumes_routes, NULL
+	volumes_routes, networks_routes, NULL
 };
 
 const struct route *routes_undeclared(void)

@@ -26,6 +26,7 @@
 #include "api/runexec.h"
 #include "api/runtext.h"
 #include "api/network.h"
+#include "api/networks.h"
 #include "api/secrets.h"
 #include "api/text.h"
 #include "api/volumes.h"
@@ -442,6 +443,11 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 		return -1;
 	if (secrets_attach(c, ask.secrets, ask.spec, err) < 0 ||
 	    volumes_resolve(c->api, c->tenant, c->perms, ask.volumes, ask.spec, err) < 0) {
+		secrets_wipe_spec(ask.spec);
+		runask_done(&ask);
+		return -1;
+	}
+	if (networks_exist(c->api, c->tenant, json_object_get(ask.network, "networks"), err) < 0) {
 		secrets_wipe_spec(ask.spec);
 		runask_done(&ask);
 		return -1;

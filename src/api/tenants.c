@@ -14,6 +14,7 @@
 #include "api/text.h"
 #include "api/volumes.h"
 #include "daemon/fields.h"
+#include "daemon/netask.h"
 #include "store/store.h"
 
 static unsigned keys_of(const struct api *a, const char *tenant)
@@ -72,6 +73,10 @@ static void tenant_create(struct call *c)
 			       "'name' is of a-z A-Z 0-9 _ . -, begins with none of the last two, "
 			       "and has at most %u characters",
 			       TENANT_NAME_MAX);
+		return;
+	}
+	if (strcmp(name, NET_TENANT_LOCAL) == 0) {
+		call_fail_text(c, 400, "'%s' is whose the sandboxes of the server's own user are", name);
 		return;
 	}
 	if (tenant_add(c->api, name, &t, &err) < 0) {

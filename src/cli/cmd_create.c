@@ -87,7 +87,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	if (o->checkpoint)
 		label_add(spec.spec, CHECKPOINT_LABEL, o->checkpoint);
 	json_t *req = json_pack("{s:s,s:O}", "op", "create", "spec", spec.spec);
-	enum conn_mode mode = o->spec.secrets.n ? CONN_EXISTING : CONN_BACKGROUND;
+	enum conn_mode mode = o->spec.secrets.n || o->spec.net.networks.n ? CONN_EXISTING : CONN_BACKGROUND;
 	int r = req ? call(mode, req, &spec, &ok, &error, &err)
 		    : brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0 && o->checkpoint)

@@ -29,6 +29,18 @@ static void print_list(const json_t *policy, const char *key)
 	json_array_foreach(json_object_get(policy, key), i, v) printf("%s %s\n", key, json_string_value(v));
 }
 
+static void print_networks(const json_t *policy)
+{
+	json_t *v, *alias;
+	size_t i, k;
+	json_array_foreach(json_object_get(policy, "networks"), i, v)
+	{
+		printf("network %s", json_string_value(json_object_get(v, "name")));
+		json_array_foreach(json_object_get(v, "aliases"), k, alias) printf(" %s", json_string_value(alias));
+		printf("\n");
+	}
+}
+
 static int print(struct cli *cli, const json_t *ok)
 {
 	const json_t *policy = json_object_get(ok, "network");
@@ -39,6 +51,7 @@ static int print(struct cli *cli, const json_t *ok)
 	print_list(policy, "allow");
 	print_list(policy, "deny");
 	print_list(policy, "grant");
+	print_networks(policy);
 	return cli_flush(cli, 0);
 }
 
@@ -50,6 +63,10 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	(void)argc;
 	if (net_opts_json(&o->net, &network, &err) < 0)
 		return cli_usage_err(cli, &err);
+	if (network && net_opts_known(network, &err) < 0) {
+		json_decref(network);
+		return cli_fail(cli, &err);
+	}
 	if (!network && o->only)
 		return cli_usage(cli, "--only needs --net, or rules");
 	json_t *req = network ? json_pack("{s:s,s:s,s:o,s:b}", "op", "network", "id", argv[0], "network",
@@ -70,6 +87,9 @@ const struct cmd cmd_net = {
 		 "those that hold, or take their place with --only, and --net changes what is done where no "
 		 "rule matches. When brig net returns, the change is enforced: connections that are not "
 		 "allowed any more are cut.\n"
+		 "\n"
+		 "It stays in its private networks unless --network none has it leave them, or --only with --network "
+		 "names others.\n"
 		 "\n"
 		 "A sandbox that was made without a network cannot get one; made with --net deny it has one "
 		 "that reaches nothing yet.",

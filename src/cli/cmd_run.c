@@ -63,7 +63,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		json_t *req = request(&c, o, spec.spec, cmd);
 		enum conn_mode mode = o->command.detach ? CONN_BACKGROUND : CONN_PRIVATE;
 		/* The server that keeps them must not be gone and another one be asked. */
-		if (o->spec.secrets.n)
+		if (o->spec.secrets.n || o->spec.net.networks.n)
 			mode = CONN_EXISTING;
 		if (req) {
 			if (mode == CONN_PRIVATE && net_opts_link(json_object_get(spec.spec, "network")))

@@ -24,6 +24,7 @@
 	X(stats)      \
 	X(net)        \
 	X(port)       \
+	X(network)    \
 	X(why)        \
 	X(image)      \
 	X(serve)      \

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/size.h"
 #include "brig/egress_proto.h"
+#include "cli/apicall.h"
+#include "cli/remote.h"
 
 static int list_add(json_t *o, const char *key, const struct strlist *list, struct brig_err *err)
 {
@@ -60,6 +63,47 @@ static int budget_add(json_t *o, const char *text, struct brig_err *err)
 	return 0;
 }
 
+static int networks_add(json_t *o, const struct net_opts *opts, struct brig_err *err)
+{
+	json_t *all = json_array();
+	bool none = opts->networks.n == 1 && strcmp(opts->networks.v[0], "none") == 0;
+	json_object_set_new(o, "networks", all);
+	for (size_t i = 0; i < opts->networks.n && !none; i++) {
+		json_t *one = json_pack("{s:s}", "name", opts->networks.v[i]);
+		if (!one || json_array_append_new(all, one) < 0)
+			return brig_fail(err, BRIG_E_INVALID, 0, "--network '%.64s' is not valid UTF-8",
+					 opts->networks.v[i]);
+		if (opts->aliases.n && list_add(one, "aliases", &opts->aliases, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int net_opts_known(const json_t *network, struct brig_err *err)
+{
+	size_t i;
+	const json_t *v;
+	json_array_foreach(json_object_get(network, "networks"), i, v)
+	{
+		char path[128];
+		const char *name = json_string_value(json_object_get(v, "name"));
+		json_t *is = NULL;
+		if (remote_wanted())
+			return 0;
+		/* What cannot be part of a path is no name of a network either: brigd tells. */
+		if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name) || strlen(name) > 63)
+			continue;
+		snprintf(path, sizeof(path), "/v1/networks/%s", name);
+		if (api_call("GET", path, NULL, &is, err) < 0) {
+			if (err->code == BRIG_E_NOT_FOUND && strstr(err->msg, "network"))
+				return brig_fix(err, "`brig network create %s` makes it", name);
+			return brig_ctx(err, "--network needs the server that keeps networks");
+		}
+		json_decref(is);
+	}
+	return 0;
+}
+
 int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err)
 {
 	const struct {
@@ -67,7 +111,11 @@ int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err)
 		const struct strlist *list;
 	} lists[] = { { "allow", &o->allow }, { "deny", &o->deny }, { "grant", &o->grant } };
 	*ret = NULL;
-	if (!o->mode && !o->allow.n && !o->deny.n && !o->grant.n && !o->budget.n)
+	if (o->aliases.n && !o->networks.n) {
+		brig_err_set(err, BRIG_E_INVALID, 0, "--alias is a name in a network, and none was given");
+		return brig_fix(err, "name it: --network NAME --alias %s", o->aliases.v[0]);
+	}
+	if (!o->mode && !o->allow.n && !o->deny.n && !o->grant.n && !o->budget.n && !o->networks.n)
 		return 0;
 	json_t *n = json_object();
 	int r = n ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
@@ -76,6 +124,8 @@ int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err)
 	for (size_t i = 0; r == 0 && i < sizeof(lists) / sizeof(lists[0]); i++)
 		if (lists[i].list->n)
 			r = list_add(n, lists[i].key, lists[i].list, err);
+	if (r == 0 && o->networks.n)
+		r = networks_add(n, o, err);
 	for (size_t i = 0; r == 0 && i < o->budget.n; i++)
 		r = budget_add(n, o->budget.v[i], err);
 	if (r < 0)
@@ -90,7 +140,8 @@ bool net_opts_link(const json_t *network)
 	const char *mode = json_string_value(json_object_get(network, "mode"));
 	if (mode)
 		return strcmp(mode, "none") != 0;
-	return json_array_size(json_object_get(network, "allow")) ||
+	return json_array_size(json_object_get(network, "networks")) ||
+	       json_array_size(json_object_get(network, "allow")) ||
 	       json_array_size(json_object_get(network, "deny")) ||
 	       json_array_size(json_object_get(network, "grant"));
 }

@@ -13,7 +13,7 @@
 
 struct net_opts {
 	const char *mode;
-	struct strlist allow, deny, grant, budget;
+	struct strlist allow, deny, grant, budget, networks, aliases;
 };
 
 /* By hand: the formatter takes every other row of such a table for something else. */
@@ -26,6 +26,17 @@ struct net_opts {
 	  .choices = "none deny public",                                                          \
 	  .help = "what it may reach: nothing, only what --allow names, or everything public; "   \
 		  "default: none, and deny with --allow" },                                       \
+	{ .name = "network",                                                                      \
+	  .kind = FLAG_LIST,                                                                      \
+	  .at = offsetof(type, member.networks),                                                  \
+	  .arg = "NAME",                                                                          \
+	  .help = "let it and others of this private network reach each other by name; see brig " \
+		  "network" },                                                                    \
+	{ .name = "alias",                                                                        \
+	  .kind = FLAG_LIST,                                                                      \
+	  .at = offsetof(type, member.aliases),                                                   \
+	  .arg = "NAME",                                                                          \
+	  .help = "another name of it in the networks of --network" },                            \
 	{ .name = "allow",                                                                        \
 	  .kind = FLAG_LIST,                                                                      \
 	  .at = offsetof(type, member.allow),                                                     \
@@ -55,6 +66,8 @@ struct net_opts {
 
 /* *ret: a new reference, or NULL if nothing was asked for. -1 with err: a mistake in the command line. */
 int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err);
+/* Whether the server of this machine has the networks that such an object names; one elsewhere says so itself. */
+int net_opts_known(const json_t *network, struct brig_err *err);
 /* Whether such an object asks for a link. */
 bool net_opts_link(const json_t *network);
 

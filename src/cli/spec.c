@@ -381,6 +381,11 @@ int spec_build(struct cli *cli, const struct spec_opts *o, bool tty, struct spec
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0)
 		r = net_opts_json(&o->net, &network, &err);
+	if (r == 0 && network) {
+		usage = false;
+		r = net_opts_known(network, &err);
+		usage = r == 0;
+	}
 	if (r == 0 && network && json_object_set_new(b.spec, "network", network) < 0)
 		r = brig_fail(&err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	if (r == 0 && o->ports.n)

@@ -29,6 +29,7 @@
 #include "daemon/exec.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
+#include "daemon/netpeer.h"
 #include "daemon/publish.h"
 #include "daemon/record.h"
 #include "daemon/sandbox_io.h"
@@ -221,6 +222,7 @@ static void box_found(struct brigd *d, const struct jail_box *m, int fd)
 		return;
 	}
 	set_state(sb, b, m->frozen);
+	netpeer_join(sb, true);
 	egress_tell(sb);
 	publish_restore(sb);
 }

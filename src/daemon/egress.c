@@ -24,6 +24,7 @@
 #include "daemon/exec.h"
 #include "daemon/journal.h"
 #include "daemon/network.h"
+#include "daemon/netpeer.h"
 #include "daemon/sandbox.h"
 
 #define MESSAGES_PER_ROUND 64
@@ -119,6 +120,8 @@ void egress_tell(struct sandbox *sb)
 	int r = buf_add(&text, &m, sizeof(m));
 	if (r == 0)
 		r = netbox_text(n, &text);
+	if (r == 0)
+		r = netpeer_hosts(sb, &text);
 	if (r == 0) {
 		m.text_len = (uint32_t)(buf_len(&text) - sizeof(m));
 		memcpy(buf_head(&text), &m, sizeof(m));
@@ -199,18 +202,9 @@ static void on_applied(struct brigd *d, const struct egress_applied *m)
 	struct sandbox *sb = find(d, m->id);
 	if (!sb || m->generation > sb->net->generation)
 		return;
-	struct netbox *n = sb->net;
-	n->applied = m->generation;
-	sandbox_net_applied(sb);
-	if (n->applied != n->generation || !n->waiter)
-		return;
-	struct conn *c = n->waiter;
-	n->waiter = NULL;
-	json_decref(n->former);
-	n->former = NULL;
-	c->role = NULL;
-	network_keep(sb);
-	conn_ok_last(c, json_pack("{s:O,s:I}", "network", n->ask.policy, "cut", (json_int_t)m->cut));
+	sb->net->applied = m->generation;
+	sb->net->cut += m->cut;
+	network_settle(sb);
 }
 
 static void on_error(struct brigd *d, struct egress_error *m)
@@ -232,9 +226,14 @@ static void on_error(struct brigd *d, struct egress_error *m)
 		return;
 	}
 	if (n->former) {
-		json_decref(n->ask.policy);
+		json_t *tried = n->ask.policy;
 		n->ask.policy = n->former;
 		n->former = NULL;
+		n->generation++;
+		netpeer_change(sb, tried);
+		json_decref(tried);
+		network_keep(sb);
+		egress_tell(sb);
 	}
 	if (n->waiter) {
 		struct conn *c = n->waiter;

@@ -95,6 +95,7 @@ static bool answer_fits(uint32_t request, uint32_t answer, bool *last)
 		*last = answer != JAIL_LINK;
 		return answer == JAIL_OK || answer == JAIL_LINK;
 	case JAIL_IMAGE:
+	case JAIL_PEER:
 	case JAIL_PAUSE:
 	case JAIL_RESUME:
 		return answer == JAIL_OK;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "brig/net.h"
 
 static unsigned all_entries;
 
@@ -206,9 +207,12 @@ void journal_packet(struct journal **j, const struct packet_seen *s)
 	const char *proto = s->known ? protocol_name(s->proto, number) : "unknown";
 	json_t *addr = s->known ? address(s->dest) : json_null();
 	const char *shown = json_string_value(addr);
-	const char *reason = s->forged ? "forged_source" : s->proto == 6 ? "rate" : "not_tcp";
+	static const uint8_t v4[12] = { [10] = 0xff, [11] = 0xff };
+	bool other = s->known && memcmp(s->dest, v4, sizeof(v4)) == 0 && brig_net_lease4(s->dest + 12);
+	const char *reason = s->forged ? "forged_source" : other ? "other_sandbox" : s->proto == 6 ? "rate" : "not_tcp";
 	snprintf(text, sizeof(text), "%s %s port %u: %s", proto, shown ? shown : "to nowhere", s->port,
 		 s->forged	? "its source is not this sandbox's"
+		 : other	? "another sandbox, with which it shares no network (--network)"
 		 : s->proto == 6 ? "connections are opened too fast"
 				 : "only TCP, and names by the resolver, leave a sandbox");
 	if (again(*j, "packet", text, now_ms())) {

@@ -48,8 +48,7 @@ static int amounts_parse(json_t *obj, const char *key, struct egress_amounts *re
 
 static int terms_parse(json_t *obj, struct egress_lease *t, struct brig_err *err)
 {
-	/* Of whoever holds the server's own socket. */
-	const char *tenant = "local";
+	const char *tenant = NET_TENANT_LOCAL;
 	*t = (struct egress_lease){ .connections_max = 1024,
 				    .connects_per_second = EGRESS_NO_LIMIT,
 				    .rate_out_bps = EGRESS_NO_LIMIT,
@@ -101,9 +100,87 @@ static int policy_parse(json_t *obj, json_t *policy, unsigned *ret_rules, struct
 		*ret_rules += (unsigned)json_array_size(a);
 		json_object_set_new(policy, net_lists[i], a ? json_copy(a) : json_array());
 	}
-	return *ret_rules <= EGRESS_RULES_MAX
+	return *ret_rules <= EGRESS_RULES_MAX + NET_NETWORKS_MAX
 		       ? 0
 		       : brig_fail(err, BRIG_E_LIMIT, 0, "network: more than %u rules", EGRESS_RULES_MAX);
+}
+
+static bool label_ok(const char *s, size_t n, const char *inner)
+{
+	static const char ends[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+	if (n < 1 || n > 63 || !strchr(ends, s[0]) || !strchr(ends, s[n - 1]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!strchr(ends, s[i]) && !strchr(inner, s[i]))
+			return false;
+	return true;
+}
+
+static int aliases_parse(json_t *obj, json_t **ret, struct brig_err *err)
+{
+	json_t *a = NULL, *v;
+	size_t i;
+	if (field_strings(obj, "aliases", NET_ALIASES_MAX, NET_ALIASES_MAX * 64, &a, err) < 0)
+		return -1;
+	json_array_foreach(a, i, v)
+	{
+		const char *s = json_string_value(v);
+		if (label_ok(s, strlen(s), "-") && (s[0] < '0' || s[0] > '9'))
+			continue;
+		brig_err_set(err, BRIG_E_INVALID, 0, "alias '%.64s' is no name of a host", s);
+		return brig_fix(err, "an alias is 1 to 63 of a-z 0-9 - and begins with a letter: db, db-2");
+	}
+	*ret = a ? json_incref(a) : json_array();
+	return 0;
+}
+
+static int network_parse(json_t *v, json_t *all, struct brig_err *err)
+{
+	static const char *const keys[] = { "name", "aliases", NULL };
+	const char *name = NULL;
+	json_t *aliases = NULL, *other;
+	size_t i;
+	if (!json_is_object(v))
+		return brig_fail(err, BRIG_E_INVALID, 0, "an entry of 'networks' is no object");
+	if (fields_known(v, "the entry of networks", keys, err) < 0 || field_str(v, "name", 63, &name, err) < 0)
+		return -1;
+	if (!name || !label_ok(name, strlen(name), "-_.") || strcmp(name, "none") == 0) {
+		brig_err_set(err, BRIG_E_INVALID, 0, "'%.64s' is no name of a network", name ? name : "");
+		return brig_fix(err, "a name is 1 to 63 of a-z 0-9 - _ . and not none");
+	}
+	json_array_foreach(all, i, other)
+	{
+		if (strcmp(json_string_value(json_object_get(other, "name")), name) == 0)
+			return brig_fail(err, BRIG_E_INVALID, 0, "network '%s' is named twice", name);
+	}
+	if (aliases_parse(v, &aliases, err) < 0)
+		return -1;
+	return json_array_append_new(all, json_pack("{s:s,s:o}", "name", name, "aliases", aliases)) == 0
+		       ? 0
+		       : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read the networks");
+}
+
+int net_networks_parse(json_t *obj, json_t **ret, struct brig_err *err)
+{
+	json_t *given = NULL, *all, *v;
+	size_t i;
+	*ret = NULL;
+	if (field_array(obj, "networks", &given, err) < 0)
+		return -1;
+	if (!given)
+		return 0;
+	if (json_array_size(given) > NET_NETWORKS_MAX)
+		return brig_fail(err, BRIG_E_LIMIT, 0, "more than %u networks", NET_NETWORKS_MAX);
+	all = json_array();
+	json_array_foreach(given, i, v)
+	{
+		if (network_parse(v, all, err) < 0) {
+			json_decref(all);
+			return -1;
+		}
+	}
+	*ret = all;
+	return 0;
 }
 
 static int mode_parse(json_t *obj, json_t *policy, unsigned rules, bool *ret_link, struct brig_err *err)
@@ -118,7 +195,7 @@ static int mode_parse(json_t *obj, json_t *policy, unsigned rules, bool *ret_lin
 	*ret_link = strcmp(mode, "none") != 0;
 	if (!*ret_link && rules) {
 		brig_err_set(err, BRIG_E_INVALID, 0, "network none has no rules");
-		return brig_fix(err, "give --net deny with --allow, or leave the rules out");
+		return brig_fix(err, "give --net deny with --allow or --network, or leave these out");
 	}
 	json_object_set_new(policy, "mode", json_string(mode));
 	return 0;
@@ -146,7 +223,7 @@ int net_policy_text(const json_t *policy, struct buf *ret)
 int net_ask_parse(json_t *obj, struct net_ask *ret, struct brig_err *err)
 {
 	static const char *const keys[] = { "mode",	   "allow",	  "deny",
-					    "grant",	   "prefer",	  "tenant",
+					    "grant",	   "prefer",	  "tenant", "networks",
 					    "budget",	   "destination_budget", "tenant_budget",
 					    "connections", "connects_per_second", "rate_out",
 					    "rate_in",	   "optional", NULL };
@@ -161,6 +238,14 @@ int net_ask_parse(json_t *obj, struct net_ask *ret, struct brig_err *err)
 	json_t *policy = json_object();
 	if (!policy)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "read the network");
+	json_t *networks = NULL;
+	if (net_networks_parse(obj, &networks, err) < 0) {
+		json_decref(policy);
+		return -1;
+	}
+	rules += (unsigned)json_array_size(networks);
+	if (networks)
+		json_object_set_new(policy, "networks", networks);
 	if (policy_parse(obj, policy, &rules, err) < 0 ||
 	    mode_parse(obj, policy, rules, &a.link, err) < 0) {
 		json_decref(policy);

@@ -9,6 +9,7 @@
 #include "daemon/egress.h"
 #include "daemon/fields.h"
 #include "daemon/journal.h"
+#include "daemon/netpeer.h"
 #include "daemon/record.h"
 #include "daemon/sandbox.h"
 
@@ -75,6 +76,23 @@ void network_keep(struct sandbox *sb)
 	record_sandbox(sb);
 }
 
+void network_settle(struct sandbox *sb)
+{
+	struct netbox *n = sb->net;
+	if (!n->applied || n->peering)
+		return;
+	sandbox_net_applied(sb);
+	if (n->applied != n->generation || !n->waiter)
+		return;
+	struct conn *c = n->waiter;
+	n->waiter = NULL;
+	json_decref(n->former);
+	n->former = NULL;
+	c->role = NULL;
+	network_keep(sb);
+	conn_ok_last(c, json_pack("{s:O,s:I}", "network", n->ask.policy, "cut", (json_int_t)n->cut));
+}
+
 /* ---- changing it ---- */
 
 static void waiter_gone(struct conn *c)
@@ -107,11 +125,56 @@ static json_t *merged(json_t *policy, json_t *obj)
 	return o;
 }
 
+/* The networks that it is to be in: those of obj in place of those that hold, or beside them; without any the
+ * same. An empty list leaves all. */
+static json_t *networks_of(json_t *policy, json_t *obj, bool add)
+{
+	json_t *have = json_object_get(policy, "networks"), *want = json_object_get(obj, "networks"), *v, *w;
+	size_t i, k;
+	if (!want)
+		return have ? json_incref(have) : NULL;
+	json_t *all = json_copy(want);
+	json_array_foreach(add && json_array_size(want) ? have : NULL, i, v)
+	{
+		bool there = false;
+		json_array_foreach(want, k, w) there = there || json_equal(json_object_get(v, "name"),
+									    json_object_get(w, "name"));
+		if (!there)
+			json_array_append(all, v);
+	}
+	return all;
+}
+
+/* What obj makes of the policy that holds; its networks beside it, because they do not end with a mode. */
+static int changed(const struct netbox *n, json_t *obj, bool add, struct net_ask *ret, struct brig_err *err)
+{
+	json_t *whole = add ? merged(n->ask.policy, obj) : json_copy(obj), *networks = NULL;
+	json_t *wanted = networks_of(n->ask.policy, obj, add), *holder = json_object();
+	if (wanted)
+		json_object_set_new(holder, "networks", wanted);
+	json_object_del(whole, "networks");
+	int r = net_networks_parse(holder, &networks, err);
+	json_decref(holder);
+	if (r == 0)
+		r = net_ask_parse(whole, ret, err);
+	json_decref(whole);
+	/* The link stays; what it lets through is nothing then. */
+	if (r == 0 && !ret->link) {
+		ret->policy = json_pack("{s:s,s:s,s:[],s:[],s:[]}", "mode", "none", "prefer", "deny", "allow",
+					"deny", "grant");
+		r = ret->policy ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "change the network");
+	}
+	if (r == 0 && networks)
+		json_object_set(ret->policy, "networks", networks);
+	json_decref(networks);
+	return r;
+}
+
 int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "id", "network", "add", NULL };
 	/* What a live sandbox's change may say: its rules; and whose it is, of one that was made ahead. */
-	static const char *const own[] = { "mode", "allow", "deny", "grant", "prefer", "tenant", NULL };
+	static const char *const own[] = { "mode", "allow", "deny", "grant", "prefer", "tenant", "networks", NULL };
 	struct netbox *n = sb->net;
 	struct net_ask ask;
 	json_t *obj = NULL;
@@ -138,16 +201,7 @@ int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_e
 	}
 	if (n->waiter)
 		return brig_fail(err, BRIG_E_BUSY, 0, "another change of its network is under way");
-	json_t *whole = add ? merged(n->ask.policy, obj) : json_incref(obj);
-	int r = net_ask_parse(whole, &ask, err);
-	/* The link stays; what it lets through is nothing then. */
-	if (r == 0 && !ask.link) {
-		ask.policy = json_pack("{s:s,s:s,s:[],s:[],s:[]}", "mode", "none", "prefer", "deny", "allow",
-				       "deny", "grant");
-		r = ask.policy ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "change the network");
-	}
-	json_decref(whole);
-	if (r < 0)
+	if (changed(n, obj, add, &ask, err) < 0)
 		return -1;
 	json_decref(n->former);
 	n->former = n->ask.policy;
@@ -155,8 +209,12 @@ int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_e
 	if (json_object_get(obj, "tenant"))
 		memcpy(n->ask.terms.tenant, ask.terms.tenant, sizeof(n->ask.terms.tenant));
 	n->generation++;
+	n->cut = 0;
 	n->waiter = c;
 	conn_set_role(c, CONN_WAIT, &waiter_role, n);
+	/* Noted before it is asked for: netpeer.c. */
+	network_keep(sb);
+	netpeer_change(sb, n->former);
 	egress_tell(sb);
 	return 0;
 }

@@ -25,6 +25,8 @@ struct netbox {
 	uint32_t lease;		/* 0 until jaild has told */
 	uint64_t generation;	/* of ask; grows with each change */
 	uint64_t applied;	/* what brig-egress has said last */
+	unsigned peering;	/* answers of jaild about its networks that are still to come */
+	uint64_t cut;		/* connections that the change under way has ended */
 	struct conn *waiter;	/* asked for the change under way */
 	json_t *former;		/* policy to go back to if it is refused */
 	bool have_figures;
@@ -44,6 +46,8 @@ const char *netbox_mode(const struct netbox *n);
 int network_restore(struct sandbox *sb, uint32_t lease);
 /* Notes a policy that was changed for the next brigd. */
 void network_keep(struct sandbox *sb);
+/* What was told to brig-egress and jaild may be in force now: whoever waits for that goes on. */
+void network_settle(struct sandbox *sb);
 /* The operation `network`: {"id","network":OBJECT,"add":bool}. Answered when the change is enforced. With
  * add the rules are added to those that hold, and what is not said stays. */
 int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_err *err);

@@ -32,6 +32,7 @@
 #include "daemon/layerload.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
+#include "daemon/netpeer.h"
 #include "daemon/note.h"
 #include "daemon/pool.h"
 #include "daemon/publish.h"
@@ -427,6 +428,15 @@ static int op_network(struct conn *c, json_t *req, struct brig_err *err)
 	return network_serve(c, sb, req, err);
 }
 
+static int op_networks(struct conn *c, json_t *req, struct brig_err *err)
+{
+	static const char *const keys[] = { "op", NULL };
+	if (fields_known(req, "networks", keys, err) < 0)
+		return -1;
+	conn_ok_last(c, json_pack("{s:o}", "networks", netpeer_list(c->d)));
+	return 0;
+}
+
 static int op_denials(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "id", NULL };
@@ -558,6 +568,7 @@ static const struct op {
 	{ "rewind", true, true, true, op_rewind },
 	{ "network", false, false, true, op_network },
 	{ "denials", false, false, false, op_denials },
+	{ "networks", false, false, false, op_networks },
 	{ "stats", false, false, false, op_stats },
 	{ "receipt", false, false, false, op_receipt },
 	{ "fs", true, false, true, op_fs },

@@ -37,6 +37,7 @@
 #include "daemon/layerload.h"
 #include "daemon/logs.h"
 #include "daemon/network.h"
+#include "daemon/netpeer.h"
 #include "daemon/pool.h"
 #include "daemon/publish.h"
 #include "daemon/receipt.h"
@@ -248,7 +249,7 @@ static void net_leave(struct sandbox *sb)
 	if (!n)
 		return;
 	egress_remove(sb);
-	n->lease = 0;
+	netpeer_leave(sb);
 	if (!n->waiter)
 		return;
 	struct conn *c = n->waiter;
@@ -561,6 +562,7 @@ static void create_answered(void *ctx, const union jail_answer *a)
 	if (a->h.verb == JAIL_LINK) { /* and OK follows */
 		if (sb->net && !sb->destroying)
 			sb->net->lease = a->link.lease;
+		netpeer_join(sb, false);
 		egress_tell(sb);
 		return;
 	}

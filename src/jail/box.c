@@ -85,6 +85,11 @@ void box_free(struct serve *j, struct box *b)
 		at = &j->box[*at].next;
 	*at = b->next;
 	receipt_end(j, b);
+	/* Before its lease is another's. Where that cannot be done nothing may go on. */
+	if (b->slot.net && peers_forget(&j->peers, j->gateway.nft, b->slot.lease) < 0) {
+		dprintf(STDERR_FILENO, "brig-jaild: sandbox %s cannot be taken out of its networks\n", b->id);
+		j->quit = 1;
+	}
 	slot_done(&j->slots, &b->slot);
 	free(b->spec);
 	fd_close(&b->chan);

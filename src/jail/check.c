@@ -22,6 +22,7 @@ static const struct {
 	{ JAIL_RECEIPT, sizeof(struct jail_ref), 0 },
 	{ JAIL_LIST, sizeof(struct jail_list), 0 },
 	{ JAIL_VOLUME, sizeof(struct jail_volume_ask), 0 },
+	{ JAIL_PEER, sizeof(struct jail_peer), 0 },
 };
 
 int jail_check_message(const void *msg, size_t n, unsigned n_fd, struct brig_err *err)

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "engine/container/cgroup.h"
 #include "engine/container/slot.h"
+#include "engine/link/peers.h"
 #include "engine/engine.h"
 #include "jail/check.h"
 #include "jail/image.h"
@@ -62,6 +63,7 @@ struct serve {
 	struct cgroup_host cg;
 	struct slot_host slots;
 	struct gateway gateway;
+	struct peers peers; /* which links reach each other */
 	int epoll, stage, stage_pid, stage_pidfd, store;
 	struct box *box;
 	int n_boxes, free_box, live, busy_groups;

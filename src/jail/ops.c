@@ -37,6 +37,7 @@ struct request {
 		struct jail_ref ref;
 		struct jail_list list;
 		struct jail_volume_ask volume;
+		struct jail_peer peer;
 	} m;
 	int fd[FD_MSG_MAX]; /* handlers steal what they keep; the rest is closed */
 	unsigned n_fd;
@@ -390,6 +391,36 @@ static int op_list(struct serve *j, struct request *r, struct brig_err *err)
 	return 0;
 }
 
+/*
+ * PEER. A hostile brigd can let any two of its sandboxes reach each other, and it decides who may: tenants are
+ * its to keep apart. It cannot make a link reach the host, or a link of another server: only leases of
+ * sandboxes of this jaild get into the rules, and they are taken out before a lease is another's.
+ */
+static int op_peer(struct serve *j, struct request *r, struct brig_err *err)
+{
+	const struct jail_peer *m = &r->m.peer;
+	static const char none[sizeof(m->other)];
+	int all = memcmp(m->other, none, sizeof(none)) == 0;
+	if (m->reserved || m->on > 1 || !jail_check_id(m->id) || (all ? m->on : !jail_check_id(m->other)) ||
+	    strcmp(m->id, m->other) == 0)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "PEER is malformed");
+	const struct box *a = box_find(j, m->id), *b = all ? a : box_find(j, m->other);
+	/* What dies reaches nobody in a moment, and must not be let in again. */
+	if (!a || !b || a->state == BOX_DYING || b->state == BOX_DYING || !a->slot.net || !b->slot.net)
+		return brig_fail(err, BRIG_E_NOT_FOUND, 0, "no such sandbox with a link");
+	int e = all ? peers_forget(&j->peers, j->gateway.nft, a->slot.lease)
+		    : peers_set(&j->peers, j->gateway.nft, a->slot.lease, b->slot.lease, (int)m->on);
+	if (e == -ENOSPC) {
+		brig_fail(err, BRIG_E_EXHAUSTED, 0, "there are %u pairs of sandboxes in private networks",
+			  RULES_PEERS_MAX);
+		return brig_fix(err, "use more and smaller networks");
+	}
+	if (e < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, -e, "change the rules of a private network");
+	answer_ok(j, m->h.seq, m->id);
+	return 0;
+}
+
 #define LAST_WORDS_MS 3
 static int op_destroy(struct serve *j, struct request *r, struct brig_err *err)
 {
@@ -536,6 +567,9 @@ void ops_on_broker(struct serve *j)
 		break;
 	case JAIL_LIST:
 		e = op_list(j, &r, &err);
+		break;
+	case JAIL_PEER:
+		e = op_peer(j, &r, &err);
 		break;
 	default:
 		break;

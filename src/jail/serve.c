@@ -277,6 +277,7 @@ static void destroy_all(struct serve *j)
 	volumes_done(j);
 	slot_host_close(&j->slots);
 	gateway_done(&j->gateway);
+	peers_done(&j->peers);
 	cgroup_host_close(&j->cg);
 	if (j->o->once && j->in.run >= 0)
 		gc_sweep_dead(j->in.run, j->o->delegated);

@@ -26,6 +26,7 @@
 
 #define ASKS_MAX 64u /* of one sandbox that wait for a resolver */
 #define ROUND_MAX 64u
+#define HOST_TTL 1u /* s; who is there changes */
 
 struct dns_ask {
 	struct dns_ask *next, **pprev;
@@ -116,6 +117,16 @@ static void refuse(struct net_lease *l, const struct dns_way *w, const uint8_t *
 	snprintf(text, sizeof(text), "brig: %s%s%.150s", reason_text(d->reason),
 		 allow[0] ? "; " : "", allow);
 	answer(l->gw, w, question, q, rcode, NULL, 0, 0, text);
+}
+
+/* Of a network that it shares with others: true, it is answered. They have addresses of IPv4 only. */
+static bool told(struct net_lease *l, const struct dns_way *w, const uint8_t *question, const struct dns_question *q)
+{
+	struct net_addr addrs[DNS_ADDRS_MAX];
+	unsigned n = net_policy_hosts(l->policy, q->name, addrs, DNS_ADDRS_MAX);
+	if (n)
+		answer(l->gw, w, question, q, DNS_OK, addrs, q->type == DNS_A ? n : 0, HOST_TTL, NULL);
+	return n > 0;
 }
 
 /* False: it is refused, and answered. */
@@ -248,7 +259,7 @@ bool dnsd_question(struct net_lease *l, const struct dns_way *w, const uint8_t *
 		answer(l->gw, w, p, &q, DNS_REFUSED, NULL, 0, 0, NULL);
 	else if (!q.name[0])
 		refuse(l, w, p, &q, &d, DNS_NXDOMAIN);
-	else if (!allowed(l, w, p, &q))
+	else if (told(l, w, p, &q) || !allowed(l, w, p, &q))
 		return true;
 	else if ((q.type == DNS_A && !net_addr_is_zero(&l->v4)) ||
 		 (q.type == DNS_AAAA && !net_addr_is_zero(&l->v6) && gw_has_six(l->gw)))

@@ -46,6 +46,18 @@ static struct net_verdict decide(const struct net_policy *p, const struct net_ru
 	return v;
 }
 
+unsigned net_policy_hosts(const struct net_policy *p, const char *name, struct net_addr *ret, unsigned most)
+{
+	size_t n = strlen(name), k = strlen(EGRESS_HOST_SUFFIX);
+	unsigned found = 0;
+	if (n > k && strcmp(name + n - k, EGRESS_HOST_SUFFIX) == 0)
+		n -= k;
+	for (unsigned i = 0; i < p->nhosts && found < most; i++)
+		if (strncmp(p->hosts[i].name, name, n) == 0 && !p->hosts[i].name[n])
+			ret[found++] = p->hosts[i].addr;
+	return found;
+}
+
 struct net_verdict net_policy_judge(const struct net_policy *p, const char *name,
 				    const struct net_addr *addr, uint16_t port)
 {

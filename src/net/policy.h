@@ -25,11 +25,18 @@ struct net_rule {
 	const char *line; /* as it was written */
 };
 
+struct net_host {
+	const char *name; /* canonical, without EGRESS_HOST_SUFFIX */
+	struct net_addr addr;
+};
+
 struct net_policy {
 	enum net_mode mode;
 	bool prefer_allow;
 	unsigned nrules;
 	struct net_rule *rules;
+	unsigned nhosts;
+	struct net_host *hosts;
 	char *text, *names;
 };
 
@@ -39,6 +46,9 @@ int net_dest_check(const char *dest, struct brig_err *err);
 /* n bytes of text; 0 and *ret to be freed with net_policy_free, or -1. */
 int net_policy_parse(const char *text, size_t n, struct net_policy **ret, struct brig_err *err);
 void net_policy_free(struct net_policy *p); /* NULL is allowed */
+
+/* The addresses that a name stands for by `host` lines; at most `most`, 0: by none. */
+unsigned net_policy_hosts(const struct net_policy *p, const char *name, struct net_addr *ret, unsigned most);
 
 struct net_verdict {
 	bool allowed;

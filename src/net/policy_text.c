@@ -131,6 +131,27 @@ static int line_bad(struct brig_err *err, unsigned line, const char *why)
 	return brig_fail(err, BRIG_E_INVALID, 0, "line %u of the network policy: %s", line, why);
 }
 
+/* NAME ADDRESS */
+static int host_parse(struct net_policy *p, const char *s, const char *end, unsigned line, size_t *names_at,
+		      struct brig_err *err)
+{
+	char name[NET_NAME_MAX];
+	struct net_addr addr, none;
+	const char *space = memchr(s, ' ', (size_t)(end - s));
+	if (!space || net_name_read(s, (size_t)(space - s), name, &none) != NET_NAME_HOST ||
+	    !net_addr_parse(space + 1, (size_t)(end - space - 1), &addr) || !net_addr_is_v4(&addr))
+		return line_bad(err, line, "not 'host NAME IPV4'");
+	if (p->nhosts == EGRESS_HOSTS_MAX)
+		return brig_fail(err, BRIG_E_LIMIT, 0, "more than %u names of other sandboxes", EGRESS_HOSTS_MAX);
+	/* It is found with the suffix as it is without. */
+	for (size_t n; net_name_below(name, EGRESS_HOST_SUFFIX + 1); name[n] = '\0')
+		n = strlen(name) - strlen(EGRESS_HOST_SUFFIX);
+	strcpy(p->names + *names_at, name);
+	p->hosts[p->nhosts++] = (struct net_host){ .name = p->names + *names_at, .addr = addr };
+	*names_at += strlen(name) + 1;
+	return 0;
+}
+
 static int line_parse(struct net_policy *p, const char *s, const char *end, unsigned line,
 		      size_t *names_at, struct brig_err *err)
 {
@@ -156,6 +177,8 @@ static int line_parse(struct net_policy *p, const char *s, const char *end, unsi
 		p->prefer_allow = allow;
 		return 0;
 	}
+	if (word(&at, end, "host "))
+		return host_parse(p, at, end, line, names_at, err);
 	if (word(&at, end, "allow "))
 		r->verb = NET_ALLOW;
 	else if (word(&at, end, "deny "))
@@ -163,7 +186,7 @@ static int line_parse(struct net_policy *p, const char *s, const char *end, unsi
 	else if (word(&at, end, "grant "))
 		r->verb = NET_GRANT;
 	else
-		return line_bad(err, line, "begins with none of prefer, allow, deny, grant");
+		return line_bad(err, line, "begins with none of prefer, allow, deny, grant, host");
 	if (end - s >= (ptrdiff_t)EGRESS_RULE_MAX)
 		return line_bad(err, line, "too long");
 	if (p->nrules == EGRESS_RULES_MAX)
@@ -194,11 +217,12 @@ int net_policy_parse(const char *text, size_t n, struct net_policy **ret, struct
 			EGRESS_TEXT_MAX);
 	for (size_t i = 0; i < n; i++)
 		lines += text[i] == '\n';
-	if (lines > EGRESS_RULES_MAX + 2)
+	if (lines > EGRESS_RULES_MAX + EGRESS_HOSTS_MAX + 2)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "more than %u rules", EGRESS_RULES_MAX);
 	struct net_policy *p = calloc(1, sizeof(*p));
 	if (!p || !(p->text = malloc(n)) || !(p->names = malloc(n)) ||
-	    !(p->rules = calloc(lines + 1, sizeof(*p->rules)))) {
+	    !(p->rules = calloc(lines + 1, sizeof(*p->rules))) ||
+	    !(p->hosts = calloc(lines + 1, sizeof(*p->hosts)))) {
 		net_policy_free(p);
 		return brig_fail(err, BRIG_E_EXHAUSTED, 0, "no memory for a network policy");
 	}
@@ -220,6 +244,7 @@ void net_policy_free(struct net_policy *p)
 	if (!p)
 		return;
 	free(p->rules);
+	free(p->hosts);
 	free(p->names);
 	free(p->text);
 	free(p);

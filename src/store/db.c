@@ -81,6 +81,9 @@ static const char *const steps[] = {
 	"CREATE TABLE volumes (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL,"
 	" state TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL,"
 	" sealed INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (tenant, name)) STRICT;",
+	/* Private networks. */
+	("CREATE TABLE networks (tenant TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL,"
+	 " PRIMARY KEY (tenant, name)) STRICT;"),
 };
 #define SCHEMA ((int)(sizeof(steps) / sizeof(steps[0])))
 

@@ -70,6 +70,12 @@
 		      "(name = ? OR id = ?)")                                                      \
 	X(VOLUME_REMOVE, "DELETE FROM volumes WHERE id = ?")                                       \
 	X(VOLUME_ALL, "SELECT " STORE_VOLUME_COLUMNS " FROM volumes ORDER BY tenant, name")         \
+	X(TENANT_NETWORKS, "DELETE FROM networks WHERE tenant = ?")                                \
+	X(NETWORK_ADD, "INSERT INTO networks (tenant, name, created_ms) VALUES (?, ?, ?)")         \
+	X(NETWORK_GET, "SELECT tenant, name, created_ms FROM networks WHERE tenant = ? AND name = ?") \
+	X(NETWORK_REMOVE, "DELETE FROM networks WHERE tenant = ? AND name = ?")                    \
+	X(NETWORK_ALL, "SELECT tenant, name, created_ms FROM networks ORDER BY tenant, name")      \
+	X(NETWORK_COUNT, "SELECT count(*) FROM networks")                                          \
 	X(ROLLBACK, "ROLLBACK")                                                                    \
 	X(TAG_PUT, "INSERT OR REPLACE INTO tags (tenant, name, tag, image, created_ms) "           \
 		   "VALUES (?, ?, ?, ?, ?)")                                                       \

@@ -167,6 +167,18 @@ bool store_volume_get(struct store *s, const char *tenant, const char *ref, stru
 void store_volume_remove(struct store *s, const char *id);
 /* By tenant and name. The store must not be changed from within. */
 void store_volumes(struct store *s, void (*fn)(void *ctx, const struct store_volume *v), void *ctx);
+/* ---- private networks ---- */
+struct store_network {
+	char tenant[40], name[64];
+	int64_t created_ms;
+};
+#define STORE_NETWORKS_MAX 4096u
+int store_network_add(struct store *s, const struct store_network *n, struct brig_err *err);
+bool store_network_get(struct store *s, const char *tenant, const char *name, struct store_network *ret);
+/* false: there is none. */
+bool store_network_remove(struct store *s, const char *tenant, const char *name);
+/* By name. The store must not be changed from within. */
+void store_networks(struct store *s, void (*fn)(void *ctx, const struct store_network *n), void *ctx);
 
 /* Several changes at once, or none. */
 void store_begin(struct store *s);

@@ -25,6 +25,7 @@ void store_tenant_remove(struct store *s, const char *name)
 	delete_of(s, ST_TENANT_TAGS, name);
 	delete_of(s, ST_TENANT_RESULTS, name);
 	delete_of(s, ST_TENANT_SECRETS, name);
+	delete_of(s, ST_TENANT_NETWORKS, name);
 	delete_of(s, ST_TENANT_REMOVE, name);
 	db_change(s, db_start(s, ST_COMMIT));
 	keys_forget(s, name);

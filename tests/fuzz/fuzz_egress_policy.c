@@ -4,7 +4,8 @@
  *
  * Oracle: a text is refused with a reason, or every rule of it says again what it said when its
  * line is parsed alone; mode none allows nothing; where a denial by address or name is preferred,
- * what a deny rule names is not allowed; nothing is granted by a policy without grants.
+ * what a deny rule names is not allowed; nothing is granted by a policy without grants; each host is
+ * found by its name, with and without the suffix.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,16 @@ static void check(const struct net_policy *p)
 {
 	struct net_addr some = net_addr_v4((const uint8_t[]){ 10, 1, 2, 3 });
 	bool grants = false;
+	for (unsigned i = 0; i < p->nhosts; i++) {
+		struct net_addr found[EGRESS_HOSTS_MAX];
+		char name[NET_NAME_MAX + sizeof(EGRESS_HOST_SUFFIX)];
+		snprintf(name, sizeof(name), "%s" EGRESS_HOST_SUFFIX, p->hosts[i].name);
+		unsigned n = net_policy_hosts(p, p->hosts[i].name, found, EGRESS_HOSTS_MAX), is = 0;
+		must(n > 0 && n <= p->nhosts && net_addr_is_v4(&p->hosts[i].addr));
+		for (unsigned k = 0; k < n; k++)
+			is |= net_addr_eq(&found[k], &p->hosts[i].addr);
+		must(is && net_policy_hosts(p, name, found, EGRESS_HOSTS_MAX) == n);
+	}
 	for (unsigned i = 0; i < p->nrules; i++) {
 		const struct net_rule *r = &p->rules[i];
 		struct brig_err err = BRIG_ERR_INIT;

@@ -265,9 +265,40 @@ static void test_what_is_resolved_granted_and_passed_without_a_name(void **state
 	net_policy_free(p);
 }
 
+static void test_hosts_are_found_by_name_and_by_nothing_else(void **state)
+{
+	static const char text[] = "net deny\nhost db 198.18.1.7\nhost DB.internal 198.18.1.8\nhost a.b 198.18.1.9\n";
+	static const struct {
+		const char *name;
+		unsigned n;
+		uint8_t last;
+	} rows[] = { { "db", 2, 7 },		     { "db.internal", 2, 7 }, { "a.b", 1, 9 },
+		     { "a.b.internal", 1, 9 },	     { "a", 0, 0 },	      { "internal", 0, 0 },
+		     { "db.internal.internal", 0, 0 }, { "xdb", 0, 0 },	      { "db.example", 0, 0 } };
+	struct net_policy *p = NULL;
+	struct brig_err err = BRIG_ERR_INIT;
+	(void)state;
+	assert_int_equal(net_policy_parse(text, sizeof(text) - 1, &p, &err), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct net_addr found[4];
+		assert_int_equal(net_policy_hosts(p, rows[i].name, found, 4), rows[i].n);
+		if (rows[i].n)
+			assert_int_equal(found[0].b[15], rows[i].last);
+	}
+	/* They allow nothing by themselves. */
+	assert_false(net_policy_resolves(p, "db").allowed);
+	net_policy_free(p);
+}
+
 static void test_texts_that_are_no_policy(void **state)
 {
 	static const char *const bad[] = {
+		"net deny\nhost\n",
+		"net deny\nhost db\n",
+		"net deny\nhost db 198.18.1.7 \n",
+		"net deny\nhost db fd00::1\n",
+		"net deny\nhost 1.2.3.4 198.18.1.7\n",
+		"net deny\nhost -x 198.18.1.7\n",
 		"",
 		"net deny",
 		"net\n",
@@ -664,6 +695,7 @@ int main(void)
 		cmocka_unit_test(test_what_a_tunnel_looks_like),
 		cmocka_unit_test(test_policies_decide),
 		cmocka_unit_test(test_what_is_resolved_granted_and_passed_without_a_name),
+		cmocka_unit_test(test_hosts_are_found_by_name_and_by_nothing_else),
 		cmocka_unit_test(test_texts_that_are_no_policy),
 		cmocka_unit_test(test_heads),
 		cmocka_unit_test(test_chunks),

@@ -3,7 +3,8 @@
  * gateway.c: the gateway namespace; see gateway.h. pair.c makes links.
  *
  * Every address is local in it ("local default dev lo"), so that a packet to anywhere is received and
- * never forwarded; only the leases have routes of their own, each to its link.
+ * never forwarded; only the leases have routes of their own, each to its link, and what goes from one to
+ * another the rules let through for the two that are peers.
  */
 #include "engine/link/gateway.h"
 
@@ -35,7 +36,8 @@ static const struct {
 	const char *file, *value;
 	int six;
 } settings[] = {
-	{ "net/ipv4/ip_forward", "0", 0 },
+	/* Between the links of a private network; everything else is dropped in the forward hook. */
+	{ "net/ipv4/ip_forward", "1", 0 },
 	/* The rules know better than a reverse path where a packet may come from. */
 	{ "net/ipv4/conf/all/rp_filter", "0", 0 },
 	{ "net/ipv4/conf/default/rp_filter", "0", 0 },

@@ -6,7 +6,7 @@
  *     eth0  ===== veth ===========  bg<lease>  rules  sockets ------- brig-egress ---> network
  *
  * The gateway namespace has no link to anywhere else: what comes in is given to one of four sockets or
- * refused (rules.c). The sockets are held by brig-egress, which lives in the host's namespace and makes
+ * refused, or goes to the link of a peer (rules.c). The sockets are held by brig-egress, which lives in the host's namespace and makes
  * connections of its own. So there is no way through that a packet could take.
  *
  * Nothing keeps the namespace but descriptors: of jaild, its maker, and brig-egress. When the last of

@@ -7,6 +7,7 @@
  * words of nft(8):
  *
  *   set lease4 { iface_index . ether_addr . ipv4_addr }     set lease6 { .. . ipv6_addr }
+ *   set peers { iface_index . ipv4_addr }                   links of one private network, both ways
  *   chain door {                      every packet that comes in from a link, before it is routed
  *     type filter hook prerouting priority mangle; policy drop
  *     iif lo accept
@@ -17,19 +18,21 @@
  *     update @sampled { iif limit rate 5/second } log group 1 prefix "forged" snaplen 96
  *   }
  *   chain from4 {
+ *     iif . ip daddr @peers accept            to another link, over IPv4: names have no other addresses
+ *     ip daddr 198.18.0.0/15 ip daddr != 198.18.0.0/24 goto refuse
  *     tcp flags & (fin|syn|rst|ack) == syn update @opens { iif limit rate over 500/second } goto refuse
  *     meta l4proto tcp tproxy ip to :1080 accept
  *     udp dport 53 tproxy ip to :53 accept
  *     goto refuse
  *   }
- *   chain from6 { the same }
+ *   chain from6 { the same, without peers }
  *   chain refuse {
  *     update @refused { iif counter }
  *     update @sampled { iif limit rate 5/second } log group 1 prefix "refused" snaplen 96
  *     update @answered { iif limit rate 50/second } reject with icmpx admin-prohibited
  *     drop
  *   }
- *   chain forward { type filter hook forward priority filter; policy drop }
+ *   chain forward { type filter hook forward priority filter; policy drop; iif . ip daddr @peers accept }
  *
  * Connections are not tracked: tproxy gives a packet to the socket of its connection, or to the one that
  * listens, by itself. So there is no table that a flood could fill.
@@ -70,7 +73,8 @@
 #define TYPE_IP6ADDR 8u
 #define TYPE_ETHERADDR 9u
 #define TYPE_IFINDEX 20u
-#define CONCAT3(a, b, c) (((a) << 6 | (b)) << 6 | (c))
+#define CONCAT2(a, b) ((a) << 6 | (b))
+#define CONCAT3(a, b, c) CONCAT2(CONCAT2(a, b), c)
 
 /* ---- expressions: the rule is open, and so is its list of expressions ---- */
 
@@ -117,13 +121,18 @@ static void value(struct nl *m, uint16_t attr, const void *p, size_t n)
 	nl_end(m, at);
 }
 
-static void equals(struct nl *m, uint32_t reg, const void *p, size_t n)
+static void compare(struct nl *m, uint32_t op, uint32_t reg, const void *p, size_t n)
 {
 	struct expr e = expr_begin(m, "cmp");
 	nl_attr_be32(m, NFTA_CMP_SREG, reg);
-	nl_attr_be32(m, NFTA_CMP_OP, NFT_CMP_EQ);
+	nl_attr_be32(m, NFTA_CMP_OP, op);
 	value(m, NFTA_CMP_DATA, p, n);
 	expr_end(m, e);
+}
+
+static void equals(struct nl *m, uint32_t reg, const void *p, size_t n)
+{
+	compare(m, NFT_CMP_EQ, reg, p, n);
 }
 
 static void verdict(struct nl *m, uint32_t code, const char *chain)
@@ -159,6 +168,18 @@ static void tproxy(struct nl *m, uint32_t family, uint16_t port)
 	nl_attr_be32(m, NFTA_TPROXY_REG_PORT, REG);
 	expr_end(m, e);
 	verdict(m, ACCEPT, NULL);
+}
+
+static void masked(struct nl *m, const void *mask, uint32_t n)
+{
+	static const uint8_t zero[8];
+	struct expr e = expr_begin(m, "bitwise");
+	nl_attr_be32(m, NFTA_BITWISE_SREG, REG);
+	nl_attr_be32(m, NFTA_BITWISE_DREG, REG);
+	nl_attr_be32(m, NFTA_BITWISE_LEN, n);
+	value(m, NFTA_BITWISE_MASK, mask, n);
+	value(m, NFTA_BITWISE_XOR, zero, n);
+	expr_end(m, e);
 }
 
 /* What a dynamic set does for the link a packet came from. over: goes on if the rate is exceeded. */
@@ -235,15 +256,9 @@ static void is_family(struct nl *m, uint8_t family)
 
 static void is_open(struct nl *m)
 {
-	const uint8_t mask = 0x17, zero = 0, syn = 0x02; /* of FIN, SYN, RST, ACK: SYN alone */
+	const uint8_t mask = 0x17, syn = 0x02; /* of FIN, SYN, RST, ACK: SYN alone */
 	load_payload(m, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, REG);
-	struct expr e = expr_begin(m, "bitwise");
-	nl_attr_be32(m, NFTA_BITWISE_SREG, REG);
-	nl_attr_be32(m, NFTA_BITWISE_DREG, REG);
-	nl_attr_be32(m, NFTA_BITWISE_LEN, 1);
-	value(m, NFTA_BITWISE_MASK, &mask, 1);
-	value(m, NFTA_BITWISE_XOR, &zero, 1);
-	expr_end(m, e);
+	masked(m, &mask, 1);
 	equals(m, REG, &syn, 1);
 }
 
@@ -261,7 +276,8 @@ static void batch(struct nl *m, uint16_t type)
 	nl_request(m, type, 0, &g, sizeof(g));
 }
 
-static void add_set(struct nl *m, uint32_t id, const char *name, uint32_t type, uint32_t len, int dynamic)
+static void add_set(struct nl *m, uint32_t id, const char *name, uint32_t type, uint32_t len, int dynamic,
+		    uint32_t size)
 {
 	request(m, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_ACK);
 	nl_attr_str(m, NFTA_SET_TABLE, TABLE);
@@ -271,7 +287,7 @@ static void add_set(struct nl *m, uint32_t id, const char *name, uint32_t type, 
 	nl_attr_be32(m, NFTA_SET_KEY_LEN, len);
 	nl_attr_be32(m, NFTA_SET_FLAGS, dynamic ? NFT_SET_EVAL : 0);
 	size_t desc = nl_nest(m, NFTA_SET_DESC);
-	nl_attr_be32(m, NFTA_SET_DESC_SIZE, 2 * BRIG_ID_SLOTS);
+	nl_attr_be32(m, NFTA_SET_DESC_SIZE, size);
 	nl_end(m, desc);
 }
 
@@ -332,6 +348,32 @@ static void add_door(struct nl *m)
 	nl_end(m, r);
 }
 
+static void to_peer(struct nl *m, const char *chain)
+{
+	size_t r = rule_begin(m, chain);
+	is_family(m, AF_INET);
+	load_meta(m, NFT_META_IIF, REG);
+	load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, REG + 1);
+	in_set(m, "peers");
+	verdict(m, ACCEPT, NULL);
+	nl_end(m, r);
+}
+
+/* To another link without being its peer: the addresses of all but the gateway's own 198.18.0.0/24. */
+static void to_strangers(struct nl *m)
+{
+	static const uint8_t wide[] = { 255, 254, 0, 0 }, all[] = { 198, 18, 0, 0 }, narrow[] = { 255, 255, 255, 0 };
+	size_t r = rule_begin(m, "from4");
+	load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, REG);
+	masked(m, wide, sizeof(wide));
+	equals(m, REG, all, sizeof(all));
+	load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, REG);
+	masked(m, narrow, sizeof(narrow));
+	compare(m, NFT_CMP_NEQ, REG, all, sizeof(all));
+	verdict(m, (uint32_t)NFT_GOTO, "refuse");
+	nl_end(m, r);
+}
+
 static void add_from(struct nl *m, const char *chain, uint32_t family)
 {
 	size_t r = rule_begin(m, chain);
@@ -382,23 +424,38 @@ int rules_load(int nft, const char **ret_step)
 	batch(&m, NFNL_MSG_BATCH_BEGIN);
 	request(&m, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
 	nl_attr_str(&m, NFTA_TABLE_NAME, TABLE);
-	add_set(&m, 1, "lease4", CONCAT3(TYPE_IFINDEX, TYPE_ETHERADDR, TYPE_IPADDR), 16, 0);
-	add_set(&m, 2, "lease6", CONCAT3(TYPE_IFINDEX, TYPE_ETHERADDR, TYPE_IP6ADDR), 28, 0);
+	add_set(&m, 1, "lease4", CONCAT3(TYPE_IFINDEX, TYPE_ETHERADDR, TYPE_IPADDR), 16, 0, 2 * BRIG_ID_SLOTS);
+	add_set(&m, 2, "lease6", CONCAT3(TYPE_IFINDEX, TYPE_ETHERADDR, TYPE_IP6ADDR), 28, 0, 2 * BRIG_ID_SLOTS);
+	add_set(&m, 3, "peers", CONCAT2(TYPE_IFINDEX, TYPE_IPADDR), 8, 0, 2 * RULES_PEERS_MAX);
 	for (uint32_t i = 0; i < sizeof(dynamic) / sizeof(dynamic[0]); i++)
-		add_set(&m, 3 + i, dynamic[i], TYPE_IFINDEX, 4, 1);
+		add_set(&m, 4 + i, dynamic[i], TYPE_IFINDEX, 4, 1, 2 * BRIG_ID_SLOTS);
 	add_chain(&m, "door", HOOK_PREROUTING, PRIORITY_MANGLE);
 	add_chain(&m, "forward", HOOK_FORWARD, 0);
 	for (unsigned i = 0; i < sizeof(chains) / sizeof(chains[0]); i++)
 		add_chain(&m, chains[i], -1, 0);
 	add_door(&m);
+	to_peer(&m, "from4");
+	to_strangers(&m);
 	add_from(&m, "from4", AF_INET);
 	add_from(&m, "from6", AF_INET6);
 	add_refuse(&m);
+	to_peer(&m, "forward");
 	batch(&m, NFNL_MSG_BATCH_END);
 	int r = nl_talk(nft, &m, &which, NULL, NULL);
 	/* By the places above: the table, sets, chains, then rules. */
-	*ret_step = which <= 1 ? "nftables" : which <= 8 ? "its sets" : which <= 13 ? "its chains" : "its rules (tproxy, reject, log, limit)";
+	*ret_step = which <= 1 ? "nftables" : which <= 9 ? "its sets" : which <= 14 ? "its chains" : "its rules (tproxy, reject, log, limit)";
 	return r;
+}
+
+static void element(struct nl *m, uint16_t type, const char *set, const uint8_t *key, size_t n)
+{
+	request(m, type, (type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0) | NLM_F_ACK);
+	nl_attr_str(m, NFTA_SET_ELEM_LIST_TABLE, TABLE);
+	nl_attr_str(m, NFTA_SET_ELEM_LIST_SET, set);
+	size_t list = nl_nest(m, NFTA_SET_ELEM_LIST_ELEMENTS), elem = nl_nest(m, NFTA_LIST_ELEM);
+	value(m, NFTA_SET_ELEM_KEY, key, n);
+	nl_end(m, elem);
+	nl_end(m, list);
 }
 
 static void add_element(struct nl *m, const char *set, uint32_t lease, const uint8_t *addr, size_t n)
@@ -408,13 +465,23 @@ static void add_element(struct nl *m, const char *set, uint32_t lease, const uin
 	memcpy(key, &ifindex, sizeof(ifindex));
 	brig_net_mac(lease, 0, key + 4);
 	memcpy(key + 12, addr, n);
-	request(m, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_ACK);
-	nl_attr_str(m, NFTA_SET_ELEM_LIST_TABLE, TABLE);
-	nl_attr_str(m, NFTA_SET_ELEM_LIST_SET, set);
-	size_t list = nl_nest(m, NFTA_SET_ELEM_LIST_ELEMENTS), elem = nl_nest(m, NFTA_LIST_ELEM);
-	value(m, NFTA_SET_ELEM_KEY, key, 12 + n);
-	nl_end(m, elem);
-	nl_end(m, list);
+	element(m, NFT_MSG_NEWSETELEM, set, key, 12 + n);
+}
+
+int rules_peer(int nft, uint32_t a, uint32_t b, int on)
+{
+	static struct nl m;
+	nl_reset(&m);
+	batch(&m, NFNL_MSG_BATCH_BEGIN);
+	for (int i = 0; i < 2; i++) {
+		uint8_t key[8];
+		uint32_t ifindex = BRIG_NET_IFINDEX + (i ? b : a);
+		memcpy(key, &ifindex, sizeof(ifindex));
+		brig_net_addr4(i ? a : b, key + 4);
+		element(&m, on ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM, "peers", key, sizeof(key));
+	}
+	batch(&m, NFNL_MSG_BATCH_END);
+	return nl_talk(nft, &m, NULL, NULL, NULL);
 }
 
 int rules_admit(int nft, uint32_t lease)

@@ -16,10 +16,16 @@ struct rules_counts {
 	uint64_t refused, forged; /* packets */
 };
 
+/* Pairs of links that reach each other. */
+#define RULES_PEERS_MAX 16384u
+
 /* nft: a NETLINK_NETFILTER socket in the gateway namespace. 0 or -errno; *ret_step says what failed. */
 int rules_load(int nft, const char **ret_step);
 /* Lets the link of a lease in. What it may be is a fact that never changes, so it is never taken back. */
 int rules_admit(int nft, uint32_t lease);
+/* Lets the links of two leases reach each other, or not any more: on must not be what it is. Whoever gives a
+ * lease to another sandbox takes them back before (peers.h). 0 or -errno. */
+int rules_peer(int nft, uint32_t a, uint32_t b, int on);
 /* Packets of a lease's link since the rules were loaded; other holders of the lease included. */
 int rules_counts(int nft, uint32_t lease, struct rules_counts *ret);
 
