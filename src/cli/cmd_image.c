@@ -19,6 +19,13 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 		return image_remote(cli, argc, argv);
 	if (spawn_find(name, path, &err) < 0)
 		return cli_fail(cli, &err);
+	/* For what it does in sandboxes (RUN of a build file). */
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n > 0) {
+		self[n] = '\0';
+		(void)setenv("BRIG_PROGRAM", self, 1);
+	}
 	char **all = calloc((size_t)argc + 2, sizeof(*all));
 	if (all) {
 		all[0] = name;
@@ -32,7 +39,7 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 
 const struct cmd cmd_image = {
 	.name = "image",
-	.operands = "build|import|ls|rm|inspect [ARG...]",
+	.operands = "build|import|pull|ls|rm|inspect|gc [ARG...]",
 	.summary = "build, import, list and remove images",
 	.about = "See brig image --help for its own commands and flags. Of a server "
 		 "that BRIG_URL names, images are listed and inspected; what changes them is done "

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_import.c: `brig image import` and `brig image build`. */
+/* cmd_import.c: `brig image import`. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -13,7 +13,6 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "image/archive.h"
-#include "image/build.h"
 #include "image/cli.h"
 #include "image/import.h"
 
@@ -206,45 +205,4 @@ int cmd_import(struct cli *cli, int argc, char **argv)
 		return cli_usage(c, "it takes a name and a source, %d given", argc - optind);
 	o.name = argv[optind];
 	return import_source(cli, argv[optind + 1], &o);
-}
-
-int cmd_build(struct cli *cli, int argc, char **argv)
-{
-	enum { OPT_NAME = 256, OPT_SUITE };
-	static const struct option longs[] = { { "name", 1, NULL, OPT_NAME },
-					       { "suite", 1, NULL, OPT_SUITE },
-					       CLI_LONG };
-	const struct cli_command *c = cli_command_find("build");
-	struct brig_err err = BRIG_ERR_INIT;
-	struct build_options o = { .name = NULL };
-	struct publisher p = PUBLISHER_INIT;
-	struct import_result result = { .reused = false };
-	int opt, code;
-	while ((opt = getopt_long(argc, argv, CLI_SHORT, longs, NULL)) != -1) {
-		if (opt == OPT_NAME)
-			o.name = optarg;
-		else if (opt == OPT_SUITE)
-			o.suite = optarg;
-		else if (cli_option(cli, c, opt, argv, &code) < 0)
-			return code;
-	}
-	o.kind = argc - optind == 1 ? build_kind_find(argv[optind]) : NULL;
-	if (!o.kind)
-		return cli_usage(c, "what can be built is `base` or `code-interpreter`");
-	if (!o.name)
-		o.name = o.kind->name;
-	o.quiet = cli->quiet;
-	int r = import_check_name(o.name, &err);
-	if (r == 0)
-		r = import_prepare(&err);
-	if (r == 0)
-		r = publisher_open(cli->data, &p, &err);
-	if (r == 0)
-		r = cli_catch_signals(cli, &err);
-	if (r == 0) {
-		o.cancel = cli->cancel;
-		r = build_image(&p, &o, &result, &err);
-	}
-	publisher_close(&p);
-	return r < 0 ? cli_fail(&err) : cli_imported(cli, o.name, &result);
 }

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,7 +32,9 @@ struct copy {
 	const struct copy_source *src;
 	struct tree *t;
 	struct inodes linked; /* files with several names: the first of them */
-	char path[TREE_PATH_MAX + 1];
+	char path[TREE_PATH_MAX + 1]; /* in the tree */
+	const char *from;	      /* the path in the source that .. */
+	size_t strip;		      /* .. this much of `path` stands for */
 	unsigned char *chunk;
 	struct brig_err *err;
 };
@@ -55,6 +58,11 @@ static int copy_open(struct copy *c, int dir, const char *name, int flags)
 
 static struct tree_meta meta_of(const struct copy *c, const struct stat *st)
 {
+	if (c->src->owned)
+		return (struct tree_meta){ .mode = st->st_mode & 07777,
+					   .uid = c->t->keep_owner ? c->src->uid : 0,
+					   .gid = c->t->keep_owner ? c->src->gid : 0,
+					   .mtime = st->st_mtim.tv_sec };
 	/* Where owners are not kept, whose files they were here does not matter either. */
 	return (struct tree_meta){ .mode = st->st_mode & 07777,
 				   .uid = c->t->keep_owner ? (int64_t)st->st_uid : 0,
@@ -145,6 +153,17 @@ static int copy_subdir(struct copy *c, int dir, const char *name, const struct s
 	return fd < 0 ? 0 : copy_dir(c, fd, len, depth);
 }
 
+static bool skipped(const struct copy *c, bool is_dir)
+{
+	char path[2 * TREE_PATH_MAX];
+	const char *rest = c->path + c->strip;
+	if (!c->src->skip)
+		return false;
+	snprintf(path, sizeof(path), "%s%s%s", c->from, c->from[0] && *rest && *rest != '/' ? "/" : "",
+		 c->from[0] ? rest : rest + (*rest == '/'));
+	return c->src->skip(c->src->ctx, path, is_dir);
+}
+
 static int copy_entry(struct copy *c, int dir, const char *name, size_t len, unsigned depth)
 {
 	struct stat st;
@@ -153,6 +172,8 @@ static int copy_entry(struct copy *c, int dir, const char *name, size_t len, uns
 			return 0; /* gone since it was listed */
 		return copy_fail(c, BRIG_E_DENIED, errno, "cannot be looked at");
 	}
+	if (skipped(c, S_ISDIR(st.st_mode)))
+		return 0;
 	if (S_ISREG(st.st_mode))
 		return copy_file(c, dir, name);
 	if (S_ISDIR(st.st_mode))
@@ -202,7 +223,7 @@ static int copy_dir(struct copy *c, int fd, size_t len, unsigned depth)
 
 int copy_tree(const struct copy_source *src, struct tree *t, struct brig_err *err)
 {
-	struct copy c = { .src = src, .t = t, .chunk = malloc(CHUNK), .err = err };
+	struct copy c = { .src = src, .t = t, .from = "", .chunk = malloc(CHUNK), .err = err };
 	struct stat st;
 	int r = -1;
 	AUTO_FD fd = copy_open(&c, src->fd, ".", O_RDONLY | O_DIRECTORY);
@@ -216,6 +237,52 @@ int copy_tree(const struct copy_source *src, struct tree *t, struct brig_err *er
 		if (r == 0)
 			r = copy_dir(&c, fd, 0, 0);
 	}
+	inodes_done(&c.linked);
+	free(c.chunk);
+	return r;
+}
+
+/* The directory that holds the last component of path, and that component. */
+static int parent_open(struct copy *c, const char *path, const char **ret_base)
+{
+	char parent[TREE_PATH_MAX + 1] = ".";
+	const char *slash = strrchr(path, '/');
+	if (slash) {
+		memcpy(parent, path, (size_t)(slash - path));
+		parent[slash - path] = '\0';
+	}
+	*ret_base = slash ? slash + 1 : path;
+	return copy_open(c, c->src->fd, parent, O_RDONLY | O_DIRECTORY);
+}
+
+static int copy_from(struct copy *c, const char *path, const char *into)
+{
+	const char *base = ".";
+	struct stat st;
+	AUTO_FD dir = path[0] ? parent_open(c, path, &base)
+			      : copy_open(c, c->src->fd, ".", O_RDONLY | O_DIRECTORY);
+	snprintf(c->path, sizeof(c->path), "%s", path);
+	if (dir < 0 || fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		int sys = dir < 0 ? -dir : errno;
+		copy_fail(c, sys == ENOENT ? BRIG_E_NOT_FOUND : BRIG_E_DENIED, sys, "cannot be copied");
+		return brig_fix(c->err, "name a file or folder of the context; no link is followed");
+	}
+	snprintf(c->path, sizeof(c->path), "%s", into);
+	c->from = path;
+	c->strip = strlen(into);
+	if (!S_ISDIR(st.st_mode))
+		return copy_entry(c, dir, base, c->strip, 0);
+	AUTO_FD fd = copy_open(c, dir, base, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? copy_fail(c, BRIG_E_DENIED, -fd, "cannot be opened")
+		      : copy_dir(c, fd, c->strip, 0);
+}
+
+int copy_path(const struct copy_source *src, const char *path, const char *into, struct tree *t,
+	      struct brig_err *err)
+{
+	struct copy c = { .src = src, .t = t, .from = "", .chunk = malloc(CHUNK), .err = err };
+	int r = c.chunk ? copy_from(&c, path, into)
+			: brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "copy '%.100s'", path);
 	inodes_done(&c.linked);
 	free(c.chunk);
 	return r;

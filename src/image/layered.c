@@ -253,8 +253,11 @@ static int make_staged(struct layered *l, const struct stage *s, const struct la
 				 .result = &stats,
 				 .result_size = sizeof(stats),
 				 .cancel = l->cancel };
-	if (confine_run(&c, err) < 0 || (job->confirm && job->confirm(job->ctx, err) < 0))
+	if (confine_run(&c, err) < 0)
 		return -1;
+	/* The root directory is an entry of every layer. */
+	if (job->may_be_empty && stats.entries <= 1)
+		return 0;
 	c.input = -1;
 	c.input_dir = false;
 	c.max_file_bytes = 0;
@@ -281,10 +284,15 @@ static int make_staged(struct layered *l, const struct stage *s, const struct la
 int layered_add(struct layered *l, const struct layer_job *job, bool *ret_reused,
 		struct brig_err *err)
 {
-	struct stage s;
 	*ret_reused = layered_add_known(l, &job->key);
-	if (*ret_reused)
-		return 0;
+	return *ret_reused ? 0 : layered_make(l, job, ret_reused, err);
+}
+
+int layered_make(struct layered *l, const struct layer_job *job, bool *ret_reused,
+		 struct brig_err *err)
+{
+	struct stage s;
+	*ret_reused = false;
 	if (stage_new(l->p->tmp, &s, err) < 0)
 		return -1;
 	int r = make_staged(l, &s, job, err);
@@ -310,10 +318,10 @@ static int find_user(int root, int input, void *ctx, void *result, struct brig_e
 	return seal_find_user(&low, w->name, f, err);
 }
 
-int layered_user(struct layered *l, const char *who, struct brig_err *err)
+int layered_who(const struct layered *l, const char *who, struct seal_facts *ret,
+		struct brig_err *err)
 {
 	int extra[IMAGE_LAYERS_MAX];
-	struct seal_facts f = { .uid = 0 };
 	struct who w = { .name = who, .below = below_of(l, extra) };
 	struct stage s;
 	if (stage_new(l->p->tmp, &s, err) < 0)
@@ -324,12 +332,18 @@ int layered_user(struct layered *l, const char *who, struct brig_err *err)
 				 .n_extra = w.below,
 				 .run = find_user,
 				 .ctx = &w,
-				 .result = &f,
-				 .result_size = sizeof(f),
+				 .result = ret,
+				 .result_size = sizeof(*ret),
 				 .cancel = l->cancel };
 	int r = confine_run(&c, err);
 	stage_drop(&s);
-	if (r < 0 || seal_check(&f, err) < 0)
+	return r < 0 ? -1 : seal_check(ret, err);
+}
+
+int layered_user(struct layered *l, const char *who, struct brig_err *err)
+{
+	struct seal_facts f = { .uid = 0 };
+	if (layered_who(l, who, &f, err) < 0)
 		return -1;
 	/* By its name a user would get the group of its passwd line. */
 	if (strchr(who, ':'))

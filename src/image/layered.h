@@ -40,16 +40,22 @@ struct layer_job {
 	/* Runs confined: fills t, whose `lower` is what the layers below show. */
 	int (*run)(int input, struct tree *t, void *ctx, struct brig_err *err);
 	void *ctx;
-	/* Back here, before anything is stored; NULL = nobody to ask. */
-	int (*confirm)(void *ctx, struct brig_err *err);
+	bool may_be_empty; /* then it is not stored */
 };
 /* *ret_reused: it was there. */
 int layered_add(struct layered *l, const struct layer_job *job, bool *ret_reused,
 		struct brig_err *err);
+/* The same, whether it was made before or not. */
+int layered_make(struct layered *l, const struct layer_job *job, bool *ret_reused,
+		 struct brig_err *err);
 /* The layer that a key made before; false if there is none. */
 bool layered_add_known(struct layered *l, const struct image_digest *key);
 
-/* Who `who` is in what the layers show, into l->c.user. */
+struct seal_facts;
+/* Who `who` is (seal.h) in what the layers show. */
+int layered_who(const struct layered *l, const char *who, struct seal_facts *ret,
+		struct brig_err *err);
+/* The same, into l->c.user. */
 int layered_user(struct layered *l, const char *who, struct brig_err *err);
 
 /* Stores the image, and lets `name` lead to it (NULL: it gets none). l->c is complete afterwards. */

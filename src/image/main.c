@@ -19,12 +19,22 @@
 
 /* Help texts keep to the 80 columns of a terminal. */
 const struct cli_command image_commands[] = {
-	{ "build", "base|code-interpreter", "make an image from Debian packages",
-	  "Makes an image from Debian packages, with a user `user` (uid 1000) who may use\n"
-	  "sudo: `base`, the default image, or `code-interpreter`, which has numpy,\n"
-	  "pandas, matplotlib and typescript besides. Needs mmdebstrap and a package\n"
-	  "mirror. An image that has the name already is replaced at the end.",
-	  "      --name NAME          its name (default: base, code-interpreter-v1)\n"
+	{ "build", "-f FILE [CONTEXT]|KIND", "make an image of a build file, or of packages",
+	  "Makes an image of a build file, a part of the language of Dockerfiles (see\n"
+	  "docs/images.md): every RUN happens in a sandbox, COPY takes files of the folder\n"
+	  "CONTEXT (default: the current one). Or makes one of brig's own from Debian\n"
+	  "packages, with a user `user` (uid 1000) who may use sudo: `base`, the default\n"
+	  "image, or `code-interpreter`, which has numpy, pandas, matplotlib and typescript\n"
+	  "besides; that needs mmdebstrap and a package mirror. An image that has the name\n"
+	  "already is replaced at the end.",
+	  "  -f, --file FILE          the build file; - is stdin\n"
+	  "  -t, --name NAME          its name (default: none, or base, code-interpreter-v1)\n"
+	  "      --build-arg N=VALUE  sets an ARG; may be repeated\n"
+	  "      --no-cache           run every RUN, whatever was run before\n"
+	  "      --max-size BYTES     refuse more in all files (default: 16g)\n"
+	  "      --net, --allow, --deny, --memory, --disk, --inodes, --cpus, --pids,\n"
+	  "      --timeout, --tier    of the sandboxes of RUN, as of brig create (default: no\n"
+	  "                           network, 2g of memory, 1g of disk)\n"
 	  "      --suite SUITE        the Debian release (default: the host's own)\n",
 	  cmd_build },
 	{ "import", "NAME SOURCE", "store an archive, a directory or a layout as an image",

@@ -482,3 +482,18 @@ int publish_remove(const struct publisher *p, const char *ref, struct publish_re
 		*ret = out;
 	return r;
 }
+
+void publish_forget(const struct publisher *p, const struct image_digest *digest)
+{
+	struct publish_removed out = { .image = false };
+	struct stage s;
+	unsigned n = 1;
+	if (stage_new(p->tmp, &s, NULL) < 0)
+		return;
+	if (publish_lock(p, NULL) == 0) {
+		if (names_of(p, digest, false, &n, NULL) == 0 && n == 0)
+			(void)remove_locked(p, &s, digest->text, &out, NULL);
+		publish_unlock(p);
+	}
+	stage_drop(&s);
+}

@@ -62,6 +62,9 @@ int publish_image_as(const struct publisher *p, const struct stage *s,
 		     const struct image_config *c, const char *name, bool new_config,
 		     bool *ret_reused, struct image_digest *ret_was, struct brig_err *err);
 
+/* Removes an image that no name leads to and nothing uses: one that was made in passing. */
+void publish_forget(const struct publisher *p, const struct image_digest *digest);
+
 struct publish_removed {
 	bool image; /* false: only the name, others lead to the image still */
 	struct image_digest digest;
