@@ -32,11 +32,11 @@
 #define WAIT_S 30
 #define PART 65536u
 
-static int dial(struct brig_err *err)
+static int dial(unsigned wait_s, struct brig_err *err)
 {
 	char socket_path[SERVER_PATH_MAX];
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct timeval wait = { .tv_sec = WAIT_S };
+	struct timeval wait = { .tv_sec = wait_s };
 	struct ucred peer;
 	socklen_t n = sizeof(peer);
 	if (server_socket_path(NULL, socket_path, err) < 0 ||
@@ -132,9 +132,10 @@ int api_answer_parse(char *text, size_t n, unsigned *ret_status, char **ret_body
 }
 
 /* head: with the HTTP head, for the operator's socket; brig-remote makes its own. */
-static int ask_here(const char *head, const char *body, size_t n, struct buf *answer, struct brig_err *err)
+static int ask_here(const char *head, const char *body, size_t n, unsigned wait_s, struct buf *answer,
+		    struct brig_err *err)
 {
-	AUTO_FD fd = dial(err);
+	AUTO_FD fd = dial(wait_s, err);
 	if (fd < 0 || put(fd, head, strlen(head), err) < 0 || put(fd, body, n, err) < 0)
 		return -1;
 	return get(fd, answer, err);
@@ -178,6 +179,12 @@ static int understand(struct buf *answer, json_t **ret, struct brig_err *err)
 
 int api_call(const char *method, const char *path, json_t *body, json_t **ret, struct brig_err *err)
 {
+	return api_call_within(WAIT_S, method, path, body, ret, err);
+}
+
+int api_call_within(unsigned wait_s, const char *method, const char *path, json_t *body, json_t **ret,
+		    struct brig_err *err)
+{
 	struct buf answer = BUF_INIT(ANSWER_MAX);
 	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	AUTO_FREE char *head = NULL;
@@ -192,7 +199,7 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret, s
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
 	}
 	int r = remote_wanted() ? ask_elsewhere(method, path, text, n, &answer, err)
-				: ask_here(head, text, n, &answer, err);
+				: ask_here(head, text, n, wait_s, &answer, err);
 	if (r == 0)
 		r = understand(&answer, ret, err);
 	/* Both may have a secret. */

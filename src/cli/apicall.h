@@ -20,6 +20,10 @@ int api_call(const char *method, const char *path, json_t *body, json_t **ret,
 /* Whether text can stand in a path as it is: an id or a name. */
 bool apicall_segment(const char *text);
 
+/* The same for what the server's disk decides about: an answer of this machine's server may take so long. */
+int api_call_within(unsigned wait_s, const char *method, const char *path, json_t *body, json_t **ret,
+		    struct brig_err *err);
+
 /* The parts of an answer that was read to its end: text is terminated behind n bytes. 0 with the
  * status and the body, -1 if it is no whole HTTP answer. */
 int api_answer_parse(char *text, size_t n, unsigned *ret_status, char **ret_body, size_t *ret_n);

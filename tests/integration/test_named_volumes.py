@@ -329,6 +329,57 @@ class Volumes(Base):
         self.assertEqual((done.code, done.text), (0, "/c/there\n"), done)
 
 
+class AtOnce(Base):
+    """A data folder on a file system that copies a file in one moment."""
+
+    @classmethod
+    def prepare(cls):
+        brigtest.need_program("mkfs.xfs")
+        image = cls.folder / "xfs.img"
+        with open(image, "wb") as f:
+            f.truncate(512 * MIB)
+        subprocess.run(["mkfs.xfs", "-q", image], check=True)
+        (cls.folder / "data").mkdir(mode=0o711)
+        if subprocess.run(["mount", "-o", "loop", image, cls.folder / "data"], stderr=subprocess.DEVNULL).returncode:
+            raise brigtest.unittest.SkipTest("this kernel mounts no XFS")
+        (cls.folder / "data").chmod(0o711)
+        cls.addClassCleanup(cls.unmount)
+
+    @classmethod
+    def unmount(cls):
+        wait_until("the data folder is free", lambda: subprocess.run(
+            ["umount", cls.folder / "data"], stderr=subprocess.DEVNULL).returncode == 0)
+
+    def test_a_snapshot_is_one_moment_of_what_is_being_written(self):
+        self.create("v")
+        # Each round writes the same number into two files and syncs: a moment has them at most one apart.
+        box = self.brig.call("run", "--image", "host", "--detach", "--volume", "v:/data", "--", "sh", "-c",
+                             "n=0; while :; do n=$((n+1)); echo $n >/data/a; sync /data/a; echo $n >/data/b; "
+                             "sync /data/b; done")
+        self.assertOk(box)
+        wait_until("it writes", lambda: self.brig.call("exec", box.text.strip(), "test", "-s", "/data/b").code == 0)
+        for i in range(4):
+            self.volume("snapshot", "v", f"s{i}")
+        self.assertOk(self.brig.call("rm", "--force", box.text.strip()))
+        seen = []
+        for i in range(4):
+            a, b = map(int, self.inside(f"s{i}:/data:ro", "cat /data/a /data/b").text.split())
+            self.assertIn(a - b, (0, 1), i)
+            seen.append(a)
+        self.assertEqual(seen, sorted(seen))
+        self.assertGreater(seen[-1], seen[0])
+        self.volume("clone", "s0", "w")
+        self.inside("w", "echo mine >/data/a")
+
+    def test_a_copy_takes_no_space(self):
+        self.volume("create", "v", "--size", "300m", "--inodes", "64")
+        self.inside("v", "dd if=/dev/urandom of=/data/f bs=1M count=128 2>/dev/null; sync")
+        for i in range(6):
+            self.volume("clone", "v", f"c{i}")
+        # Seven times 128 MiB in 512.
+        self.assertEqual(self.inside("c5:/data:ro", "stat -c %s /data/f").text, f"{128 * MIB}\n")
+
+
 class Http(Base):
     def v1(self, method, path, body=None, expect=200, **kw):
         return self.own(method, "/volumes" + path, body, expect, **kw)
