@@ -168,8 +168,10 @@ static int run_mkfs(const struct volume_ask *a, int image, struct brig_err *err)
 	snprintf(inodes, sizeof(inodes), "%llu", (unsigned long long)a->inodes);
 	pid_t pid = fork();
 	if (pid == 0) {
-		/* -m 0: no blocks are kept back for a root that does not exist inside. */
-		const char *argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-N", inodes, "-E",
+		/* -m 0: no blocks are kept back for a root that does not exist inside. -b: small file systems
+		 * would have smaller blocks, and a loop device over a file that shares blocks has no smaller
+		 * ones than that file's (direct I/O). */
+		const char *argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-e", "remount-ro", "-N", inodes, "-E",
 				       "root_owner=100000:100000,nodiscard,lazy_itable_init=1", "/proc/self/fd/3", NULL };
 		char *envp[] = { NULL };
 		int away = fcntl(image, F_DUPFD, 16);
