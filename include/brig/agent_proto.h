@@ -199,6 +199,7 @@ _Static_assert(sizeof(struct brig_started) == 16, "wire");
 #define BRIG_EXIT_DISK_FULL 0x4u   /* the writable layer had no free block left when it ended */
 #define BRIG_EXIT_INODES_FULL 0x8u /* .. no free inode */
 #define BRIG_EXIT_NOFILE 0x10u     /* the main process was seen at its descriptor limit */
+#define BRIG_EXIT_OOM 0x20u        /* of a microVM: meanwhile its kernel killed for lack of memory */
 struct brig_exit {
 	uint32_t flags;
 	uint32_t code;        /* exit code, or signal number with SIGNALED */

@@ -3,6 +3,8 @@
 #ifndef BRIG_AGENT_H
 #define BRIG_AGENT_H
 
+#include <stdint.h>
+
 /*
  * Once in the program, before any agent: a disposition of "ignore" outlives an exec, and whoever
  * started the program may have left any. Commands are to start with the defaults. (Not a part of
@@ -36,6 +38,8 @@ int agent_main(int chan, int layer, int gate, int (*call_again)(void));
 
 /* guest.c, of a microVM: the host's port from then on, and a call to it. Before it calls it gives the kernel
  * fresh randomness: who has to call again may be one of several machines that were one before. */
+/* Processes that this machine's own kernel has killed for lack of memory; 0 in other tiers, where the host counts. */
+uint64_t guest_oom_kills(void);
 void guest_port_set(unsigned port);
 int guest_redial(void);
 

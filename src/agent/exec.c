@@ -10,6 +10,7 @@
  * of file, and what they produced has been sent. A descendant that holds an output open delays the
  * second by 100 ms at most, counted from the reaping; what lies in the pipe then is the rest.
  */
+#include "agent/agent.h"
 #include "agent/exec.h"
 
 #include <errno.h>
@@ -65,6 +66,7 @@ struct exec *exec_new(struct agent *a, uint32_t id, const struct brig_exec *h)
 	bool drop = h->flags & BRIG_EXEC_DROP;
 	x->flags = h->flags;
 	x->report_fd = x->tty = -1;
+	x->oom_kills = guest_oom_kills();
 	x->child.reaped = exec_reaped;
 	x->linger = (struct ev_timer){ .fn = exec_linger, .ctx = x };
 	output_init(&x->out[0], a, id, BRIG_STDOUT, h->ring_bytes, h->credit_stdout, drop);
@@ -257,7 +259,7 @@ static void exec_reaped(struct child *c, int status, const struct rusage *ru)
 	x->status = status;
 	x->ru = *ru;
 	if (x->started)
-		x->met |= sample_disk();
+		x->met |= sample_disk() | (guest_oom_kills() > x->oom_kills ? BRIG_EXIT_OOM : 0);
 	if (x->flags & BRIG_EXEC_LIFELINE)
 		procs_kill_leftovers(a, c->pid, x->since);
 	if (x->closed) {

@@ -30,6 +30,7 @@ struct exec {
 	bool new_host;	  /* the host that attached last does not know the stdin credit */
 	uint64_t since;	  /* procs_clock() at the start */
 	uint64_t signals; /* that came before it was started: bit number - 1 */
+	uint64_t oom_kills; /* guest_oom_kills() when it began */
 	uint32_t met;	  /* limits met: BRIG_EXIT_DISK_FULL and so on */
 	int report_fd;
 	struct ev_io report_io;

@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <linux/random.h>
 #include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -83,4 +85,18 @@ int guest_redial(void)
 	int e = -errno;
 	close(fd);
 	return e;
+}
+
+uint64_t guest_oom_kills(void)
+{
+	static const char key[] = "oom_kill ";
+	char line[64];
+	uint64_t n = 0;
+	FILE *f = host_port ? fopen("/proc/vmstat", "re") : NULL;
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, key, sizeof(key) - 1) == 0)
+			n = strtoull(line + sizeof(key) - 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
 }

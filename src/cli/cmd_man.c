@@ -48,6 +48,8 @@ static const struct {
 	{ "BRIG_ACCEPT",
 	  "Names, separated by commas, of guarantees that may be missing on this host, as with "
 	  "--accept: memory, cpu, pids, swap, accounting, uidrange, idmap, timens, io." },
+	{ "BRIG_GUEST_KERNEL", "Kernel of microVMs, PREFIX/boot/vmlinuz-RELEASE with PREFIX/lib/modules/RELEASE beside it. "
+			       "Default: the newest cloud kernel of Debian in /boot." },
 	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier." },
 	{ "BRIG_LIBEXEC",
 	  "Folder of brigd, brig-jaild, brig-agent, brig-image, brig-pull and brig-remote. Default: where brig is, or "

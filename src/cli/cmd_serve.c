@@ -32,7 +32,7 @@
 
 /* Flags of one table of the configuration file stand together, for config_print(). */
 struct serve_opts {
-	const char *config, *socket, *data, *grace, *tier;
+	const char *config, *socket, *data, *grace, *tier, *guest_kernel;
 	struct strlist pools, http, warm, accept;
 	const char *domain, *tls_cert, *tls_key, *log_level, *log_format, *audit_on_full;
 	const char *secret_key;
@@ -83,6 +83,13 @@ static const struct flag flags[] = {
 	  .arg = "TIER",
 	  .choices = "auto container gvisor microvm",
 	  .help = "isolation tier of requests that name none; default: container" },
+	{ .name = "guest-kernel",
+	  .key = "guest_kernel",
+	  .kind = FLAG_STR,
+	  .at = offsetof(struct serve_opts, guest_kernel),
+	  .arg = "FILE",
+	  .help = "kernel of microVMs, PREFIX/boot/vmlinuz-RELEASE with PREFIX/lib/modules/RELEASE; default: "
+		  "BRIG_GUEST_KERNEL, or the newest cloud kernel of Debian in /boot" },
 	{ .name = "pool",
 	  .key = "pool[].image",
 	  .kind = FLAG_LIST,
@@ -448,6 +455,7 @@ static int resolve(struct cli *cli, struct serve *v, struct brig_err *err)
 	if (o->http.n == 0 && strlist_add(&o->http, API_ADDR_DEFAULT) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare HTTP");
 	o->no_http = o->no_http == TRI_ON ? TRI_ON : TRI_OFF;
+	v->s.guest_kernel = o->guest_kernel;
 	o->tier = o->tier ? o->tier : "container";
 	o->log_level = o->log_level ? o->log_level : "info";
 	o->audit_on_full = o->audit_on_full ? o->audit_on_full : "refuse";

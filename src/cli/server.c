@@ -175,7 +175,7 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 	char agent[PATH_MAX + 16];
 	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
 	/* --once: no stock of prepared sandboxes for a server that serves one command. */
-	const char *argv[16] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
+	const char *argv[18] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
 	int fds[6] = { null, null, d->log, link };
 	unsigned n = 7, nfds = 4;
 	if (d->client >= 0) {
@@ -191,6 +191,11 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 		argv[n++] = "--net-fd";
 		argv[n++] = nfds == 4 ? "4" : "5";
 		fds[nfds++] = d->net;
+	}
+	const char *kernel = d->guest_kernel ? d->guest_kernel : getenv("BRIG_GUEST_KERNEL");
+	if (kernel && kernel[0]) {
+		argv[n++] = "--guest-kernel";
+		argv[n++] = kernel;
 	}
 	argv[n] = NULL;
 	return start_one(dir, "brig-jaild", forked_mains(d).jaild, argv, envp, fds, nfds, ret, err);

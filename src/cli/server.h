@@ -58,6 +58,7 @@ struct server_daemons {
 	const char *data;
 	const char *const *extra; /* further arguments of brigd; NULL-terminated; NULL = none */
 	const char *tier; /* of a private server */
+	const char *guest_kernel; /* of microVMs; NULL: BRIG_GUEST_KERNEL, or the newest of /boot */
 	int client, listen, log;
 	int door; /* brigd's end of the door to brig-api; -1 */
 	/* Of a resident server, whose sandboxes outlive its brigd; else -1: jaild's end of the socket over

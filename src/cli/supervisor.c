@@ -238,6 +238,7 @@ static int daemons_start(struct supervisor *s, bool only_brigd)
 			return -1;
 	}
 	struct server_daemons d = { .data = s->o->data,
+				    .guest_kernel = s->o->guest_kernel,
 				    .extra = s->o->extra,
 				    .client = -1,
 				    .listen = s->listener,

@@ -17,6 +17,7 @@ struct supervisor_opts {
 	const char *const *extra; /* further arguments of brigd, NULL-terminated */
 	const struct apiproc_opts *api; /* NULL: no HTTP */
 	const struct activation *activation; /* NULL: there is no service manager */
+	const char *guest_kernel; /* as in server.h */
 	bool no_net;		  /* no sandbox gets a network */
 	unsigned grace_ms;	  /* for what is under way when the end is asked for */
 	int ready;		  /* a byte is written here when it listens; -1 */

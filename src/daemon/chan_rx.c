@@ -241,7 +241,7 @@ static int rx_exit(struct chan *c, struct chan_stream *s, const struct frame *f)
 				 s->phase == PHASE_ASKED ? "without STARTED" : "twice", s->id);
 	bool signaled = m.flags & BRIG_EXIT_SIGNALED;
 	const unsigned known = BRIG_EXIT_SIGNALED | BRIG_EXIT_CORE | BRIG_EXIT_DISK_FULL |
-			       BRIG_EXIT_INODES_FULL | BRIG_EXIT_NOFILE;
+			       BRIG_EXIT_INODES_FULL | BRIG_EXIT_NOFILE | BRIG_EXIT_OOM;
 	if ((m.flags & ~known) || m.code > (signaled ? 64u : 255u) || (signaled && m.code == 0))
 		return violation(c, "EXIT with flags 0x%x, code %u", m.flags, m.code);
 	if (m.stdout_bytes < s->offset[0] || m.stderr_bytes < s->offset[1])

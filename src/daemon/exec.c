@@ -712,6 +712,7 @@ int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *c
 	x->is_main = is_main;
 	x->detach = cmd->detach;
 	x->asked_ns = asked_ns;
+	x->facts.guest = sb->spec.tier == BRIG_TIER_microvm;
 	x->facts.argv0 = json_string_value(json_array_get(cmd->argv, 0));
 	exec_limits(x);
 	x->denied_before = sb->journal ? sb->journal->total : 0;
@@ -735,7 +736,7 @@ int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *c
 	}
 	*cmd = (struct cmd){ .root = NULL };
 	d->nstarting++;
-	ev_timer_set(&d->ev, &x->timer, clock_now() + EXEC_START_MS * MS_NS);
+	ev_timer_set(&d->ev, &x->timer, clock_now() + sandbox_start_ms(sb) * MS_NS);
 	LIST_INSERT_HEAD(&sb->execs, x, link);
 	if (is_main) {
 		sb->main = x;

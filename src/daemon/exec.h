@@ -23,8 +23,6 @@
 
 enum exec_phase { EXEC_ASKED, EXEC_STARTED, EXEC_ENDING, EXEC_SETTLED };
 
-/* A command that has not started by then is given up. */
-#define EXEC_START_MS 30000u
 /* A command that outlives its SIGKILL by this is destroyed with its sandbox. */
 #define EXEC_KILL_MS 1000u
 /* The client of a foreground command has so long to attach to the next brigd. */

@@ -109,7 +109,7 @@ void layerload_on_credit(struct layerload *l)
 {
 	if (!l)
 		return;
-	sandbox_await_agent(l->sb, SANDBOX_START_MS);
+	sandbox_await_agent(l->sb, sandbox_start_ms(l->sb));
 	push(l);
 }
 

@@ -74,7 +74,7 @@ static void clock_set(struct exec *x)
 	struct sandbox *sb = x->sb;
 	bool started = x->phase == EXEC_STARTED;
 	uint64_t at = started ? x->started_ns + x->facts.timeout_ms * MS_NS + x->stood_ns
-			      : x->asked_ns + EXEC_START_MS * MS_NS;
+			      : x->asked_ns + sandbox_start_ms(sb) * MS_NS;
 	if (started && x->facts.timeout_ms == LIMIT_NONE)
 		return;
 	if (sb->state == SB_PAUSED)
@@ -117,6 +117,7 @@ struct exec *exec_restore(struct sandbox *sb, struct ledger_exec *k)
 	x->started_ns = k->started_ns;
 	x->stood_ns = k->stood_ns;
 	struct stop_facts *f = &x->facts;
+	f->guest = sb->spec.tier == BRIG_TIER_microvm;
 	f->argv0 = json_string_value(json_array_get(argv, 0));
 	f->timeout_ms = k->timeout_ms;
 	f->max_output_bytes = k->max_output_bytes;

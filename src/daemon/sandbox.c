@@ -441,7 +441,7 @@ static void start_expired(void *ctx)
 		sandbox_fault(sb, "its agent did not answer the brigd that took over");
 	else
 		sandbox_fault(sb, "no answer %s within %u s", sb->born ? "of the agent" : "of brig-jaild",
-			      SANDBOX_START_MS / 1000);
+			      sandbox_start_ms(sb) / 1000);
 }
 
 void sandbox_await_agent(struct sandbox *sb, unsigned ms)
@@ -741,7 +741,7 @@ int sandbox_create(struct brigd *d, struct sandbox_plan *plan, const int *volume
 		sandbox_free(sb);
 		return -1;
 	}
-	ev_timer_set(&d->ev, &sb->start_timer, sb->created_ns + SANDBOX_START_MS * MS_NS);
+	ev_timer_set(&d->ev, &sb->start_timer, sb->created_ns + sandbox_start_ms(sb) * MS_NS);
 	sandbox_enlist(sb);
 	d->nlive++;
 	sb->counted = true;

@@ -36,6 +36,7 @@ LIST_HEAD(exec_list, exec);
 
 /* An agent that is not there by then is given up. */
 #define SANDBOX_START_MS 30000u
+#define GUEST_START_MS 120000u /* of one with a kernel: its image's disk may have to be made first */
 /* Records at one time, stopped ones included. */
 #define SANDBOXES_MAX 8192u
 
@@ -176,6 +177,11 @@ void sandbox_main_ended(struct sandbox *sb, json_t *status);
 json_t *sandbox_created(const struct sandbox *sb);
 /* INFO of client_proto.h; full: with what inspect adds. New reference. */
 json_t *sandbox_info(const struct sandbox *sb, bool full);
+
+static inline unsigned sandbox_start_ms(const struct sandbox *sb)
+{
+	return sb->spec.tier == BRIG_TIER_microvm ? GUEST_START_MS : SANDBOX_START_MS;
+}
 
 /* The name of the tier that serves it. */
 static inline const char *sandbox_tier(const struct sandbox *sb)

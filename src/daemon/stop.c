@@ -7,7 +7,9 @@
  * own counter together with a main process that died of SIGKILL (or a shell that reports 137 for
  * its child), so a command that merely exits 137, or is killed by its own parent, is told apart.
  * What the agent reports comes last; it runs beside the tenant and may lie about exit codes, but
- * not about limits, because none of the evidence for a limit comes from it.
+ * not about limits, because none of the evidence for a limit comes from it. (A microVM's memory is limited by
+ * its size: that its own kernel killed for it is known to that kernel only, and told by the agent, which an
+ * ordinary user inside cannot forge.)
  */
 #include "daemon/stop.h"
 
@@ -84,6 +86,8 @@ static uint64_t since(uint64_t after, uint64_t before)
 
 static uint64_t oom_kills(const struct stop_facts *f)
 {
+	if (f->guest && f->end == ENDED_EXIT && (f->exit.flags & BRIG_EXIT_OOM))
+		return 1;
 	if (!(f->after.valid & f->before.valid & JAIL_STAT_MEMORY))
 		return 0;
 	return since(f->after.oom_kills, f->before.oom_kills);

@@ -91,6 +91,7 @@ struct stop_facts {
 	int signal_sent;   /* the last signal that a client sent to it, 0 = none */
 	const char *fault; /* with CAUSE_FAULT, or when the channel ended: what happened */
 	const char *argv0;
+	bool guest; /* a kernel of its own, which limits its memory itself (microVM) */
 	struct brig_started started;
 	struct brig_exit exit;
 	uint64_t wall_ns, run_ns;			    /* since the request; since STARTED */

@@ -58,6 +58,11 @@ int engine_group_resume(struct serve *j, struct box *b)
 	return cgroup_freeze(&j->cg, b->id, 0);
 }
 
+int engine_group_paused(struct serve *j, struct box *b)
+{
+	return cgroup_frozen(&j->cg, b->id);
+}
+
 void engine_first_kill(struct serve *j, struct box *b)
 {
 	(void)j;

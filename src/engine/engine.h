@@ -49,6 +49,11 @@ struct engine {
 	/* Whether it works on this host; *ret is empty before. Called once when jaild starts, and for
 	 * `brig doctor`. thorough: nobody waits, so it may take a second to try what it names. */
 	void (*probe)(const struct serve_options *o, int thorough, struct jail_tier *ret);
+	/* What this tier cannot give, before anything is made for it. May be NULL. */
+	int (*check)(const struct serve *j, const struct jail_spec *p, struct brig_err *err);
+	/* What its group is to have, where that is not what the specification says; lim is that before. May be
+	 * NULL. */
+	void (*limits)(const struct jail_spec *p, struct cgroup_limits *lim);
 	/* Lets the first process be born. From then on it is the engine that says how it went: box_born(), or
 	 * box_refuse() and box_kill(). On an error whoever called undoes all. */
 	int (*create)(struct serve *j, struct box *b, const struct engine_order *o,
@@ -62,9 +67,11 @@ struct engine {
 	int (*receipt)(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);
 	/* Adds to the group's figures those that take longer to get. NULL: there are none. */
 	void (*stats)(const struct box *b, struct jail_stats *st);
-	/* Every process of it stops; goes on. 0 or -errno. */
+	/* Every process of it stops; goes on. 0 or -errno. paused: 1 when all stand still, 0 while some are on their
+	 * way, -errno. */
 	int (*pause)(struct serve *j, struct box *b);
 	int (*resume)(struct serve *j, struct box *b);
+	int (*paused)(struct serve *j, struct box *b);
 	/* Ends the first process, and with it the sandbox. Not waited for. */
 	void (*destroy)(struct serve *j, struct box *b);
 	/* Its whole state goes to a file, or comes from one. NULL: this tier cannot. */
@@ -88,6 +95,7 @@ int engine_cannot(const struct engine *e, const char *what, const int can[BRIG_T
 
 int engine_group_pause(struct serve *j, struct box *b);
 int engine_group_resume(struct serve *j, struct box *b);
+int engine_group_paused(struct serve *j, struct box *b);
 void engine_first_kill(struct serve *j, struct box *b);
 /* Calls engine.event when slot.ctl is readable or its other end is closed. */
 int engine_watch(struct serve *j, struct box *b);

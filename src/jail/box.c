@@ -304,7 +304,7 @@ void box_pauses_poll(struct serve *j)
 		struct box *b = &j->box[i];
 		if (b->state == BOX_FREE || !b->pause_seq)
 			continue;
-		int r = cgroup_frozen(&j->cg, b->id);
+		int r = b->engine->paused(j, b);
 		if (r == 1) {
 			uint32_t seq = b->pause_seq;
 			b->pause_seq = 0;

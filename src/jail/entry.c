@@ -26,7 +26,7 @@
 
 static const char usage[] =
 	"usage: brig-jaild --broker-fd N --agent PROGRAM [--data DIR] [--cgroup DIR] [--ready N | --once]\n"
-	"                  [--control-fd N] [--net-fd N] [--tier TIER]\n"
+	"                  [--control-fd N] [--net-fd N] [--tier TIER] [--guest-kernel FILE]\n"
 	"       brig-jaild --gc | --prove | --probe\n"
 	"Started by brig; not meant to be run by hand.\n";
 
@@ -40,7 +40,7 @@ static int fail(const struct brig_err *err)
 
 int jaild_main(int argc, char **argv)
 {
-	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_TIER, O_GC, O_PROVE, O_PROBE };
+	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_TIER, O_KERNEL, O_GC, O_PROVE, O_PROBE };
 	static const struct option options[] = {
 		{ "broker-fd", 1, NULL, O_BROKER }, { "control-fd", 1, NULL, O_CONTROL },
 		{ "agent", 1, NULL, O_AGENT },
@@ -48,7 +48,8 @@ int jaild_main(int argc, char **argv)
 		{ "ready", 1, NULL, O_READY },	    { "once", 0, NULL, O_ONCE },
 		{ "gc", 0, NULL, O_GC },	    { "prove", 0, NULL, O_PROVE },
 		{ "probe", 0, NULL, O_PROBE },	    { "net-fd", 1, NULL, O_NET },
-		{ "tier", 1, NULL, O_TIER },	    { NULL, 0, NULL, 0 },
+		{ "tier", 1, NULL, O_TIER },	    { "guest-kernel", 1, NULL, O_KERNEL },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct serve_options o = { .broker = -1, .control = -1, .net = -1, .tiers = ~0u, .ready = 8, .delegated = getenv("BRIG_CGROUP") };
 	struct brig_err err = BRIG_ERR_INIT;
@@ -84,6 +85,9 @@ int jaild_main(int argc, char **argv)
 			o.tiers = 1u << brig_tier_by_name(optarg);
 			if (o.tiers == 1u << BRIG_TIER__N)
 				o.tiers = ~0u;
+			break;
+		case O_KERNEL:
+			o.guest_kernel = optarg;
 			break;
 		case O_GC:
 		case O_PROVE:

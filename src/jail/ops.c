@@ -277,6 +277,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	if (box_find(j, p->id))
 		return brig_fail(err, BRIG_E_EXISTS, 0, "sandbox '%s' exists already", p->id);
 	const struct engine *engine = engine_of(p->tier);
+	if (engine->check && engine->check(j, p, err) < 0)
+		return brig_ctx(err, "create sandbox '%s'", p->id);
 	struct box *b = box_new(j, p->id, engine);
 	if (!b)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "remember sandbox '%s'", p->id);
@@ -301,6 +303,8 @@ static int op_create(struct serve *j, struct request *r, struct brig_err *err)
 	struct cgroup_limits lim = { .memory_bytes = p->memory_bytes,
 				     .cpu_milli = p->cpu_milli,
 				     .pids = p->pids };
+	if (engine->limits)
+		engine->limits(p, &lim);
 	if (cgroup_make(&j->cg, p->id, &b->slot.groups, &lim, &join, err) < 0)
 		goto fail;
 	have_group = 1;

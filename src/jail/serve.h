@@ -10,6 +10,7 @@ struct serve_options {
 	int control;          /* resident: the sockets to its successors come here; -1 = there are none */
 	const char *agent;    /* program of the stage */
 	const char *data;     /* image store; NULL = none */
+	const char *guest_kernel; /* of microVMs; NULL = the newest of /boot */
 	const char *delegated; /* cgroup directory, see cgroup_host_open */
 	int ready;            /* slots kept ready ahead of requests */
 	uint32_t tiers;	      /* those to look for on this host: 1 << enum brig_tier */

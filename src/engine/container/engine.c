@@ -55,5 +55,6 @@ const struct engine engine_container = {
 	.stats = container_stats,
 	.pause = engine_group_pause,
 	.resume = engine_group_resume,
+	.paused = engine_group_paused,
 	.destroy = engine_first_kill,
 };

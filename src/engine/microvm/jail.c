@@ -14,6 +14,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -95,5 +96,8 @@ int jail_user(uint32_t uid, uint32_t gid, struct brig_err *err)
 	if (syscall(SYS_capset, &head, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || limit(RLIMIT_CORE, 0) < 0 || limit(RLIMIT_NOFILE, 64) < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, errno, "give up all rights");
+	/* With the ids the kernel forgot that we are to end with the one that started us. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, errno, "ask for a death signal");
 	return 0;
 }

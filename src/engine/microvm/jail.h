@@ -17,7 +17,7 @@ int jail_files(int *fd[], unsigned n, struct brig_err *err);
  * read-only root. Without root, by way of a user namespace. */
 int jail_namespaces(struct brig_err *err);
 /* Must: be uid:gid for good (if it was root), with no capability and no way to gain one; make no core,
- * open no descriptor beyond 64. */
+ * open no descriptor beyond 64; end with its parent. */
 int jail_user(uint32_t uid, uint32_t gid, struct brig_err *err);
 
 #endif

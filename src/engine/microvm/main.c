@@ -152,12 +152,15 @@ static int start(struct vm *vm, struct vm_config *c, struct brig_err *err)
 	int *fd[8 + DISKS_MAX] = { &c->kvm, &c->kernel, &c->initrd, &c->chan, &c->console, &c->control, &c->state,
 				   &c->ram };
 	unsigned n = 8;
+	const pid_t parent = getppid();
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned i = 0; i < c->ndisks; i++)
 		fd[n++] = &c->disk[i].fd;
 	if (jail_files(fd, n, err) < 0 || vm_init(vm, c, err) < 0 || jail_namespaces(err) < 0 ||
 	    jail_user(c->uid, c->gid, err) < 0 || vm_threads_start(vm, err) < 0)
 		return -1;
+	if (getppid() != parent)
+		return brig_fail(err, BRIG_E_INTERNAL, 0, "whoever started it is gone");
 	/* What only the start needed. */
 	int *const done[] = { &c->kvm, &c->kernel, &c->initrd, &c->state, &c->ram };
 	for (unsigned i = 0; i < sizeof(done) / sizeof(done[0]); i++)

@@ -6,9 +6,9 @@
  * devices' notifications, the agent channel and a wake-up, with nothing but that. Block requests are
  * served in it, one after the other: a VM waits for its own disk only.
  *
- * Watchdog: a round that takes longer than ROUND_S is a hung VMM (a disk that never answers, a lock
- * that never opens); SIGALRM, which nobody handles, ends the process and with it the VM. While the
- * loop waits no alarm is set, so an idle VM never wakes up.
+ * Watchdog: a round that takes longer than twice ROUND_S is a hung VMM (a disk that never answers, a lock
+ * that never opens); the second SIGALRM ends the process and with it the VM. While the loop waits no alarm
+ * is set, so an idle VM never wakes up.
  */
 #include "engine/microvm/vm.h"
 
@@ -253,16 +253,38 @@ static void signal_ignored(int sig)
 	(void)sig; /* KVM_RUN returns with EINTR */
 }
 
+/* A round that is late. Once may be because the process was stopped in the middle of it (a pause). */
+static volatile sig_atomic_t late_rounds;
+static void round_late(int sig)
+{
+	(void)sig;
+	if (++late_rounds > 1)
+		abort();
+	alarm(ROUND_S);
+}
+
 int vm_threads_start(struct vm *vm, struct brig_err *err)
 {
-	const struct sigaction nothing = { .sa_handler = signal_ignored };
+	const struct sigaction nothing = { .sa_handler = signal_ignored }, late = { .sa_handler = round_late };
+	sigset_t alarms;
 	sigaction(VCPU_SIGNAL, &nothing, NULL);
+	sigaction(SIGALRM, &late, NULL);
+	/* Only the VMM thread is to meet that one. */
+	sigemptyset(&alarms);
+	sigaddset(&alarms, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarms, NULL);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		int r = pthread_create(&vm->vcpu[i].thread, NULL, vcpu_main, &vm->vcpu[i]);
 		if (r)
 			return brig_fail(err, BRIG_E_EXHAUSTED, r, "start the thread of virtual CPU %u", i);
 	}
-	return 0;
+	pthread_sigmask(SIG_UNBLOCK, &alarms, NULL);
+	/* Behind its filter each of them comes to the gate. */
+	pthread_mutex_lock(&vm->gate);
+	while (vm->still < vm->nvcpus)
+		pthread_cond_wait(&vm->changed, &vm->gate);
+	pthread_mutex_unlock(&vm->gate);
+	return vm->ended == VM_END_RUNNING ? 0 : brig_fail(err, BRIG_E_UNSUPPORTED, 0, "install the system call filters");
 }
 
 void vm_go(struct vm *vm)
@@ -402,6 +424,7 @@ enum vm_end vm_loop(struct vm *vm)
 		chan_follow(vm);
 		wait_ms = disks_follow(vm);
 		alarm(0);
+		late_rounds = 0;
 	}
 	console_flush(vm);
 	return (enum vm_end)end;

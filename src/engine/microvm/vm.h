@@ -25,7 +25,7 @@
 #include "engine/microvm/snap/format.h"
 
 #define DISKS_MAX SNAP_DISKS_MAX
-#define ROUND_S 30u /* a round of the VMM thread that takes longer ends the process */
+#define ROUND_S 15u /* a round of the VMM thread that takes twice as long ends the process */
 
 /* Why a VM is no more. X(name, exit code of brig-vmm, text). */
 #define VM_ENDS(X)                                                                          \

@@ -217,10 +217,13 @@ def groups():
 class Server:
     """A resident `brig serve` that the commands find by its default address."""
 
+    def __init__(self, env=None):
+        self.env = env
+
     def __enter__(self):
         self.log = open("/tmp/serve.log", "w+")
         self.process = subprocess.Popen([BRIG, "serve", "--no-http"], stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log)
+                                        stdout=self.log, stderr=self.log, env=self.env)
         end = time.monotonic() + 20
         while not pathlib.Path("/run/brig/brigd.sock").exists():
             assert self.process.poll() is None and time.monotonic() < end, self.said()

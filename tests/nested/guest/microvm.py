@@ -11,6 +11,7 @@ import time
 
 HOME = pathlib.Path("/opt/nested")
 VMM = str(HOME / "bin/brig-vmm")
+KERNEL = next((HOME / "microvm/kernel/boot").glob("vmlinuz-*"))
 UID = 0x70000000 + 65536 * 7  # a slot of include/brig/ids.h that nobody leases here
 CMDLINE = ("quiet loglevel=3 panic=-1 reboot=t pci=off mitigations=off nokaslr 8250.nr_uarts=0 "
            "random.trust_cpu=on")
@@ -42,7 +43,7 @@ class Vm:
             fds["state"], fds["ram"] = (os.open(f, os.O_RDONLY) for f in restore)
             cmdline = ""
         else:
-            fds["kernel"] = os.open(kernel or HOME / "microvm/vmlinuz", os.O_RDONLY)
+            fds["kernel"] = os.open(kernel or KERNEL, os.O_RDONLY)
         if cmdline is None:  # a real kernel
             fds["initrd"] = os.open(HOME / "microvm/initrd", os.O_RDONLY)
             cmdline = f"{CMDLINE} brig.root=ext4 brig.layer={layer} {extra}"

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from lib import case, run
-from microvm import HOME, UID, VMM, Ended, Vm
+from microvm import HOME, KERNEL, UID, VMM, Ended, Vm
 
 # Bytes a second; a boot reads less than that.
 DISK_RATE = 2 << 20
@@ -185,7 +185,7 @@ def snapshot_refused():
     refuse("number of virtual CPUs", vcpus=1)
     refuse("size of memory", memory=176)
     refuse("console", console=True)
-    refuse("not that of its state", ram="/opt/nested/microvm/vmlinuz")
+    refuse("not that of its state", ram=KERNEL)
     refuse("another size", image=ram)
     for f in (state, ram, bad):
         f.unlink()

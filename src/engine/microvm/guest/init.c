@@ -12,6 +12,10 @@
  *
  *   brig.root=TYPE      file system of the image
  *   brig.layer=BYTES    size of the writable layer
+ *   brig.inodes=N       of it
+ *   brig.pids=N         processes and threads beside the first
+ *   brig.nofile=N       descriptors of a process
+ *   brig.home=UID:GID:HEX  a directory that is made if it is missing, and given to that user; hexadecimal
  *   brig.port=N         of the host
  *   brig.host=NAME      host name
  *
@@ -28,6 +32,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -39,8 +44,8 @@
 enum { CHANNEL = 3, LAYER = 4, AGENT = 5 };
 
 static struct {
-	char root[16], layer[24], host[65];
-	unsigned port;
+	char root[16], layer[24], inodes[24], pids[16], host[65], home[1100];
+	unsigned port, nofile;
 } options = { .root = "ext4", .layer = "67108864", .host = "brig", .port = 1 };
 
 static void end(const char *step, const char *what)
@@ -63,6 +68,16 @@ static void mount_at(const char *what, const char *at, const char *type, unsigne
 		end("mount", at);
 }
 
+/* "NAME=value" for an option that is a text. */
+static int text_option(const char *word, const char *name, char *to, size_t cap)
+{
+	size_t n = strlen(name);
+	if (strncmp(word, name, n) != 0)
+		return 0;
+	snprintf(to, cap, "%s", word + n);
+	return 1;
+}
+
 static void options_read(void)
 {
 	char text[4096], *save = NULL;
@@ -73,12 +88,15 @@ static void options_read(void)
 	close(fd);
 	text[n] = '\0';
 	for (char *w = strtok_r(text, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
-		if (strncmp(w, "brig.root=", 10) == 0)
-			snprintf(options.root, sizeof(options.root), "%s", w + 10);
-		else if (strncmp(w, "brig.layer=", 11) == 0)
-			snprintf(options.layer, sizeof(options.layer), "%s", w + 11);
-		else if (strncmp(w, "brig.host=", 10) == 0)
-			snprintf(options.host, sizeof(options.host), "%s", w + 10);
+		if (text_option(w, "brig.root=", options.root, sizeof(options.root)) ||
+		    text_option(w, "brig.layer=", options.layer, sizeof(options.layer)) ||
+		    text_option(w, "brig.inodes=", options.inodes, sizeof(options.inodes)) ||
+		    text_option(w, "brig.pids=", options.pids, sizeof(options.pids)) ||
+		    text_option(w, "brig.home=", options.home, sizeof(options.home)) ||
+		    text_option(w, "brig.host=", options.host, sizeof(options.host)))
+			continue;
+		if (strncmp(w, "brig.nofile=", 12) == 0)
+			options.nofile = (unsigned)strtoul(w + 12, NULL, 10);
 		else if (strncmp(w, "brig.port=", 10) == 0)
 			options.port = (unsigned)strtoul(w + 10, NULL, 10);
 	}
@@ -105,9 +123,11 @@ static void modules_load(void)
 
 static void root_mount(void)
 {
-	char data[64];
+	char data[96];
 	mount_at("/dev/vda", "/image", options.root, MS_RDONLY | MS_NODEV, NULL);
-	snprintf(data, sizeof(data), "mode=755,size=%s", options.layer);
+	/* The layer's size is that of what is written; its own tree needs a few inodes, too. */
+	snprintf(data, sizeof(data), "mode=755,size=%s%s%s", options.layer, options.inodes[0] ? ",nr_inodes=" : "",
+		 options.inodes);
 	mount_at("layer", "/layer", "tmpfs", MS_NODEV, data);
 	if (mkdir("/layer/upper", 0755) < 0 || mkdir("/layer/work", 0755) < 0)
 		end("make", "the writable layer");
@@ -152,6 +172,65 @@ static void loopback_up(void)
 	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
 		end("set up", "lo");
 	close(fd);
+}
+
+static void write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		end("write", path);
+	close(fd);
+}
+
+/* Everything that the agent will start shares one group of the guest's own kernel. Root inside could leave it;
+ * the host is not what it protects. */
+static void pids_limit(void)
+{
+	static const char top[] = "/sys/fs/cgroup";
+	unsigned long n = strtoul(options.pids, NULL, 10);
+	char text[24];
+	if (n == 0)
+		return;
+	if (mount("cgroup2", top, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		end("mount", top);
+	write_to("/sys/fs/cgroup/cgroup.subtree_control", "+pids");
+	if (mkdir("/sys/fs/cgroup/brig", 0755) < 0)
+		end("make", "a control group");
+	snprintf(text, sizeof(text), "%lu", n + 1); /* the agent is one more */
+	write_to("/sys/fs/cgroup/brig/pids.max", text);
+	write_to("/sys/fs/cgroup/brig/cgroup.procs", "0");
+	umount2(top, MNT_DETACH);
+}
+
+static void files_limit(void)
+{
+	const struct rlimit l = { options.nofile, options.nofile };
+	if (options.nofile && setrlimit(RLIMIT_NOFILE, &l) < 0)
+		end("limit", "descriptors");
+}
+
+/* "UID:GID:HEX": in the root that all will see. Links on the way are the image's own affair. */
+static void home_give(void)
+{
+	char *at, path[512] = "";
+	unsigned long uid = strtoul(options.home, &at, 10), gid = *at == ':' ? strtoul(at + 1, &at, 10) : 0;
+	size_t n = 0;
+	struct stat st;
+	for (at += *at == ':'; at[0] && at[1] && n < sizeof(path) - 1; at += 2) {
+		char pair[3] = { at[0], at[1], '\0' };
+		path[n++] = (char)strtoul(pair, NULL, 16);
+	}
+	path[n] = '\0';
+	if (path[0] != '/' || (stat(path, &st) == 0 && st.st_uid == uid))
+		return;
+	for (char *p = path + 1; *p; p++)
+		if (*p == '/') {
+			*p = '\0';
+			mkdir(path, 0755);
+			*p = '/';
+		}
+	if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chown(path, (uid_t)uid, (gid_t)gid) < 0)
+		end("make", "the home directory");
 }
 
 static int host_call(void)
@@ -213,6 +292,8 @@ int main(void)
 	unlink("/init");
 	root_switch();
 	loopback_up();
+	home_give();
+	pids_limit();
 	if (sethostname(options.host, strlen(options.host)) < 0)
 		end("name", "the host");
 	/* Out of the way first, so that each place is free. */
@@ -223,6 +304,7 @@ int main(void)
 	place(layer, LAYER);
 	place(agent, AGENT);
 	snprintf(port, sizeof(port), "%u", options.port);
+	files_limit();
 	fcntl(AGENT, F_SETFD, FD_CLOEXEC);
 	syscall(SYS_execveat, AGENT, "", argv, env, AT_EMPTY_PATH);
 	end("execute", "the agent");
