@@ -469,7 +469,8 @@ static void an_older_schema_is_brought_up(void **state)
 	snprintf(path, sizeof(path), "%s/api.db", f->path);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db,
-				      "ALTER TABLE boxes DROP COLUMN name; DROP TABLE secrets; DROP TABLE volumes;"
+				      "ALTER TABLE boxes DROP COLUMN name; DROP TABLE secrets; DROP TABLE volumes; "
+				      "DROP TABLE networks;"
 				      "ALTER TABLE boxes DROP COLUMN image_name; "
 				      "ALTER TABLE snapshots DROP COLUMN image_name; "
 				      "PRAGMA user_version = 2",
