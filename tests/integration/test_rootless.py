@@ -17,6 +17,7 @@ import unittest
 
 import brigtest
 import hoststate
+import ocilayout
 from brigtest import Brig, PrivateCase, Server, wait_until
 
 
@@ -120,6 +121,25 @@ class Rootless(UserCase):
         for name in missing[1::2]:
             if name in ("memory", "cpu", "pids"):
                 self.assertRegex(done.errors.lower(), name.replace("pids", "pids|process"), str(done))
+
+    def test_an_image_of_layers(self):
+        busybox = shutil.which("busybox")
+        if not busybox:
+            self.skipTest("'busybox' is not installed (package busybox-static)")
+        shell = ocilayout.entry("bin/busybox", pathlib.Path(busybox).read_bytes(), mode=0o755)
+        image = ocilayout.Image([[shell, ocilayout.entry("d/gone", b"g"), ocilayout.entry("d/stays", b"s")],
+                                 [ocilayout.entry("d/.wh.gone"), ocilayout.hardlink("linked", "d/stays")]])
+        layout = image.layout(self.tmp / "layout")
+        (layout / "context").mkdir()
+        (layout / "context" / "file").write_text("copied")
+        (layout / "build").write_text("FROM layers\nWORKDIR /w\nCOPY file ./\n")
+        for args in (("import", "layers", f"oci:{layout}"),
+                     ("build", "-f", layout / "build", "-t", "built", layout / "context")):
+            self.assertOk(self.user.call("image", *args, prefix=self.prefix, cwd="/"))
+        done = self.user.call("run", *self.accepted(), "--image", "built", "--", "/bin/busybox", "sh", "-c",
+                              "ls /d; cat /linked /w/file", prefix=self.prefix, cwd="/")
+        self.assertOk(done)
+        self.assertEqual(done.text, "stays\nscopied", str(done))
 
     def test_attacks_are_contained_as_far_as_the_host_enforces_anything(self):
         accept = self.accepted()[1::2]

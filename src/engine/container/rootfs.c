@@ -407,6 +407,28 @@ static int place_layers(const struct stage_fds *f, struct stage_step *st)
 	return 0;
 }
 
+/*
+ * Whether overlay takes mapped layers of the store, which an image has shown: then those of the next are
+ * mapped as they come, without a copy that would only be needed if it did not. In the stage; a child that
+ * builds its own root knows what the stage knew when it was cloned.
+ */
+static int layers_map;
+
+/* Puts the trees of the image on /m/0, /m/1, .., mapped. */
+static int place_mapped(const struct stage_fds *f, struct stage_step *st)
+{
+	char place[16];
+	for (unsigned i = 0; i < f->n_layers; i++) {
+		struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_IDMAP,
+					.userns_fd = (uint64_t)f->userns };
+		int r = mntfd_setattr(f->layer_tree[i], 0, &a);
+		snprintf(place, sizeof(place), "/m/%u", i);
+		if (r < 0 || (r = attach_at(f->layer_tree[i], place)) < 0)
+			return stage_fail(st, r, "map the owners of the image");
+	}
+	return 0;
+}
+
 /* Their mapped copies: on /l, or on /m/0, /m/1, .. 1 = done, 0 = one of them cannot be mapped. */
 static int map_layers(const struct stage_fds *f, struct stage_step *st)
 {
@@ -444,18 +466,21 @@ static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, 
 	 * changed, would then leave only a note in the writable layer, and FS_EXPORT would tell it without
 	 * its contents. In a user namespace they are off by themselves. */
 	const char *more = rootless ? ",userxattr" : ",redirect_dir=off,metacopy=off";
-	int mapped = 0, r = place_layers(f, st);
+	int direct = layers_map && f->n_layers > 1 && e->flags & STAGE_F_IDMAP;
+	int mapped = direct, r = direct ? place_mapped(f, st) : place_layers(f, st);
 	if (r < 0)
 		return r;
-	if (e->flags & STAGE_F_IDMAP && (mapped = map_layers(f, st)) < 0)
+	if (!direct && e->flags & STAGE_F_IDMAP && (mapped = map_layers(f, st)) < 0)
 		return mapped;
 	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
 	for (; mapped >= 0; mapped--) {
 		lower_names(f, mapped, lower);
 		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", lower, more);
-		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0)
+		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0) {
+			layers_map |= mapped && f->n_layers;
 			return 0;
-		if (errno != EINVAL)
+		}
+		if (errno != EINVAL || direct)
 			break;
 	}
 	return stage_fail(st, -errno, "mount the root (overlay, %.100s)", opt);
