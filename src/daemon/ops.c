@@ -73,8 +73,9 @@ static int load(struct sandbox *sb, int fd, struct brig_err *err)
 		       : layerload_start(sb, own, err);
 }
 
-/* A sandbox for the spec of req: from the pool if one fits, else a new one. */
-static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig_err *err)
+/* A sandbox for the spec of req: from the pool if one fits, else a new one. cmd: what is to run in it, which its image
+ * may say; NULL = nothing yet. */
+static int obtain(struct conn *c, json_t *req, struct cmd *cmd, struct sandbox **ret, struct brig_err *err)
 {
 	struct brigd *d = c->d;
 	struct spec spec;
@@ -105,6 +106,8 @@ static int obtain(struct conn *c, json_t *req, struct sandbox **ret, struct brig
 		r = spec_admit(&spec, &d->host, d->nlive, &adm, err);
 	if (r == 0)
 		r = images_get(&d->images, spec.image, &img, err);
+	if (r == 0 && cmd && json_array_size(cmd->argv) == 0)
+		r = cmd_from_image(cmd, &img->store.config, err);
 	if (r == 0)
 		r = publish_open(&spec, &ports, err);
 	if (r == 0) {
@@ -172,20 +175,17 @@ static int op_run(struct conn *c, json_t *req, struct brig_err *err)
 	uint64_t asked = clock_now();
 	if (cmd_parse(req, true, &cmd, err) < 0)
 		return -1;
-	if (obtain(c, req, &sb, err) < 0) {
+	if (obtain(c, req, &cmd, &sb, err) < 0) {
 		cmd_done(&cmd);
 		return -1;
 	}
 	sb->auto_rm = cmd.detach && cmd.rm;
 	sb->keep = cmd.detach && !cmd.rm;
-	int r = json_array_size(cmd.argv)
-			? 0
-			: cmd_from_image(&cmd, &sb->image->store.config, err);
-	if (r == 0 && sb->load) {
+	if (sb->load) {
 		run_later(c, sb, &cmd, asked);
 		return 0;
 	}
-	if (r < 0 || exec_start(sb, &cmd, true, c, asked, &x, err) < 0) {
+	if (exec_start(sb, &cmd, true, c, asked, &x, err) < 0) {
 		cmd_done(&cmd);
 		sb->keep = false;
 		sandbox_destroy(sb, CAUSE_KILL);
@@ -198,7 +198,7 @@ static int op_create(struct conn *c, json_t *req, struct brig_err *err)
 {
 	static const char *const keys[] = { "op", "spec", NULL };
 	struct sandbox *sb;
-	if (fields_known(req, "create", keys, err) < 0 || obtain(c, req, &sb, err) < 0)
+	if (fields_known(req, "create", keys, err) < 0 || obtain(c, req, NULL, &sb, err) < 0)
 		return -1;
 	sb->keep = true;
 	if (sb->state == SB_READY) {

@@ -403,7 +403,7 @@ static void malformed_requests_are_refused_by_name(void **state)
 		{ "{\"op\":7}", "invalid_argument", "'op' must be a string" },
 		{ "{\"op\":\"fly\"}", "invalid_argument", "unknown operation 'fly'" },
 		{ "{\"op\":\"ls\",\"x\":1}", "invalid_argument", "unknown key 'x'" },
-		{ "{\"op\":\"run\"}", "invalid_argument", "no command" },
+		{ "{\"op\":\"run\"}", "invalid_argument", "no command" }, /* and the image has none */
 		{ "{\"op\":\"run\",\"cmd\":[]}", "invalid_argument", "no command" },
 		{ "{\"op\":\"run\",\"cmd\":[\"\"]}", "invalid_argument", "no command" },
 		{ "{\"op\":\"run\",\"cmd\":\"ls\"}", "invalid_argument", "'cmd' must be an array" },

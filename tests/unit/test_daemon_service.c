@@ -799,7 +799,7 @@ static void states_change_only_as_the_table_says(void **state)
 		{ SB_READY, SB_PAUSED },      { SB_PAUSED, SB_READY },
 		{ SB_RUNNING, SB_PAUSED },    { SB_PAUSED, SB_RUNNING },
 		{ SB_EXITED, SB_PAUSED },     { SB_PAUSED, SB_EXITED },
-		{ SB_PAUSED, SB_REMOVING },
+		{ SB_PAUSED, SB_REMOVING },   { SB_REMOVING, SB_CREATING },
 	};
 	t.d.log.fd = -1; /* refusals are logged */
 	for (unsigned from = 0; from < SB__N_STATES; from++) {
