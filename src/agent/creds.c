@@ -8,6 +8,10 @@
  * about the process stays what it was: an agent with the effective uid of a tenant's user would own
  * its own files under /proc in that user's name, and that user could open /proc/1/mem through it.
  *
+ * gVisor's kernel has no file system ids. There it is the effective ids after all; the real and the saved
+ * ones stay the agent's, which is what its kernel compares before it lets anybody look into a process
+ * (pkg/sentry/kernel/ptrace.go, CanTrace).
+ *
  * The capability sets of a command are emptied explicitly where the kernel does not do it alone.
  * Bounding: dropped one by one, while SETPCAP is still there. Permitted, effective: cleared by the
  * change of uid, and once more by capset(), which also clears the inheritable set. Ambient: follows
@@ -51,10 +55,20 @@ int creds_self_init(struct creds_self *self)
 	return 0;
 }
 
+/* Back first: only the own effective uid may take another gid. */
+static int effective_ids_set(const struct creds *c)
+{
+	if (setresuid((uid_t)-1, getuid(), (uid_t)-1) < 0 || setresgid((gid_t)-1, c->gid, (gid_t)-1) < 0 ||
+	    setresuid((uid_t)-1, c->uid, (uid_t)-1) < 0)
+		return -errno;
+	return 0;
+}
+
 /* setfsuid() and setfsgid() report no error; an impossible id answers the current one. */
 static int fs_ids_set(const struct creds *c)
 {
-	setfsgid(c->gid);
+	if (setfsgid(c->gid) < 0 && errno == ENOSYS)
+		return effective_ids_set(c);
 	setfsuid(c->uid);
 	if ((gid_t)setfsgid((gid_t)-1) != c->gid || (uid_t)setfsuid((uid_t)-1) != c->uid)
 		return -EPERM;

@@ -50,7 +50,7 @@ static const struct {
 	  "--accept: memory, cpu, pids, swap, accounting, uidrange, idmap, timens, io." },
 	{ "BRIG_GUEST_KERNEL", "Kernel of microVMs, PREFIX/boot/vmlinuz-RELEASE with PREFIX/lib/modules/RELEASE beside it. "
 			       "Default: the newest cloud kernel of Debian in /boot." },
-	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier." },
+	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier, and of a server without one." },
 	{ "BRIG_LIBEXEC",
 	  "Folder of brigd, brig-jaild, brig-agent, brig-image, brig-pull and brig-remote. Default: where brig is, or "
 	  "../libexec/brig from there." },

@@ -82,7 +82,7 @@ static const struct flag flags[] = {
 	  .at = offsetof(struct serve_opts, tier),
 	  .arg = "TIER",
 	  .choices = "auto container gvisor microvm",
-	  .help = "isolation tier of requests that name none; default: container" },
+	  .help = "isolation tier of requests that name none; default: BRIG_TIER, or container" },
 	{ .name = "guest-kernel",
 	  .key = "guest_kernel",
 	  .kind = FLAG_STR,
@@ -456,7 +456,8 @@ static int resolve(struct cli *cli, struct serve *v, struct brig_err *err)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare HTTP");
 	o->no_http = o->no_http == TRI_ON ? TRI_ON : TRI_OFF;
 	v->s.guest_kernel = o->guest_kernel;
-	o->tier = o->tier ? o->tier : "container";
+	const char *tier = getenv("BRIG_TIER");
+	o->tier = o->tier ? o->tier : tier && tier[0] ? tier : "container";
 	o->log_level = o->log_level ? o->log_level : "info";
 	o->audit_on_full = o->audit_on_full ? o->audit_on_full : "refuse";
 	o->grace = o->grace ? o->grace : GRACE_DEFAULT;

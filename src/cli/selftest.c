@@ -36,6 +36,7 @@
 #include "cli/remote.h"
 #include "cli/selftest_neighbour.h"
 #include "cli/selftest_proc.h"
+#include "cli/selftest_tier.h"
 #include "cli/selftest_server.h"
 #include "cli/spawn.h"
 
@@ -184,7 +185,7 @@ static void control_run(struct selftest *t, struct attack *a)
 				 .bare = !roomier,
 				 .timeout_s = roomier ? RUN_S : CONTROL_S };
 	if (roomier)
-		run_args(t, a, "auto", "root", true, volume, hole, sizeof(volume), argv);
+		run_args(t, a, "container", "root", true, volume, hole, sizeof(volume), argv);
 	if (proc_run(&t->proc, &t->canary, &err) < 0)
 		line_copy(a->checked_detail, sizeof(a->checked_detail), "", err.msg);
 	else if ((line = line_of(t->proc.out, "BROKEN", a->name))) {
@@ -237,6 +238,16 @@ static enum result run_as(struct selftest *t, const struct attack *a, const char
 		return UNDECIDED;
 	}
 	enum result r = said(&t->proc, a, ret, cap);
+	const char *why = "";
+	enum attack_judge judge = selftest_judge(tier, a->name, &why);
+	/* What does not even start shows nothing. */
+	bool started = r != UNDECIDED || (judge == JUDGE_END && !t->proc.timed_out);
+	if (judge != JUDGE_BOTH && r != NOT_APPLICABLE && started) {
+		char word[160];
+		snprintf(word, sizeof(word), "%.150s", ret);
+		r = CONTAINED;
+		snprintf(ret, cap, "judged by the host alone, for %s: %s", why, word);
+	}
 	if (canary_harmed(&t->canary, t->proc.out, harm, sizeof(harm))) {
 		line_copy(ret, cap, "", harm);
 		return ESCAPED;

@@ -31,6 +31,8 @@
 struct serve;
 struct serve_options;
 struct box;
+struct measure_want;
+struct measure_diff;
 
 /* A CREATE on its way. */
 struct engine_order {
@@ -54,6 +56,9 @@ struct engine {
 	/* What its group is to have, where that is not what the specification says; lim is that before. May be
 	 * NULL. */
 	void (*limits)(const struct jail_spec *p, struct cgroup_limits *lim);
+	/* Of the first process when it is measured: capabilities; may it give them up; its filter, SECCOMP_*. */
+	uint64_t caps;
+	int may_drop, filter;
 	/* Lets the first process be born. From then on it is the engine that says how it went: box_born(), or
 	 * box_refuse() and box_kill(). On an error whoever called undoes all. */
 	int (*create)(struct serve *j, struct box *b, const struct engine_order *o,
@@ -65,6 +70,10 @@ struct engine {
 	int (*measure)(struct serve *j, struct box *b, struct brig_err *err);
 	/* The answer to a RECEIPT, whenever it is there; NULL: there is none in this tier. */
 	int (*receipt)(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);
+	/* Of receipt_begin(): what there is besides the first process and its limits; proc = its /proc/PID.
+	 * 0; 1 with the difference; -errno. */
+	int (*look)(const struct serve *j, const struct box *b, int proc, const struct measure_want *w,
+		    struct jail_receipt *m, struct measure_diff *d);
 	/* Adds to the group's figures those that take longer to get. NULL: there are none. */
 	void (*stats)(const struct box *b, struct jail_stats *st);
 	/* Every process of it stops; goes on. 0 or -errno. paused: 1 when all stand still, 0 while some are on their

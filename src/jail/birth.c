@@ -33,7 +33,7 @@
 #define P_PIDFD 3
 #endif
 
-int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, int ahead,
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, uint32_t kind,
 		struct brig_err *err)
 {
 	int sv[2], fds[FD_MSG_MAX];
@@ -45,7 +45,7 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 				 .flags = (j->slots.range ? STAGE_F_RANGE : 0) |
 					  (j->o->rootless ? 0 : STAGE_F_IDMAP) |
 					  (s->timens >= 0 ? STAGE_F_TIME : 0) |
-					  (ahead ? STAGE_F_AHEAD : 0),
+					  kind,
 				 .cgroup_version = (uint32_t)j->cg.version,
 				 .n_join = join->n,
 				 .host_uid = s->host_uid,
@@ -64,7 +64,7 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 		return brig_fix(err, "run it again; if it persists, run `brig doctor`");
 	}
 	s->ctl = sv[0];
-	s->ahead = ahead;
+	s->ahead = kind == STAGE_F_AHEAD;
 	s->spawn = m.h.seq;
 	return 0;
 }
@@ -103,7 +103,7 @@ static int image_clone(const struct jail_trees *t, int *all, unsigned *n, struct
 }
 
 int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
-		int deny_suid, struct brig_err *err)
+		int deny_suid, const int *more, struct brig_err *err)
 {
 	int all[FD_MSG_MAX], ns[2] = { -1, -1 };
 	unsigned n = 0;
@@ -131,6 +131,8 @@ int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p
 	m.layers = n - first;
 	for (unsigned i = 0; i < p->nvolumes; i++)
 		all[n++] = fds[1 + i];
+	for (unsigned i = 0; more && i < 2; i++)
+		all[n++] = more[i];
 	if (e == 0)
 		e = fd_send(s->ahead ? j->stage : s->ctl, &m, size, all, n);
 	for (unsigned i = 0; i < m.layers; i++)
@@ -154,7 +156,7 @@ void birth_ahead(struct serve *j)
 		struct slot *s = &j->slots.ready[i];
 		/* Without groups of its own (v2) a child would be charged to somebody else. */
 		if (s->ctl < 0 && s->groups.name[0] &&
-		    birth_clone(j, s, &s->groups.join, !j->o->once, &err) < 0)
+		    birth_clone(j, s, &s->groups.join, j->o->once ? 0 : STAGE_F_AHEAD, &err) < 0)
 			j->no_ahead = 1;
 	}
 }

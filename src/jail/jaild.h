@@ -123,12 +123,14 @@ void answer_stats(struct serve *j, uint32_t seq, const struct box *b, int all);
 /* ---- birth.c ---- */
 
 /* Asks the stage for the child of a slot: it prepares what the slot decides and waits for birth_enter.
- * join = groups to join (v1: of the slot, made ahead or just now; v2: the final group). */
-int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, int ahead,
+ * join = groups to join (v1: of the slot, made ahead or just now; v2: the final group).
+ * kind: STAGE_F_AHEAD, STAGE_F_GVISOR or 0. */
+int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join, uint32_t kind,
 		struct brig_err *err);
-/* Hands the request to the child, or to the stage for a child born ahead: fds = channel, then one detached mount per volume. */
+/* Hands the request to the child, or to the stage for a child born ahead: fds = channel, then one detached mount per volume;
+ * more = two descriptors of an engine's own (stage_enter), NULL = none. */
 int birth_enter(struct serve *j, const struct slot *s, const struct jail_spec *p, const int *fds,
-		int deny_suid, struct brig_err *err);
+		int deny_suid, const int *more, struct brig_err *err);
 /* Lets the children of ready slots be born, where their groups exist. */
 void birth_ahead(struct serve *j);
 /* Measures those that wait. 1: to be called again soon. */
@@ -151,6 +153,11 @@ int receipt_slot(struct serve *j, struct slot *s, struct brig_err *err);
  * has, reads the limits that the request changed, and gives the word;
  * its mounts are looked at by the stage. */
 int receipt_ahead(struct serve *j, struct box *b, struct brig_err *err);
+/* The first process alone, against what was specified; remembers its namespaces. */
+int receipt_first(struct serve *j, struct box *b, struct brig_err *err);
+/* -1, with the error that the box differs. */
+struct measure_diff;
+int receipt_differs(const struct box *b, const struct measure_diff *d, struct brig_err *err);
 /* Measures a box whose child is confined and has executed nothing. -1 with err: it is not what was
  * specified, or cannot be measured. Gives the word. */
 int receipt_at_birth(struct serve *j, struct box *b, struct brig_err *err);

@@ -33,7 +33,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/caps.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "engine/container/measure.h"
@@ -73,7 +72,12 @@ static void expected(struct serve *j, const struct box *b, struct measure_want *
 	w->range = j->slots.range;
 	w->rootless = j->o->rootless;
 	w->writable_volume = b->deny_suid;
-	w->caps = BRIG_CAPS_AGENT;
+	struct cgroup_limits lim = { .pids = b->spec->pids };
+	if (b->engine->limits)
+		b->engine->limits(b->spec, &lim);
+	w->pids = lim.pids;
+	w->caps = b->engine->caps;
+	w->may_drop = b->engine->may_drop && b->state == BOX_LIVE;
 	w->no_new_privs = 1;
 	w->seccomp_mode = 2; /* SECCOMP_MODE_FILTER */
 	w->groups = cgroup_trees(&j->cg);
@@ -100,14 +104,14 @@ static void expected(struct serve *j, const struct box *b, struct measure_want *
 	w->seccomp_mode ^= (uint32_t)FAILPOINT_IS("mutate.seccomp");
 	w->groups += (uint32_t)FAILPOINT_IS("mutate.cgroup");
 	spec->memory_bytes += FAILPOINT_IS("mutate.memory") ? 4096u : 0u;
-	spec->pids += (uint32_t)FAILPOINT_IS("mutate.pids");
+	w->pids += (uint32_t)FAILPOINT_IS("mutate.pids");
 	spec->cpu_milli += FAILPOINT_IS("mutate.cpu") ? 10u : 0u;
 	spec->disk_bytes += FAILPOINT_IS("mutate.disk") ? 4096u : 0u;
 	spec->image ^= (uint32_t)FAILPOINT_IS("mutate.mounts");
 #endif
 }
 
-static int mismatch(const struct box *b, const struct measure_diff *d, struct brig_err *err)
+int receipt_differs(const struct box *b, const struct measure_diff *d, struct brig_err *err)
 {
 	brig_fail(err, BRIG_E_MISMATCH, 0, "sandbox '%s' is not what was specified: %s: %s", b->id,
 		  d->item, d->text);
@@ -142,7 +146,7 @@ static int measure_first(struct serve *j, struct box *b, int proc, const struct 
 		return unread(b, r, "its first process", err);
 	if ((r = cgroup_limits_read(&j->cg, b->id, m)) < 0)
 		return unread(b, r, "its limits", err);
-	return measure_compare(w, m, d) ? mismatch(b, d, err) : 0;
+	return measure_compare(w, m, d) ? receipt_differs(b, d, err) : 0;
 }
 
 static int measure_root(const struct box *b, int proc, const struct measure_want *w,
@@ -151,7 +155,7 @@ static int measure_root(const struct box *b, int proc, const struct measure_want
 	int r = measure_mounts(proc, w, m, d);
 	if (r < 0)
 		return unread(b, r, "its mounts", err);
-	return r ? mismatch(b, d, err) : 0;
+	return r ? receipt_differs(b, d, err) : 0;
 }
 
 /* The texts are not cleared: 12 KiB on the way of every birth. */
@@ -187,6 +191,11 @@ static int look(struct serve *j, struct box *b, int first, int root, struct brig
 	return root ? measure_root(b, proc, &w, &m, &d, err) : 0;
 }
 
+int receipt_first(struct serve *j, struct box *b, struct brig_err *err)
+{
+	return look(j, b, 1, 0, err);
+}
+
 void receipt_open(struct box *b)
 {
 	const char word = 1;
@@ -210,7 +219,7 @@ static int look_at_limits(struct serve *j, struct box *b, struct brig_err *err)
 	int r = cgroup_limits_read(&j->cg, b->id, &m);
 	if (r < 0)
 		return unread(b, r, "its limits", err);
-	return measure_limits(&w, &m, &d) ? mismatch(b, &d, err) : 0;
+	return measure_limits(&w, &m, &d) ? receipt_differs(b, &d, err) : 0;
 }
 
 int receipt_slot(struct serve *j, struct slot *s, struct brig_err *err)
@@ -226,6 +235,7 @@ int receipt_slot(struct serve *j, struct slot *s, struct brig_err *err)
 	spec.cpu_milli = lim.cpu_milli;
 	spec.pids = lim.pids;
 	memset(&b, 0, sizeof(b));
+	b.engine = &engine_container;
 	b.spec = &spec;
 	b.slot = *s;
 	snprintf(b.id, sizeof(b.id), "%.23s", s->groups.name);
@@ -268,6 +278,12 @@ struct reading {
 	struct measure_diff diff;
 };
 
+/* Of its first process: 1 << SECCOMP_*. */
+static unsigned filters_of(const struct box *b)
+{
+	return 1u << b->engine->filter | (b->deny_suid ? 1u << SECCOMP_SUID : 0u);
+}
+
 static void __attribute__((noreturn)) reader_main(const struct serve *j, const struct box *b, int out)
 {
 	struct reading r = { .err = 0 };
@@ -277,8 +293,7 @@ static void __attribute__((noreturn)) reader_main(const struct serve *j, const s
 	if (j->control >= 0)
 		close(j->control);
 	alarm(READER_S);
-	unsigned n = 1u + (b->deny_suid != 0);
-	r.err = measure_filters(b->slot.pid, n, b->deny_suid != 0, &r.diff);
+	r.err = measure_filters(b->slot.pid, filters_of(b), &r.diff);
 	_exit(fd_send(out, &r, sizeof(r), NULL, 0) < 0);
 }
 
@@ -380,30 +395,29 @@ static int measure_all(struct serve *j, struct box *b, const struct reading *rea
 	struct measure_diff d;
 	struct jail_spec spec;
 	struct utsname u;
-	char pids[65536];
 	AUTO_FD proc = open_first(b);
 	if (proc < 0)
 		return unread(b, proc, "its first process", err);
 	expected(j, b, &w, &spec);
 	m->mounts_len = 1; /* asks for the list */
-	if (measure_first(j, b, proc, &w, m, &d, err) < 0 ||
-	    measure_root(b, proc, &w, m, &d, err) < 0)
+	if (measure_first(j, b, proc, &w, m, &d, err) < 0)
 		return -1;
+	int r = b->engine->look(j, b, proc, &w, m, &d);
+	if (r)
+		return r < 0 ? unread(b, r, "its root and its processes", err) : receipt_differs(b, &d, err);
 	if (read->err == 1)
-		return mismatch(b, &read->diff, err);
+		return receipt_differs(b, &read->diff, err);
 	m->filters_read = read->err == 0;
-	m->filters = 1u + w.writable_volume;
-	for (unsigned i = 0; i < m->filters; i++) {
-		snprintf(m->filter_digest[i], sizeof(m->filter_digest[i]), "%s", seccomp_digest((int)i));
-		snprintf(m->filter_name[i], sizeof(m->filter_name[i]), "%s", seccomp_name((int)i));
+	m->filters = 0;
+	for (int i = 0; i < SECCOMP__N; i++) {
+		if (!(filters_of(b) & 1u << i))
+			continue;
+		unsigned n = m->filters++;
+		snprintf(m->filter_digest[n], sizeof(m->filter_digest[n]), "%s", seccomp_digest(i));
+		snprintf(m->filter_name[n], sizeof(m->filter_name[n]), "%s", seccomp_name(i));
 	}
 	if (measure_network(proc, b->slot.net, m, &d) || compare_others(j, b, &d))
-		return mismatch(b, &d, err);
-	int r = cgroup_procs(&j->cg, b->id, pids, sizeof(pids));
-	if (r == 0 && measure_commands(pids, b->slot.pid, m, &d))
-		return mismatch(b, &d, err);
-	if (r < 0 && r != -ENOENT)
-		return unread(b, r, "its list of processes", err);
+		return receipt_differs(b, &d, err);
 	image_digest(j, b, m->image);
 	memcpy(m->ns_host, j->ns_own, sizeof(m->ns_host));
 	if (uname(&u) == 0)

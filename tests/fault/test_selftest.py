@@ -4,7 +4,7 @@ server that requires the selftest must then offer nothing."""
 
 import json
 
-from brigtest import Brig, Server
+from brigtest import NO_GVISOR, Brig, Server
 from faults import Fault
 
 HOLE = {"BRIG_FAILPOINT": "selftest.hole=error"}
@@ -14,7 +14,7 @@ class Selftest(Fault):
     def setUp(self):
         super().setUp()
         self.tmp.chmod(0o711)
-        self.brig = Brig(data=self.tmp / "data")
+        self.brig = Brig(data=self.tmp / "data", **NO_GVISOR)
 
     def test_what_gets_out_is_seen_and_named(self):
         done = self.brig.call("selftest", "--attack", "-o", "json", env=HOLE, timeout=240)

@@ -50,7 +50,7 @@ class ExitCases:
                 self.assertEqual(status["signal"], sig, status)
                 self.assertLessEqual(STATUS_KEYS, set(status), status)
                 self.assertEqual(set(status["usage"]), USAGE_KEYS, status)
-                self.assertEqual(status["tier"], "container")
+                self.assertEqual(status["tier"], brigtest.TIER)
                 self.assertIs(status["truncated"], False)
 
     def test_a_failed_start_says_why(self):

@@ -20,7 +20,7 @@ class Scorecard(PrivateCase):
 
     def test_everything_is_contained_and_every_attack_is_in_the_report(self):
         brigtest.need_root()
-        done = self.brig.call("selftest", "--attack", "-o", "json", timeout=240)
+        done = self.brig.call("selftest", "--attack", "-o", "json", timeout=240, env=brigtest.NO_GVISOR)
         self.assertEqual(done.code, 0, str(done))
         report = json.loads(done.text)
         listed, rows = self.listed(), {r["attack"]: r for r in report["attacks"]}
@@ -52,6 +52,7 @@ class Required(ServeCase):
     def setUp(self):
         super().setUp()
         brigtest.need_root()
+        self.brig.env.update(brigtest.NO_GVISOR)
         self.kept = self.tmp / "data" / "selftest.json"
 
     def test_the_result_is_kept_for_the_next_start(self):

@@ -36,6 +36,9 @@ SANITIZED = "BRIG_TEST_SANITIZED" in os.environ
 GONE_S = 2.0 * SLOW
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
+# The tier in which the tests ask for sandboxes, where they do not name one.
+TIER = os.environ.get("BRIG_TEST_TIER", "container")
+
 
 def build_dir():
     return pathlib.Path(os.environ.get("BRIG_BUILD", SOURCE / "build")).resolve()
@@ -129,6 +132,9 @@ class Brig:
             if name.startswith(("ASAN_", "UBSAN_", "LSAN_")) or name in ("BRIG_RUN",
                                                                         "XDG_RUNTIME_DIR"):
                 self.env[name] = value
+        # The same tests in another tier (tests/run --only gvisor).
+        if TIER != "container":
+            self.env["BRIG_TIER"] = TIER
         self.env.update({k: str(v) for k, v in env.items()})
 
     @property
@@ -275,6 +281,16 @@ def data_dir():
 
 
 _image_problems = {}
+
+
+def tiers(brig):
+    """{tier: whether `brig doctor` says that it works here}"""
+    return json.loads(brig.call("doctor", "-o", "json").out)["tiers"]
+
+
+# A server that finds no runsc, for tests whose point is the container tier and which would do
+# everything twice.
+NO_GVISOR = {"BRIG_RUNSC": "/nonexistent"}
 
 
 def need_image(name, word):

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "engine/container/seccomp.h"
 #include "engine/container/stage.h"
+#include "engine/gvisor/keeper.h"
 
 /* CAP_LAST_CAP of the kernel headers may be older than the running kernel: asking beyond the end
  * answers EINVAL, which ends the loop. 63 is the width of the kernel's set. */
@@ -100,7 +101,7 @@ int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return stage_fail(st, -errno, "set the parent death signal");
 
-	uint64_t keep = BRIG_CAPS_AGENT;
+	uint64_t keep = c->flags & STAGE_F_GVISOR ? BRIG_CAPS_RUNSC : BRIG_CAPS_AGENT;
 	for (int cap = 0; cap <= CAP_BITS; cap++)
 		if (!(keep >> cap & 1) && !FAILPOINT_IS("weaken.capabilities") && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
 			if (errno == EINVAL)
@@ -116,6 +117,15 @@ int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return stage_fail(st, -errno, "set no_new_privs");
 	return 0;
+}
+
+int confine_runsc(int deny_suid, struct stage_step *st)
+{
+	/* The mounts of the outer user namespace stay locked in this copy; runsc adds its own. */
+	if (unshare(CLONE_NEWNS) < 0)
+		return stage_fail(st, -errno, "unshare the mount namespace for runsc");
+	int r = FAILPOINT_IS("weaken.seccomp") ? 0 : seccomp_install_gvisor(deny_suid != 0);
+	return r < 0 ? stage_fail(st, r, "install the system call filter of runsc") : 0;
 }
 
 int confine_syscalls(int deny_suid, struct stage_step *st)

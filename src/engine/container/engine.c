@@ -3,10 +3,14 @@
  * engine.c: the container tier behind the seam (engine.h). The work is done by the stage (stage.h), with
  * which jail/birth.c speaks; what is measured is in measure.h and jail/receipt.c.
  */
+#include <errno.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/vfs.h>
 
+#include "agent/caps.h"
+#include "engine/container/measure.h"
+#include "engine/container/seccomp.h"
 #include "engine/engine.h"
 #include "jail/jaild.h"
 
@@ -24,7 +28,7 @@ static int container_create(struct serve *j, struct box *b, const struct engine_
 {
 	if (b->slot.ctl < 0 && birth_clone(j, &b->slot, o->join, 0, err) < 0)
 		return -1;
-	return birth_enter(j, &b->slot, o->spec, o->fds, o->deny_suid, err);
+	return birth_enter(j, &b->slot, o->spec, o->fds, o->deny_suid, NULL, err);
 }
 
 /*
@@ -45,13 +49,29 @@ static void container_stats(const struct box *b, struct jail_stats *st)
 	st->valid |= JAIL_STAT_DISK;
 }
 
+static int container_look(const struct serve *j, const struct box *b, int proc, const struct measure_want *w,
+			  struct jail_receipt *m, struct measure_diff *d)
+{
+	char pids[65536];
+	int r = measure_mounts(proc, w, m, d);
+	if (r)
+		return r;
+	r = cgroup_procs(&j->cg, b->id, pids, sizeof(pids));
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return measure_commands(pids, b->slot.pid, m, d);
+}
+
 const struct engine engine_container = {
 	.tier = BRIG_TIER_container,
 	.born_ahead = 1,
+	.caps = BRIG_CAPS_AGENT,
 	.probe = container_probe,
 	.create = container_create,
 	.measure = receipt_at_birth,
 	.receipt = receipt_begin,
+	.look = container_look,
+	.filter = SECCOMP_PAYLOAD,
 	.stats = container_stats,
 	.pause = engine_group_pause,
 	.resume = engine_group_resume,

@@ -168,9 +168,9 @@ int measure_limits(const struct measure_want *w, const struct jail_receipt *m,
 	    m->memory_swap_bytes != m->memory_bytes + (unsigned)FAILPOINT_IS("mutate.swap"))
 		return differs(d, "swap", "limit %" PRIu64 " bytes with swap, specified %" PRIu64,
 			       m->memory_swap_bytes, p->memory_bytes);
-	if (m->pids && m->pids != (uint64_t)p->pids + 1) /* and the agent */
+	if (m->pids && m->pids != (uint64_t)w->pids + 1) /* and the agent */
 		return differs(d, "pids", "limit %" PRIu64 ", specified %u and the first process",
-			       m->pids, p->pids);
+			       m->pids, w->pids);
 	if (m->cpu_period_us && m->cpu_quota_us != cgroup_quota_us(p->cpu_milli, m->cpu_period_us))
 		return differs(d, "cpu", "%" PRIu64 " us of %" PRIu64 ", specified %u / 1000 CPUs",
 			       m->cpu_quota_us, m->cpu_period_us, p->cpu_milli);
@@ -189,7 +189,8 @@ int measure_compare(const struct measure_want *w, const struct jail_receipt *m,
 	if (m->gid_first != w->gid_first || m->gid_count != ids)
 		return differs(d, "gid_map", "%u ids from %u, specified %u from %u", m->gid_count,
 			       m->gid_first, ids, w->gid_first);
-	if (m->cap_permit != w->caps || m->cap_effect != w->caps || m->cap_bound != w->caps ||
+	uint64_t caps = w->may_drop && !m->cap_permit ? 0 : w->caps;
+	if (m->cap_permit != caps || m->cap_effect != caps || m->cap_bound != w->caps ||
 	    m->cap_inherit || m->cap_ambient)
 		return differs(d, "capabilities",
 			       "permitted %" PRIx64 ", effective %" PRIx64 ", bounding %" PRIx64

@@ -33,7 +33,9 @@ struct measure_want {
 	bool range;	/* a range is mapped, not one id */
 	bool rootless;
 	bool writable_volume; /* a second filter is installed */
+	uint32_t pids;	/* tasks, besides the first process */
 	uint64_t caps;	/* of the first process */
+	bool may_drop;	/* it may have given them up, but for the bounding set */
 	uint32_t no_new_privs, seccomp_mode;
 	uint32_t groups; /* hierarchies in which it has one */
 };
@@ -77,10 +79,10 @@ int measure_mounts_text(char *text, const struct measure_want *w, struct jail_re
 
 /*
  * Reads the filters of a process back from the kernel (PTRACE_SECCOMP_GET_FILTER) and compares them, byte
- * by byte, with the programs of this build. The process stands still for some 50 us. Called in a process
+ * by byte, with the programs of this build: they must be those of `wanted` (1 << SECCOMP_*), once each. The process stands still for some 50 us. Called in a process
  * that has nothing else to wait for: it becomes the tracer. 0; 1 with the difference; -errno if this kernel
  * or this jaild may not (then nothing is known beyond the number of filters).
  */
-int measure_filters(int pid, unsigned n, bool writable_volume, struct measure_diff *d);
+int measure_filters(int pid, unsigned wanted, struct measure_diff *d);
 
 #endif

@@ -32,10 +32,10 @@
 #define PTRACE_SECCOMP_GET_FILTER 0x420c /* Linux 4.4 */
 #endif
 
-static int compare(int pid, unsigned n, bool writable_volume, struct measure_diff *d)
+static int compare(int pid, unsigned wanted, struct measure_diff *d)
 {
 	struct sock_filter got[BPF_MAXINSNS];
-	unsigned seen = 0;
+	unsigned seen = 0, n = (unsigned)__builtin_popcount(wanted);
 	for (unsigned i = 0; i < n; i++) {
 		long len = ptrace(PTRACE_SECCOMP_GET_FILTER, pid, (void *)(uintptr_t)i, got);
 		if (len < 0)
@@ -49,15 +49,16 @@ static int compare(int pid, unsigned n, bool writable_volume, struct measure_dif
 		}
 		seen |= 1u << which;
 	}
-	if (seen == (writable_volume ? 3u : 1u) && !FAILPOINT_IS("mutate.seccomp_filter"))
+	if (seen == wanted && !FAILPOINT_IS("mutate.seccomp_filter"))
 		return 0;
 	snprintf(d->item, sizeof(d->item), "seccomp_filter");
+	unsigned missing = wanted & ~seen ? wanted & ~seen : wanted;
 	snprintf(d->text, sizeof(d->text), "the %s filter is not installed",
-		 seen & 1 ? "suid" : "payload");
+		 seccomp_name(__builtin_ctz(missing)));
 	return 1;
 }
 
-int measure_filters(int pid, unsigned n, bool writable_volume, struct measure_diff *d)
+int measure_filters(int pid, unsigned wanted, struct measure_diff *d)
 {
 	int status = 0;
 	/* Without PTRACE_O_EXITKILL: it lives on whatever becomes of us. */
@@ -71,7 +72,7 @@ int measure_filters(int pid, unsigned n, bool writable_volume, struct measure_di
 			return -errno;
 	if (!WIFSTOPPED(status))
 		return -ESRCH;
-	int r = compare(pid, n, writable_volume, d);
+	int r = compare(pid, wanted, d);
 	/* A signal that arrived first is delivered all the same. */
 	int sig = status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status);
 	ptrace(PTRACE_DETACH, pid, NULL, (void *)(uintptr_t)sig);

@@ -10,6 +10,7 @@
  *     /w /p /d       where a child puts its writable layer, its proc and its /dev
  *     /i /l /r       .. the image as it is stored, its id-mapped copy, the finished root
  *     /k /m          .. the same for an image of several layers: /k/0 is the lowest, /m/0 its copy
+ *     /b /dev /tmp   where a keeper of runsc puts what runsc needs (engine/gvisor/keeper.h)
  * Then the host's own tree is detached: from here on no path leads back to it.
  *
  * A child, still as root of the outer user namespace, in its own copy of that (short) mount table, first
@@ -34,6 +35,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -175,7 +177,7 @@ int rootfs_template(int rootless, struct stage_step *st)
 {
 	static const char *const dirs[] = { "usr", "alt", "w",	 "p",	   "d",	  "i",
 					    "l",   "r",	  "old", "hostdev", "proc",
-					    "k",   "m" };
+					    "k",   "m",	  "b",	 "dev",	   "tmp" };
 	int node_fd[N_NODES];
 	int r;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -350,9 +352,17 @@ int rootfs_prepare(const struct stage_clone *c, struct stage_fds *f, int rootles
 		   struct stage_step *st)
 {
 	int r;
-	if ((r = writable_layer(c, rootless, st)) < 0 || (r = layer_keep(f, st)) < 0 ||
+	bool gvisor = (c->flags & STAGE_F_GVISOR) != 0;
+	if ((r = writable_layer(c, rootless, st)) < 0 || (!gvisor && (r = layer_keep(f, st)) < 0) ||
 	    (r = mount_dev(c, rootless, st)) < 0)
 		return r;
+	/* Its kernel has a /proc and a /dev of its own; these are runsc's. No masks: a bind mount of it in
+	 * another user namespace would be refused. */
+	if (gvisor && (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ||
+		       mount("/d", "/dev", NULL, MS_BIND, NULL) < 0))
+		return stage_fail(st, -errno, "mount what runsc needs");
+	if (gvisor)
+		return 0;
 	AUTO_FD pfs = mntfd_fsopen("proc");
 	AUTO_FD proc = pfs < 0 ? pfs
 			       : mntfd_fsmount(pfs, MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV |
@@ -609,11 +619,15 @@ int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int roo
 	if (e->spec.image == 0 && ((r = host_dir(root, "usr", "usr", st)) < 0 ||
 				   (r = host_dir(root, "alt", "etc/alternatives", st)) < 0))
 		return r;
-	if ((r = move_in_root(root, "/p", "proc", st)) < 0 ||
-	    (r = move_in_root(root, "/d", "dev", st)) < 0 ||
+	bool gvisor = e->spec.tier == BRIG_TIER_gvisor;
+	if ((!gvisor && ((r = move_in_root(root, "/p", "proc", st)) < 0 ||
+			 (r = move_in_root(root, "/d", "dev", st)) < 0)) ||
 	    (r = give_home(e, root, st)) < 0 || (r = give_resolver(e, root, st)) < 0 ||
 	    (r = attach_volumes(e, f, root, st)) < 0)
 		return r;
+	/* runsc is given it by its name. */
+	if (gvisor)
+		return 0;
 	/*
 	 * The root is moved over the template's root and becomes ours, as switch_root does with an
 	 * initramfs. pivot_root and a detach of the old tree would end in the same view, but the detach

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "gvisor_seccomp.h"
 #include "payload_seccomp.h"
 #include "suid_seccomp.h"
 
@@ -38,6 +39,12 @@ int seccomp_install_payload(bool deny_suid)
 	return r < 0 ? r : install(payload_filter, PAYLOAD_FILTER_LEN);
 }
 
+int seccomp_install_gvisor(bool deny_suid)
+{
+	int r = deny_suid ? install(suid_filter, SUID_FILTER_LEN) : 0;
+	return r < 0 ? r : install(gvisor_filter, GVISOR_FILTER_LEN);
+}
+
 int seccomp_install_suid(void)
 {
 	return install(suid_filter, SUID_FILTER_LEN);
@@ -54,17 +61,21 @@ int seccomp_which(const struct sock_filter *insns, unsigned n)
 		return SECCOMP_PAYLOAD;
 	if (n == SUID_FILTER_LEN && memcmp(insns, suid_filter, sizeof(suid_filter)) == 0)
 		return SECCOMP_SUID;
+	if (n == GVISOR_FILTER_LEN && memcmp(insns, gvisor_filter, sizeof(gvisor_filter)) == 0)
+		return SECCOMP_GVISOR;
 	return -1;
 }
 
 const char *seccomp_digest(int which)
 {
-	return which == SECCOMP_PAYLOAD ? PAYLOAD_FILTER_SHA256 : SUID_FILTER_SHA256;
+	return which == SECCOMP_PAYLOAD ? PAYLOAD_FILTER_SHA256 :
+	       which == SECCOMP_SUID	? SUID_FILTER_SHA256 :
+					  GVISOR_FILTER_SHA256;
 }
 
 const char *seccomp_name(int which)
 {
-	return which == SECCOMP_PAYLOAD ? "payload" : "suid";
+	return which == SECCOMP_PAYLOAD ? "payload" : which == SECCOMP_SUID ? "suid" : "gvisor";
 }
 
 unsigned seccomp_payload_allowed(void)

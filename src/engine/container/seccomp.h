@@ -18,6 +18,9 @@
  */
 int seccomp_install_payload(bool deny_suid);
 
+/* What runsc and its processes may do (engine/gvisor/gvisor.seccomp). */
+int seccomp_install_gvisor(bool deny_suid);
+
 /* The second of them alone, for a process that has the payload filter already (which allows to add more). */
 int seccomp_install_suid(void);
 
@@ -27,7 +30,7 @@ const char *seccomp_payload_digest(void);
 unsigned seccomp_payload_allowed(void);
 
 /* Which filter of this build a program of n instructions is, byte by byte; -1 none. */
-enum { SECCOMP_PAYLOAD, SECCOMP_SUID, SECCOMP__N };
+enum { SECCOMP_PAYLOAD, SECCOMP_SUID, SECCOMP_GVISOR, SECCOMP__N };
 struct sock_filter;
 int seccomp_which(const struct sock_filter *insns, unsigned n);
 /* SHA-256 of one's program, in hexadecimal, and its name. */

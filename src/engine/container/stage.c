@@ -28,6 +28,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "engine/container/measure.h"
+#include "engine/gvisor/keeper.h"
 
 struct stage {
 	int jaild;
@@ -82,16 +83,19 @@ static int clone_take(struct birth *b)
 static int enter_take(const struct stage_enter *e, size_t got, const int *fd, unsigned n,
 		      struct stage_fds *f)
 {
+	unsigned own = e->spec.tier == BRIG_TIER_gvisor ? 2 : 0;
 	if (got < stage_enter_size(0) || e->h.verb != STAGE_ENTER ||
 	    e->spec.nvolumes > JAIL_VOLUMES_MAX || got != stage_enter_size(e->spec.nvolumes) ||
 	    e->layers > JAIL_LAYERS_MAX || (e->layers != 0) != (e->spec.image != 0) ||
-	    n != 1 + e->layers + e->spec.nvolumes)
+	    n != 1 + e->layers + e->spec.nvolumes + own)
 		return -EPROTO;
 	f->chan = fd[0];
 	f->n_layers = e->layers;
 	memcpy(f->layer_tree, fd + 1, f->n_layers * sizeof(int));
 	f->n_volumes = e->spec.nvolumes;
 	memcpy(f->volume, fd + 1 + f->n_layers, f->n_volumes * sizeof(int));
+	f->runsc = own ? fd[n - 2] : -1;
+	f->agent = own ? fd[n - 1] : -1;
 	return 0;
 }
 
@@ -155,6 +159,35 @@ static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct
 	fd_close(&b->f.userns);
 	r = confine_syscalls(b->e.deny_suid != 0, st);
 	(void)FAILPOINT("stage.confined");
+	return r;
+}
+
+/* The same for a keeper of runsc, which has made the sandbox when this returns: it waits to be started. */
+static int born_gvisor(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
+{
+	int r = enter_wait(b, st);
+	if (r < 0 || (r = rootfs_build(&b->e, &b->f, g->rootless, st)) < 0 ||
+	    (r = keeper_bundle(&b->e, &b->f, st)) < 0)
+		return r;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return stage_fail(st, -errno, "open /dev/null");
+	int fd[8] = { null, null, null, b->f.chan, b->f.runsc, *jaild, b->f.own, b->f.userns };
+	if ((r = place_fds(fd, 8, st)) < 0)
+		return r;
+	b->f.chan = fd[3];
+	b->f.runsc = fd[4];
+	*jaild = fd[5];
+	b->f.own = fd[6];
+	b->f.userns = fd[7];
+	if ((r = confine_user(&b->c, &b->f, st)) < 0)
+		return r;
+	fd_close(&b->f.userns);
+	if ((r = confine_runsc(b->e.deny_suid != 0, st)) < 0)
+		return r;
+	(void)FAILPOINT("stage.confined");
+	r = keeper_create(&b->f, b->e.spec.net != 0, st);
+	fd_close(&b->f.chan);
 	return r;
 }
 
@@ -235,6 +268,8 @@ static int child_birth(const struct stage *g, struct birth *b, int *jaild, struc
 	(void)FAILPOINT("stage.joined");
 	if (r < 0 || (r = rootfs_prepare(&b->c, &b->f, g->rootless, st)) < 0)
 		return r;
+	if (b->c.flags & STAGE_F_GVISOR)
+		return born_gvisor(g, b, jaild, st);
 	return b->c.flags & STAGE_F_AHEAD ? born_ahead(b, jaild, st) : born_whole(g, b, jaild, st);
 }
 
@@ -259,6 +294,8 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 	if (answer_ready(jaild, b->c.h.seq, r, &st) < 0 || r != 0)
 		_exit(1);
 	close(jaild);
+	if (b->c.flags & STAGE_F_GVISOR)
+		_exit(keeper_main(&b->f, b->e.spec.net != 0));
 	/* jaild's last word on the child's own socket is that it may start commands. */
 	_exit(agent_main(b->f.chan, b->f.layer, b->f.own, NULL));
 }

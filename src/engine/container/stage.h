@@ -63,6 +63,7 @@ struct stage_hdr {
 #define STAGE_F_IDMAP 2u /* lower layers may be id-mapped */
 #define STAGE_F_TIME 4u  /* a time namespace comes along */
 #define STAGE_F_AHEAD 8u /* prepare and confine now, the stage will build the root */
+#define STAGE_F_GVISOR 16u /* the child becomes the keeper of a runsc (engine/gvisor/keeper.h) */
 struct stage_clone {
 	struct stage_hdr h;
 	uint32_t flags;
@@ -73,8 +74,8 @@ struct stage_clone {
 
 /* + descriptors: to the stage first STAGE_N_CHILD of them: the child's socket, its mount and UTS
  * namespaces as PREPARED had them, the slot's user namespace. Then the agent's channel, a detached mount of
- * each tree of the image, the lowest first (none if the image is 0), nvolumes detached mounts. Only the used
- * part of spec.volumes is sent. */
+ * each tree of the image, the lowest first (none if the image is 0), nvolumes detached mounts; in the gVisor
+ * tier runsc to be executed, and a detached mount of brig-agent. Only the used part of spec.volumes is sent. */
 #define STAGE_N_CHILD 4u
 struct stage_enter {
 	struct stage_hdr h;
@@ -126,6 +127,7 @@ struct stage_fds {
 	int own, userns, netns, timens; /* own: its socket, until it has entered */
 	int mntns, utsns;               /* of a prepared child; the stage's */
 	int chan;                       /* -1 = none */
+	int runsc, agent;		/* gVisor tier only */
 	int layer;                      /* the writable layer, for the agent (rootfs_prepare) */
 	unsigned n_join, n_layers, n_volumes;
 	int join[8];
@@ -162,6 +164,8 @@ int confine_join(const struct stage_clone *c, const struct stage_fds *f, struct 
 int confine_hostname(const struct jail_spec *p, struct stage_step *st);
 int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct stage_step *st);
 int confine_syscalls(int deny_suid, struct stage_step *st);
+/* .. in the gVisor tier: a mount namespace that belongs to the user namespace, and gvisor.seccomp. */
+int confine_runsc(int deny_suid, struct stage_step *st);
 int confine_files(uint32_t nofile, struct stage_step *st);
 int confine_suid(struct stage_step *st);
 
