@@ -17,6 +17,7 @@
 #include "image/names.h"
 #include "image/publish_inner.h"
 #include "image/stage.h"
+#include "image/step_run.h"
 #include "image/store.h"
 
 static const struct option common_longs[] = { CLI_LONG };
@@ -466,6 +467,9 @@ int cmd_gc(struct cli *cli, int argc, char **argv)
 		return err.code == BRIG_E_NOT_FOUND ? EXIT_OK : cli_fail(&err);
 	store_close(&s);
 	int r = publisher_open(cli->data, &p, &err);
+	/* Only where `brig image` has said which brig that is. */
+	if (r == 0 && !g.prove && getenv("BRIG_PROGRAM"))
+		step_sweep(p.store.path);
 	if (r == 0)
 		r = gc_run(&g, &err);
 	publisher_close(&p);

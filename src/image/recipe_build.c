@@ -421,6 +421,11 @@ int recipe_build(const struct publisher *p, const struct recipe *r, const struct
 	for (size_t i = 0; i < o->flags->n; i++)
 		b.net |= strncmp(o->flags->v[i], "--allow", 7) == 0 || strncmp(o->flags->v[i], "--net", 5) == 0;
 	stage_sweep(p->tmp, 1, NULL, NULL, NULL);
+	for (size_t i = 0; i < r->n; i++)
+		if (r->steps[i].op == RECIPE_RUN) {
+			step_sweep(p->store.path);
+			break;
+		}
 	layered_init(&b.l, p, &o->max, o->cancel);
 	int e = all_steps(&b, r, err);
 	if (e == 0)

@@ -19,4 +19,7 @@ struct step_run {
 /* *ret_fd: what the agent exported (agent/layer.h). The command's output goes to stderr. */
 int step_run(const struct step_run *s, int *ret_fd, struct brig_err *err);
 
+/* Removes the sandboxes and snapshots of builds that were killed. */
+void step_sweep(const char *data);
+
 #endif

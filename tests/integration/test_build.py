@@ -208,6 +208,28 @@ class Contained(BuildCase):
         self.assertOk(self.brig.call("image", "gc"))
         self.assertEqual(set(os.listdir(self.data / "images")), before)
 
+    def test_a_build_that_is_killed(self):
+        before = set(os.listdir(self.data / "images"))
+        (self.tmp / "Buildfile").write_text("FROM build-test\nENV KILLED=1\nRUN echo started >&2; /bin/busybox sleep 994")
+        p = self.brig.popen("image", "build", "-f", self.tmp / "Buildfile", "-t", "built", self.context)
+        seen = b""
+        while b"started\n" not in seen.split(b"RUN", 1)[-1].split(b"\n", 1)[-1]:
+            byte = p.stderr.read(1)
+            self.assertTrue(byte, seen)
+            seen += byte
+        p.kill()
+        p.communicate()
+        self.assertNotEqual(self.brig.call("ls", "-q").text, "")
+        self.assertOk(self.brig.call("image", "gc"))
+        self.assertEqual(self.brig.call("ls", "-q").text, "")
+        self.assertEqual(list((self.data / "tmp").iterdir()), [])
+        # The image that was made in passing has no name and is told of.
+        for line in self.brig.call("image", "gc", "--prove").text.splitlines():
+            self.assertNotIn("unexplained", line)
+        lost = set(os.listdir(self.data / "images")) - before
+        self.assertEqual(len(lost), 1)
+        self.assertOk(self.brig.call("image", "rm", *lost))
+
     def test_limits(self):
         done = self.build("FROM build-test\nRUN /bin/busybox dd if=/dev/zero of=/big bs=1M count=64", "--disk", "8m")
         self.assertRefused(done, 125, "line 2: RUN: the command ended", "--disk")
