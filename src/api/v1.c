@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* v1.c: brig's own routes about what there is: sandboxes, pools, version, health, figures. */
+/* v1.c: brig's own routes about what there is: sandboxes, images, pools, version, health, figures. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +74,35 @@ static void ports(struct call *c)
 	struct box *b = call_box(c);
 	if (b)
 		call_op(c, json_pack("{s:s,s:s}", "op", "inspect", "id", b->id), &ops);
+}
+
+/* ---- images ---- */
+
+static void images_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	call_op_done(c);
+	http_reply_json(c->r, 200, json_copy(ok));
+}
+
+static void image_replied(void *ctx, json_t *ok)
+{
+	struct call *c = ctx;
+	json_t *image = json_array_get(json_object_get(ok, "images"), 0);
+	call_op_done(c);
+	http_reply_json(c->r, 200, image ? json_incref(image) : json_object());
+}
+
+static void images(struct call *c)
+{
+	static const struct link_ops ops = { .reply = images_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s}", "op", "images"), &ops);
+}
+
+static void image_get(struct call *c)
+{
+	static const struct link_ops ops = { .reply = image_replied, .failed = call_op_failed };
+	call_op(c, json_pack("{s:s,s:s}", "op", "images", "image", c->arg[0]), &ops);
 }
 
 /* ---- version, pools ---- */
@@ -181,6 +210,8 @@ const struct route v1_routes[] = {
 	{ "GET", "/v1/sandboxes/{}/denials", 0, PERM_BOX_READ, denials },
 	{ "GET", "/v1/sandboxes/{}/ports", 0, PERM_BOX_READ, ports },
 	{ "DELETE", "/v1/sandboxes/{}", 0, PERM_BOX_WRITE, control_delete },
+	{ "GET", "/v1/images", 0, PERM_TEMPLATE_READ, images },
+	{ "GET", "/v1/images/{}", 0, PERM_TEMPLATE_READ, image_get },
 	{ "GET", "/v1/version", 0, PERM_SERVER, version },
 	{ "GET", "/v1/pools", 0, PERM_SERVER, pools },
 	{ "GET", "/metrics", 0, PERM_METRICS, figures },

@@ -162,6 +162,22 @@ class Served(test_api.Api):
         self.assertEqual(status, 200, receipt)
         self.assertIn(digest[7:], json.dumps(receipt["image"]))
 
+    def test_images_over_http(self):
+        layout = Image([shell_layer(), [entry("f", b"f")]], {"Env": ["A=1"], "Cmd": ["/bin/true"]}).layout(self.tmp / "layout")
+        done = self.brig.call("image", "import", "layers-http", f"oci:{layout}")
+        self.assertOk(done)
+        digest = done.text.strip()
+        status, all_of_them = self.operator("GET", "/v1/images")
+        self.assertEqual(status, 200, all_of_them)
+        (one,) = [i for i in all_of_them["images"] if i["name"] == "layers-http"]
+        self.assertEqual((one["digest"], one.get("env"), one.get("layers")), (digest, None, None))
+        for ref in ("layers-http", digest):
+            status, image = self.operator("GET", f"/v1/images/{ref}")
+            self.assertEqual((status, image["digest"], image["env"]["A"], image["cmd"], len(image["layers"])),
+                             (200, digest, "1", ["/bin/true"], 2))
+        status, error = self.operator("GET", "/v1/images/none-such")
+        self.assertEqual((status, error["error"]["code"] if "error" in error else error["code"]), (404, "not_found"))
+
 
 class Store(LayersCase):
     def test_layers_are_shared_and_go_with_their_last_image(self):
