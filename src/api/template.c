@@ -363,7 +363,7 @@ static void not_built_here(struct call *c)
 	struct brig_err err = BRIG_ERR_INIT;
 	brig_err_set(&err, BRIG_E_UNSUPPORTED, 0,
 		     "template builds are not part of this version of brig");
-	brig_err_remedy(&err, "make an image on the server: brig image import NAME FILE.tar");
+	brig_err_remedy(&err, "make an image on the server: brig image build -f FILE -t NAME, or brig image pull");
 	api_fail_e2b(c->r, 501, &err);
 }
 
