@@ -189,7 +189,8 @@ enum policy_net network_own_asked(const json_t *own)
 int network_own_check(const json_t *own, struct brig_err *err)
 {
 	/* Grants are the operator's. */
-	static const char *const keys[] = { "mode", "allow", "deny", "budget", "destination_budget", "networks", NULL };
+	static const char *const keys[] = { "mode", "allow", "deny", "budget", "destination_budget", "networks",
+					    "connections", "connects_per_second", "rate_out", "rate_in", NULL };
 	const char *s = json_string_value(own);
 	if (!own || json_is_null(own) || json_is_false(own))
 		return 0;

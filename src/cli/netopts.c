@@ -63,6 +63,32 @@ static int budget_add(json_t *o, const char *text, struct brig_err *err)
 	return 0;
 }
 
+/* rate_out=1M, connections=20 */
+static int limit_add(json_t *o, const char *text, struct brig_err *err)
+{
+	static const struct {
+		const char *flag, *key;
+		int (*parse)(const char *text, uint64_t *ret);
+		uint64_t min, max;
+	} rows[] = { { "rate_out=", "rate_out", size_parse_bytes, 1024, 1ull << 50 },
+		     { "rate_in=", "rate_in", size_parse_bytes, 1024, 1ull << 50 },
+		     { "connections=", "connections", size_parse_count, 1, 65536 },
+		     { "connects=", "connects_per_second", size_parse_count, 1, 1000000 } };
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		size_t n = strlen(rows[i].flag);
+		uint64_t v = 0;
+		if (strncmp(text, rows[i].flag, n) != 0)
+			continue;
+		if (rows[i].parse(text + n, &v) < 0 || v < rows[i].min || v > rows[i].max)
+			break;
+		json_object_set_new(o, rows[i].key, json_integer((json_int_t)v));
+		return 0;
+	}
+	brig_err_set(err, BRIG_E_INVALID, 0, "--net-limit '%.64s' is not WHAT=N, or N is out of range", text);
+	return brig_fix(err, "rate_out=1M or rate_in=1M (bytes a second, at least 1K), connections=20 (1 to 65536), "
+			     "connects=10 (1 to 1000000)");
+}
+
 static int networks_add(json_t *o, const struct net_opts *opts, struct brig_err *err)
 {
 	json_t *all = json_array();
@@ -115,7 +141,8 @@ int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err)
 		brig_err_set(err, BRIG_E_INVALID, 0, "--alias is a name in a network, and none was given");
 		return brig_fix(err, "name it: --network NAME --alias %s", o->aliases.v[0]);
 	}
-	if (!o->mode && !o->allow.n && !o->deny.n && !o->grant.n && !o->budget.n && !o->networks.n)
+	if (!o->mode && !o->allow.n && !o->deny.n && !o->grant.n && !o->budget.n && !o->networks.n &&
+	    !o->limit.n)
 		return 0;
 	json_t *n = json_object();
 	int r = n ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "prepare the request");
@@ -126,6 +153,8 @@ int net_opts_json(const struct net_opts *o, json_t **ret, struct brig_err *err)
 			r = list_add(n, lists[i].key, lists[i].list, err);
 	if (r == 0 && o->networks.n)
 		r = networks_add(n, o, err);
+	for (size_t i = 0; r == 0 && i < o->limit.n; i++)
+		r = limit_add(n, o->limit.v[i], err);
 	for (size_t i = 0; r == 0 && i < o->budget.n; i++)
 		r = budget_add(n, o->budget.v[i], err);
 	if (r < 0)

@@ -13,7 +13,7 @@
 
 struct net_opts {
 	const char *mode;
-	struct strlist allow, deny, grant, budget, networks, aliases;
+	struct strlist allow, deny, grant, budget, limit, networks, aliases;
 };
 
 /* By hand: the formatter takes every other row of such a table for something else. */
@@ -56,6 +56,12 @@ struct net_opts {
 		  "allowed besides" }
 #define NET_ROWS(type, member)                                                                    \
 	NET_RULE_ROWS(type, member),                                                              \
+	{ .name = "net-limit",                                                                    \
+	  .kind = FLAG_LIST,                                                                      \
+	  .at = offsetof(type, member.limit),                                                     \
+	  .arg = "WHAT=N",                                                                        \
+	  .help = "at most N of rate_out, rate_in (bytes a second, with K, M, G), connections "   \
+		  "(at a time) or connects (a second)" },                                         \
 	{ .name = "net-budget",                                                                   \
 	  .kind = FLAG_LIST,                                                                      \
 	  .at = offsetof(type, member.budget),                                                    \

@@ -29,9 +29,11 @@
 #include "base/mountfd.h"
 #include "base/path.h"
 #include "engine/container/cgroup.h"
+#include "engine/container/netns.h"
 #include "engine/container/seccomp.h"
 #include "engine/container/slot.h"
 #include "engine/engine.h"
+#include "engine/link/gateway.h"
 #include "engine/microvm/probe.h"
 #include "jail/json_out.h"
 #include "jail/rootless.h"
@@ -238,6 +240,57 @@ static void check_engines(struct probe *p)
 		    tier[t].text, tier[t].remedy);
 }
 
+/* Makes a gateway and a link as a server would, in namespaces that end with this process, and says what there is,
+ * or what failed and what helps: two lines. */
+static int try_network(int out)
+{
+	struct brig_err err = BRIG_ERR_INIT;
+	struct gateway g = GATEWAY_NONE;
+	AUTO_FD home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (home < 0 || gateway_make(&g, home, "probe", &err) < 0) {
+		dprintf(out, "%s\n%s\n", home < 0 ? strerror(errno) : err.msg, err.remedy);
+		return 1;
+	}
+	AUTO_FD linked = netns_make(home, &g, 1);
+	int r = linked < 0 ? linked : 0;
+	if (r < 0)
+		dprintf(out, "a link cannot be made: %s\nmodprobe veth\n", strerror(-r));
+	else
+		dprintf(out, "links (veth), packet rules (nf_tables, tproxy, reject, limit, log)%s\n\n",
+			g.six ? ", IPv6" : "; no IPv6");
+	gateway_done(&g);
+	return r < 0;
+}
+
+/* For --net, --allow, --network. Sandboxes without a network need none of it. */
+static void check_network(struct probe *p)
+{
+	char text[1024] = "\n\n", *detail = text, *remedy;
+	int status = 0, ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (geteuid() != 0 && unshare(CLONE_NEWUSER) < 0)
+			_exit(1);
+		_exit(try_network(ends[1]));
+	}
+	fd_close(&ends[1]);
+	ssize_t n = pid < 0 ? 0 : fd_read_full(ends[0], text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	fd_close(&ends[0]);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	remedy = detail + strcspn(detail, "\n");
+	if (*remedy)
+		*remedy++ = '\0';
+	remedy[strcspn(remedy, "\n")] = '\0';
+	int ok = pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	say(p, "host", "networks", ok, 0, detail[0] ? detail : "no process, or no user namespace",
+	    remedy[0] ? remedy : "run as root; without it sandboxes have loopback only");
+}
+
 /* What makes the kernel that all containers share a smaller target. Nothing here is required. */
 static void check_hygiene(struct probe *p)
 {
@@ -291,6 +344,7 @@ int probe_report(const char *delegated)
 		      "Linux 5.19 or newer; without it files of images belong to nobody");
 	check_ids(&p);
 	check_cgroups(&p, delegated);
+	check_network(&p);
 	check_kvm(&p);
 	check_engines(&p);
 	check_hygiene(&p);

@@ -221,6 +221,24 @@ class NetworkCase(ResidentCase):
 
 
 class Reach(NetworkCase):
+    def test_limits_of_what_it_takes(self):
+        box = self.create("--net", "public", "--net-limit", "connections=2", "--net-limit", "rate_in=64K")
+        done = self.brig.call("exec", box, "--", "/usr/bin/python3", "-S", "-c", r"""
+import socket
+held = []
+try:
+    for _ in range(5):
+        s = socket.create_connection(("%s", 22))
+        s.recv(10)
+        held.append(s)
+except OSError:
+    pass
+print(len(held))
+""" % WORLD)
+        self.assertEqual(done.text, "2\n", done)
+        for text in ("connections=0", "rate_in=1", "rate=5", "connections", "rate_out=x", "connects=1000001"):
+            self.assertRefused(self.brig.call("create", "--net-limit", text), 2, "--net-limit", "rate_out=1M")
+
     def test_none_is_loopback_and_nothing_leaves(self):
         with self.world.capture() as seen:
             done = self.brig.run("--", "sh", "-c", "ls /sys/class/net 2>/dev/null; cat /proc/net/dev "
@@ -428,6 +446,139 @@ class Forged(NetworkCase):
             self.assertEqual((seen.frames(), neighbour.frames()), ([], []))
         self.assertEqual(self.tried(self.other, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
         self.assertEqual(self.tried(self.box, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+
+
+# Frames as fast as one thread makes them, until it is ended: sys.argv has the kind.
+FLOOD = r"""
+import os, socket, sys
+kind, dest = sys.argv[1:]
+print("ready", flush=True)
+if kind == "packets":
+    s = socket.socket(2, 2)
+    s.setblocking(False)
+    s.connect((dest, 443))
+    while True:
+        try:
+            s.send(b"x" * 1000)
+        except OSError:
+            pass
+elif kind == "names":
+    s = socket.socket(2, 2)
+    s.setblocking(False)
+    s.connect(("198.18.0.1", 53))
+    n = 0
+    while True:
+        n += 1
+        q = b"%07d" % (n % 9999999)
+        try:
+            s.send(b"\x12\x34\1\0\0\1\0\0\0\0\0\0\x07" + q + b"\4test\0\0\1\0\1")
+        except OSError:
+            pass
+else:
+    held = []
+    while True:
+        try:
+            s = socket.socket(2, 1)
+            s.setblocking(False)
+            s.connect_ex((dest, 80))
+            held.append(s)
+            if len(held) > 800:
+                held.pop(0).close()
+        except OSError:
+            pass
+"""
+
+
+class Floods(NetworkCase):
+    """What a sandbox sends without end costs itself: the neighbour's request still works, the gateway stays as
+    large as it is, and nothing is tracked that could fill up."""
+
+    def gateway(self):
+        return next(int(p) for p in hoststate.pids() if hoststate.comm_of(p) == "brig-egress" and
+                    f"PPid:\t{self.server.process.pid}\n" in hoststate.read(f"/proc/{p}/status"))
+
+    def rss_kb(self, pid):
+        return int(re.search(r"VmRSS:\s+(\d+)", hoststate.read(f"/proc/{pid}/status")).group(1))
+
+    def cpu_us(self, box):
+        stats = self.brig.json("stats", "--no-stream", box)
+        return (stats if isinstance(stats, list) else stats["stats"])[0]["cpu_us"]
+
+    def flood(self, kind):
+        box, neighbour = self.create("--net", "public"), self.create("--net", "public")
+        pid = self.gateway()
+        before, held = self.rss_kb(pid), len(os.listdir(f"/proc/{pid}/fd"))
+        used = self.cpu_us(box)
+        p = self.brig.popen("exec", box, "--", "/usr/bin/python3", "-u", "-S", "-c", FLOOD, kind, WORLD,
+                            stdout=subprocess.PIPE)
+        self.addCleanup(self._end, p)
+        self.assertEqual(p.stdout.readline(), b"ready\n")
+        wait_until("the flood is on", lambda: self.cpu_us(box) > used + 500000, 60)
+        for _ in range(10):
+            self.assertEqual(self.tried(neighbour, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+        self.assertIsNone(p.poll())
+        # One sandbox gets a third of the connections at most (8000, with six descriptors each).
+        self.assertLess(len(os.listdir(f"/proc/{pid}/fd")), held + 6 * 2700)
+        self.assertLess(self.rss_kb(pid), before + 65536)
+        tracked = in_netns(self.packets_pid(box), lambda: hoststate.read("/proc/thread-self/net/stat/nf_conntrack"))
+        entries = [int(line.split()[0], 16) for line in (tracked or "").splitlines()[1:]]
+        self.assertEqual(sum(entries[:1]), 0)
+        self.assertOk(self.brig.call("rm", "-f", box))
+        wait_until("what it had open is gone", lambda: len(os.listdir(f"/proc/{pid}/fd")) < held + 300, 30)
+        return self.brig.json("why", neighbour)
+
+    def packets_pid(self, box):
+        stats = self.brig.json("stats", "--no-stream", box)
+        return (stats if isinstance(stats, list) else stats["stats"])[0]["init_pid"]
+
+    def test_packets_that_no_rule_lets_through(self):
+        self.flood("packets")
+
+    def test_connections_that_are_opened_and_left(self):
+        self.flood("connections")
+
+    def test_questions_for_names(self):
+        self.flood("names")
+
+    def test_halves_of_connections(self):
+        box, neighbour = self.create("--net", "public"), self.create("--net", "public")
+        pid, address, mac = Forged.link_of(self, box)
+        gateway = mac[:3] + b"\x01" + mac[4:]
+        stop = threading.Event()
+
+        def half(n):
+            tcp = struct.pack("!HHIIBBHHH", 1024 + n % 60000, 80, n, 0, 5 << 4, 2, 1000, 0, 0)
+            pseudo = socket.inet_aton(address) + socket.inet_aton(WORLD) + struct.pack("!BBH", 0, 6, 20)
+            tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
+            head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, 6, 0, socket.inet_aton(address),
+                               socket.inet_aton(WORLD))
+            return gateway + mac + b"\x08\x00" + head[:10] + struct.pack("!H", checksum(head)) + head[12:] + tcp
+
+        def go():
+            n = 0
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+                s.bind(("eth0", 0))
+                while not stop.is_set():
+                    n += 1
+                    try:
+                        s.send(half(n))
+                    except OSError:
+                        pass
+            return n
+        sent = []
+        t = threading.Thread(target=lambda: sent.append(in_netns(pid, go)))
+        t.start()
+        try:
+            wait_until("more than may be opened", lambda: self.why(box)["packets"]["refused"] > 1000, 60)
+            for _ in range(10):
+                self.assertEqual(self.tried(neighbour, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+        finally:
+            stop.set()
+            t.join()
+        self.assertGreater(sent[0], 2000)
+        self.assertEqual(self.why(neighbour)["packets"], {"refused": 0, "forged": 0})
+        # The own limit of what it opens comes back: it is not locked out.
+        wait_until("it may open again", lambda: self.tried(box, f"{WORLD}:80") == {f"{WORLD}:80": "world"}, 30)
 
 
 class Alone(TestCase):
