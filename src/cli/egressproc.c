@@ -70,6 +70,7 @@ static void give_up(struct egressproc *p, const char *why, const char *remedy)
 		dprintf(p->log, "  remedy: %s\n", remedy);
 	fd_close(&p->control);
 	fd_close(&p->jaild);
+	resolvwatch_close(&p->resolv);
 	for (unsigned i = 0; i < BRIG_NET_SOCKETS; i++)
 		fd_close(&p->sock[i]);
 	p->again = 0;
@@ -79,9 +80,10 @@ static int start(struct egressproc *p, struct brig_err *err)
 {
 	static const char *const names[BRIG_NET_SOCKETS] = { "--tcp4-fd", "--tcp6-fd", "--udp4-fd",
 							     "--udp6-fd" };
-	const char *argv[4 + 2 * BRIG_NET_SOCKETS];
-	char path[PATH_MAX], numbers[BRIG_NET_SOCKETS][4];
+	const char *argv[6 + 2 * BRIG_NET_SOCKETS];
+	char path[PATH_MAX], numbers[BRIG_NET_SOCKETS + 1][4];
 	size_t n = 0;
+	AUTO_FD resolv = -1;
 	AUTO_FREE char **envp = spawn_environ();
 	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (!envp || null < 0)
@@ -101,6 +103,12 @@ static int start(struct egressproc *p, struct brig_err *err)
 		s.fds[s.nfds++] = p->sock[i];
 		argv[n++] = names[i];
 		argv[n++] = numbers[i];
+	}
+	if (resolvwatch_open(&p->resolv, &resolv) == 0) {
+		snprintf(numbers[BRIG_NET_SOCKETS], sizeof(numbers[0]), "%u", s.nfds);
+		s.fds[s.nfds++] = resolv;
+		argv[n++] = "--resolv-fd";
+		argv[n++] = numbers[BRIG_NET_SOCKETS];
 	}
 	argv[n] = NULL;
 	s.argv = argv;
@@ -169,11 +177,12 @@ static void died(struct egressproc *p)
 		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-void egressproc_poll(const struct egressproc *p, struct pollfd ret[2], int *ret_ms)
+void egressproc_poll(const struct egressproc *p, struct pollfd ret[3], int *ret_ms)
 {
 	uint64_t now = clock_now();
 	ret[0] = (struct pollfd){ .fd = p->pidfd, .events = POLLIN };
 	ret[1] = (struct pollfd){ .fd = p->jaild, .events = POLLIN };
+	ret[2] = (struct pollfd){ .fd = p->resolv.inotify, .events = POLLIN };
 	*ret_ms = -1;
 	if (p->again)
 		*ret_ms = p->again <= now ? 0 : (int)((p->again - now + MS_NS - 1) / MS_NS);
@@ -181,11 +190,13 @@ void egressproc_poll(const struct egressproc *p, struct pollfd ret[2], int *ret_
 
 int egressproc_work(struct egressproc *p)
 {
-	struct pollfd fds[2];
+	struct pollfd fds[3];
 	pid_t before = p->pid;
 	int ms;
 	egressproc_poll(p, fds, &ms);
-	(void)poll(fds, 2, 0);
+	(void)poll(fds, 3, 0);
+	if (fds[2].fd >= 0 && fds[2].revents)
+		resolvwatch_work(&p->resolv);
 	if (fds[1].fd >= 0 && fds[1].revents)
 		listen_to_jaild(p);
 	if (fds[0].fd >= 0 && fds[0].revents)
@@ -209,6 +220,7 @@ void egressproc_leave(struct egressproc *p)
 {
 	fd_close(&p->control);
 	fd_close(&p->jaild);
+	resolvwatch_close(&p->resolv);
 	for (unsigned i = 0; i < BRIG_NET_SOCKETS; i++)
 		fd_close(&p->sock[i]);
 	fd_close(&p->pidfd);
@@ -220,6 +232,7 @@ void egressproc_end(struct egressproc *p)
 	int status;
 	fd_close(&p->control);
 	fd_close(&p->pidfd);
+	resolvwatch_close(&p->resolv);
 	p->again = 0;
 	/* brigd's end of the control socket is gone, or goes with brigd: then it ends by itself. */
 	if (p->pid && spawn_wait(p->pid, clock_now() + END_NS, &status) != 1) {

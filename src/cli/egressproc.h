@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "brig/net.h"
+#include "cli/resolvwatch.h"
 
 struct egressproc {
 	pid_t pid;
@@ -21,13 +22,15 @@ struct egressproc {
 	int jaild;   /* where brig-jaild says what it opened */
 	int log;     /* its standard error; not ours to close */
 	int sock[BRIG_NET_SOCKETS];
+	struct resolvwatch resolv;
 	bool told; /* jaild has spoken */
 	uint64_t started, again; /* again: when to start it, 0 = not */
 	unsigned deaths;
 };
 #define EGRESSPROC_NONE                                                                    \
 	{                                                                                  \
-		.pidfd = -1, .control = -1, .jaild = -1, .log = 2, .sock = { -1, -1, -1, -1 } \
+		.pidfd = -1, .control = -1, .jaild = -1, .log = 2, .sock = { -1, -1, -1, -1 }, \
+		.resolv = RESOLVWATCH_NONE                                                    \
 	}
 
 /* Makes the sockets of a life of the daemons; *ret_brigd and *ret_jaild are theirs. What was left of the
@@ -35,7 +38,7 @@ struct egressproc {
  * jaild's gateway is still there (egressproc_end()); *ret_brigd may then stay -1. */
 int egressproc_open(struct egressproc *p, int *ret_brigd, int *ret_jaild, struct brig_err *err);
 /* What to wait for (a descriptor may be -1), and how long at most: -1 for ever. */
-void egressproc_poll(const struct egressproc *p, struct pollfd ret[2], int *ret_ms);
+void egressproc_poll(const struct egressproc *p, struct pollfd ret[3], int *ret_ms);
 /* Does what is due: starts it when jaild has spoken, starts it again when it has died. 1: its process
  * changed. Without a gateway the server goes on without networks, and says so once. */
 int egressproc_work(struct egressproc *p);

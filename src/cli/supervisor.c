@@ -292,7 +292,7 @@ static int wait_event(struct supervisor *s)
 			tell(s, "READY=1");
 			s->told = true;
 		}
-		struct pollfd p[7] = { { .fd = s->sigfd, .events = POLLIN },
+		struct pollfd p[8] = { { .fd = s->sigfd, .events = POLLIN },
 				       { .fd = brigd, .events = POLLIN },
 				       { .fd = jaild, .events = POLLIN } };
 		int ms, ms2;
@@ -300,7 +300,7 @@ static int wait_event(struct supervisor *s)
 		egressproc_poll(&s->egress, p + 5, &ms2);
 		if (ms < 0 || (ms2 >= 0 && ms2 < ms))
 			ms = ms2;
-		if (poll(p, 7, ms) < 0 && errno != EINTR)
+		if (poll(p, 8, ms) < 0 && errno != EINTR)
 			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
 			return si.ssi_signo == SIGHUP && si.ssi_code != SI_KERNEL ? ANEW : END;

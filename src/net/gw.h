@@ -115,6 +115,9 @@ struct gw {
 	struct flow *dead;
 	int pipes[GW_PIPES_MAX][2];
 	unsigned npipes;
+	/* main.c */
+	int resolv_fd;
+	struct ev_io resolv_io;
 	/* dnsd.c, names.c */
 	int udp_fd[2];
 	struct ev_io udp_io[2];
@@ -220,6 +223,8 @@ void names_free(struct net_lease *l);
 void names_rejudge(struct net_lease *l);
 /* The name servers of a resolv.conf text. */
 void resolvers_read(struct gw *g, const char *text);
+/* Those of another text in their place; false: it has none, and they stay. */
+bool resolvers_renew(struct gw *g, const char *text);
 int resolver_add(struct gw *g, const char *text);
 
 /* ---- accept.c ---- */

@@ -4,10 +4,11 @@
  * include/brig/egress_proto.h for what it promises.
  *
  *   brig-egress --control-fd N [--tcp4-fd N] [--tcp6-fd N] [--udp4-fd N] [--udp6-fd N]
- *               [--resolver ADDRESS[#PORT] ...] [--sandbox-net ADDRESS/BITS ...]
+ *               [--resolv-fd N] [--resolver ADDRESS[#PORT] ...] [--sandbox-net ADDRESS/BITS ...]
  *               [--log-level error|warn|info|debug] [--log-format text|json]
  *
- * Without --resolver it asks those of /etc/resolv.conf, as it is at the start. --sandbox-net is
+ * Without --resolver it asks those of /etc/resolv.conf, as it is at the start, and of each text of one that
+ * comes by --resolv-fd (cli/resolvwatch.h). --sandbox-net is
  * where sandboxes get their addresses from: nothing in there is ever reached. Exit codes: 0 brigd
  * has ended or a signal asked to end, 1 failed, 2 usage.
  *
@@ -46,7 +47,7 @@ static int usage(const char *why, const char *what)
 	fprintf(stderr,
 		"brig-egress: %s%s\n"
 		"usage: brig-egress --control-fd N [--tcp4-fd N] [--tcp6-fd N] [--udp4-fd N]\n"
-		"                   [--udp6-fd N] [--resolver ADDRESS[#PORT] ...]\n"
+		"                   [--udp6-fd N] [--resolv-fd N] [--resolver ADDRESS[#PORT] ...]\n"
 		"                   [--sandbox-net ADDRESS/BITS ...] [--log-level LEVEL]\n"
 		"                   [--log-format FORMAT]\n",
 		why, what);
@@ -69,6 +70,7 @@ static int options_parse(int argc, char **argv, struct process *p)
 		{ "tcp6-fd", required_argument, NULL, 'T' },
 		{ "udp4-fd", required_argument, NULL, 'u' },
 		{ "udp6-fd", required_argument, NULL, 'U' },
+		{ "resolv-fd", required_argument, NULL, 'R' },
 		{ "resolver", required_argument, NULL, 'r' },
 		{ "sandbox-net", required_argument, NULL, 's' },
 		{ "log-level", required_argument, NULL, 'v' },
@@ -78,7 +80,7 @@ static int options_parse(int argc, char **argv, struct process *p)
 	struct gw *g = &p->gw;
 	int opt, fd = -1;
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (strchr("ctTuU", opt) && (fd = descriptor(optarg)) < 0)
+		if (strchr("ctTuUR", opt) && (fd = descriptor(optarg)) < 0)
 			return usage("not a descriptor above 2: ", optarg);
 		switch (opt) {
 		case 'c':
@@ -91,6 +93,9 @@ static int options_parse(int argc, char **argv, struct process *p)
 		case 'u':
 		case 'U':
 			g->udp_fd[opt == 'U'] = fd;
+			break;
+		case 'R':
+			g->resolv_fd = fd;
 			break;
 		case 'r':
 			if (resolver_add(g, optarg) < 0)
@@ -123,6 +128,12 @@ static int options_parse(int argc, char **argv, struct process *p)
 	return 0;
 }
 
+static void resolv_done(struct gw *g)
+{
+	ev_io_del(&g->ev, &g->resolv_io);
+	fd_close(&g->resolv_fd);
+}
+
 static void resolv_conf(struct gw *g)
 {
 	char text[8192];
@@ -131,6 +142,30 @@ static void resolv_conf(struct gw *g)
 	if (g->nresolvers == 0)
 		log_line(&g->log, LOG_WARN, NULL,
 			 "no resolver in /etc/resolv.conf; no name will be found");
+}
+
+static void resolv_event(void *ctx, uint32_t events)
+{
+	struct gw *g = ctx;
+	char text[8192];
+	ssize_t n = recv(g->resolv_fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		resolv_done(g);
+		return;
+	}
+	text[n] = '\0';
+	log_line(&g->log, resolvers_renew(g, text) ? LOG_INFO : LOG_WARN, NULL,
+		 "/etc/resolv.conf is another; %u name servers are asked", g->nresolvers);
+}
+
+/* Without it those of the start are asked. */
+static int resolv_open(struct gw *g, struct brig_err *err)
+{
+	int r = g->resolv_fd < 0 ? 0 : ev_io_add(&g->ev, g->resolv_fd, EPOLLIN, resolv_event, g, &g->resolv_io);
+	return r < 0 ? brig_fail(err, BRIG_E_INTERNAL, -r, "watch the host's name servers") : 0;
 }
 
 static void signal_event(void *ctx, uint32_t events)
@@ -160,7 +195,7 @@ static int start(struct process *p, struct brig_err *err)
 {
 	struct gw *g = &p->gw;
 	const int keep[] = { g->control_fd, g->tcp_fd[0], g->tcp_fd[1], g->udp_fd[0],
-			     g->udp_fd[1] };
+			     g->udp_fd[1], g->resolv_fd };
 	if (confine_fds(keep, sizeof(keep) / sizeof(*keep), err) < 0 || confine_limits(err) < 0)
 		return -1;
 	resolv_conf(g);
@@ -177,7 +212,7 @@ static int start(struct process *p, struct brig_err *err)
 	    confine_syscalls(egress_filter, n, err) < 0)
 		return -1;
 	return accept_open(g, err) < 0 || dnsd_open(g, err) < 0 ||
-			       control_open(g, g->control_fd, err) < 0
+			       resolv_open(g, err) < 0 || control_open(g, g->control_fd, err) < 0
 		       ? -1
 		       : 0;
 }
@@ -188,6 +223,7 @@ int main(int argc, char **argv)
 					    .tcp_fd = { -1, -1 },
 					    .udp_fd = { -1, -1 },
 					    .route_fd = -1,
+					    .resolv_fd = -1,
 					    .log = { .fd = STDERR_FILENO, .level = LOG_WARN } } };
 	struct gw *g = &p.gw;
 	struct brig_err err = BRIG_ERR_INIT;
@@ -210,6 +246,7 @@ int main(int argc, char **argv)
 		}
 	}
 	accept_done(g);
+	resolv_done(g);
 	leases_done(g);
 	dnsd_done(g);
 	host_done(g);

@@ -243,3 +243,16 @@ void resolvers_read(struct gw *g, const char *text)
 		text += n + (text[n] == '\n');
 	}
 }
+
+bool resolvers_renew(struct gw *g, const char *text)
+{
+	unsigned had = g->nresolvers;
+	struct sockaddr_storage first = g->resolver[0];
+	g->nresolvers = 0;
+	resolvers_read(g, text);
+	if (g->nresolvers)
+		return true;
+	g->resolver[0] = first;
+	g->nresolvers = had;
+	return false;
+}

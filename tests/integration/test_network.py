@@ -55,6 +55,19 @@ for dest in sys.argv[1:]:
     except OSError as e:
         print(dest, "refused", flush=True)
 """
+# A name server that knows one address for every name: its own.
+NAMES = r"""
+import socket, sys
+s = socket.socket(2, 2)
+s.bind((sys.argv[1], 53))
+print("ready", flush=True)
+while True:
+    q, a = s.recvfrom(512)
+    end = q.index(b"\0", 12) + 5
+    is_a = q[end - 4:end - 2] == b"\0\1"
+    s.sendto(q[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0" + q[12:end] +
+             (b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + socket.inet_aton(sys.argv[1]) if is_a else b""), a)
+"""
 # What a program does that wants out by all means.
 ESCAPE = r"""
 import socket
@@ -625,6 +638,41 @@ class Alone(TestCase):
                     server.process.wait()
                     Server(self.brig, prefix=self.world.prefix).stop()
                 self.assertNothingLeft()
+
+    def test_the_hosts_name_servers_are_followed(self):
+        """Written in place, and renamed over; a text without any changes nothing."""
+        etc = self.tmp / "etc"
+        subprocess.run(["cp", "-a", "/etc", etc], check=True)
+        conf = etc / "resolv.conf"
+        conf.unlink()
+        conf.write_text(f"nameserver {WORLD}\n")
+        inside(self.world.world, "ip", "addr", "add", "45.33.32.11/24", "dev", "host")
+        servers = [subprocess.Popen(["nsenter", "-t", str(self.world.world), "-n", "--", "/usr/bin/python3", "-u", "-c",
+                                     NAMES, address], stdout=subprocess.PIPE) for address in (WORLD, "45.33.32.11")]
+        for p in servers:
+            self.addCleanup(lambda p=p: (p.kill(), p.wait(), p.stdout.close()))
+            self.assertEqual(p.stdout.readline(), b"ready\n")
+        bind = 'mount --make-rprivate / && mount --bind "$0" /etc && exec "$@"'
+        server = Server(self.brig, "--log-level", "debug",
+                        prefix=(*self.world.prefix, "unshare", "-m", "--", "sh", "-c", bind, str(etc)))
+        self.addCleanup(server.stop)
+        box = self.brig.call("create", "--image", "host", "--net", "public").text.strip()
+        n = 0
+
+        def answered():
+            nonlocal n
+            n += 1  # each is asked for anew
+            return self.brig.call("exec", box, "--", "/usr/bin/python3", "-c",
+                                  f"import socket; print(socket.gethostbyname('n{n}.test'))").text.strip()
+        self.assertEqual(answered(), WORLD)
+        conf.write_text("nameserver 45.33.32.11\n")
+        wait_until("the other is asked", lambda: answered() == "45.33.32.11", 20)
+        conf.write_text("# none\n")
+        (etc / "new").write_text(f"search x\nnameserver {WORLD}\n")
+        self.assertEqual(answered(), "45.33.32.11")
+        (etc / "new").rename(conf)
+        wait_until("the first is asked again", lambda: answered() == WORLD, 20)
+        server.stop()
 
     def test_a_server_without_networks_says_so(self):
         server = Server(self.brig, "--no-net", prefix=self.world.prefix)
