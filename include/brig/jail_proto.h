@@ -13,8 +13,10 @@
  * When the socket of a private server ends, jaild destroys everything that it made and exits. The jaild
  * of a resident server goes on without: what was not answered is undone, images are forgotten,
  * sandboxes live. The supervisor hands it the socket of the next brigd, which asks what there is (LIST)
- * and gets a duplicate of the host's end of each agent channel. When jaild ends, brigd sees end of file
- * and exits too.
+ * and gets a duplicate of the host's end of each agent channel. When jaild ends, brigd sees end of file.
+ * If HELLO_OK said that sandboxes outlive it, what was under way is answered with an error, and the
+ * supervisor sends the socket of the next jaild, which is greeted and asked what there is as well; else
+ * brigd exits too.
  */
 #ifndef BRIG_JAIL_PROTO_H
 #define BRIG_JAIL_PROTO_H
@@ -106,7 +108,7 @@ struct jail_hello {
 	uint32_t pids_max;   /* answer: kernel.pid_max or the tighter cgroup limit */
 	uint32_t slots;      /* answer: sandboxes that can live at once */
 	uint32_t net;        /* answer: 1 = sandboxes can have a link; the log of refused packets comes along */
-	uint32_t reserved;
+	uint32_t outlive;    /* answer: 1 = sandboxes outlive this jaild (keep_proto.h) */
 	struct jail_tier tier[BRIG_TIERS_N]; /* answer: by enum brig_tier */
 };
 

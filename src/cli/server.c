@@ -175,7 +175,7 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 	char agent[PATH_MAX + 16];
 	snprintf(agent, sizeof(agent), "%s/brig-agent", dir);
 	/* --once: no stock of prepared sandboxes for a server that serves one command. */
-	const char *argv[18] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
+	const char *argv[19] = { "brig-jaild", "--broker-fd", "3", "--agent", agent, "--data", d->data };
 	int fds[6] = { null, null, d->log, link };
 	unsigned n = 7, nfds = 4;
 	if (d->client >= 0) {
@@ -187,6 +187,8 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 		argv[n++] = "4";
 		fds[nfds++] = d->control;
 	}
+	if (d->resume)
+		argv[n++] = "--resume";
 	if (d->net >= 0) {
 		argv[n++] = "--net-fd";
 		argv[n++] = nfds == 4 ? "4" : "5";
@@ -205,9 +207,9 @@ static int start_jaild(const struct server_daemons *d, const char *dir, char **e
 static int start_brigd(const struct server_daemons *d, const char *dir, char **envp, int null, int link,
 		       pid_t *ret, struct brig_err *err)
 {
-	const char *argv[EXTRA_MAX + 14];
-	char number[3][4];
-	int fds[8] = { null, null, d->log, link, d->client >= 0 ? d->client : d->listen };
+	const char *argv[EXTRA_MAX + 16];
+	char number[4][4];
+	int fds[9] = { null, null, d->log, link, d->client >= 0 ? d->client : d->listen };
 	unsigned nfds = 5;
 	size_t n = 0;
 	argv[n++] = "brigd";
@@ -220,8 +222,11 @@ static int start_brigd(const struct server_daemons *d, const char *dir, char **e
 	const struct {
 		const char *flag;
 		int fd;
-	} more[] = { { "--door-fd", d->door }, { "--ledger-fd", d->ledger }, { "--egress-fd", d->egress } };
-	for (unsigned i = 0; i < 3; i++) {
+	} more[] = { { "--door-fd", d->door },
+		     { "--ledger-fd", d->ledger },
+		     { "--egress-fd", d->egress },
+		     { "--rejoin-fd", d->rejoin } };
+	for (unsigned i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
 		if (more[i].fd < 0)
 			continue;
 		snprintf(number[i], sizeof(number[i]), "%u", nfds);
@@ -235,46 +240,51 @@ static int start_brigd(const struct server_daemons *d, const char *dir, char **e
 	return start_one(dir, "brigd", forked_mains(d).brigd, argv, envp, fds, nfds, ret, err);
 }
 
-int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err)
+/* What both start with. */
+static int prepare(char dir[PATH_MAX], char ***ret_envp, int *ret_null, struct brig_err *err)
 {
-	struct server s = SERVER_NONE;
-	char dir[PATH_MAX];
-	int link[2];
 	if (spawn_dir(dir, err) < 0)
 		return -1;
-	AUTO_FREE char **envp = spawn_environ();
-	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (!envp || null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
+	*ret_envp = spawn_environ();
+	*ret_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	return *ret_envp && *ret_null >= 0 ? 0 : brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare a server");
+}
+
+int server_start_jaild(const struct server_daemons *d, int link, struct server *ret, struct brig_err *err)
+{
+	char dir[PATH_MAX];
+	AUTO_FREE char **envp = NULL;
+	AUTO_FD null = -1;
+	if (prepare(dir, &envp, &null, err) < 0)
+		return -1;
+	return start_jaild(d, dir, envp, null, link, &ret->jaild, err);
+}
+
+int server_start_brigd(const struct server_daemons *d, int link, struct server *ret, struct brig_err *err)
+{
+	char dir[PATH_MAX];
+	AUTO_FREE char **envp = NULL;
+	AUTO_FD null = -1;
+	if (prepare(dir, &envp, &null, err) < 0)
+		return -1;
+	return start_brigd(d, dir, envp, null, link, &ret->brigd, err);
+}
+
+/* jaild first: its preparations are the longer ones. If brigd then fails the link is closed on return, and
+ * jaild ends by itself. */
+static int start_both(const struct server_daemons *d, struct server *ret, struct brig_err *err)
+{
+	struct server s = SERVER_NONE;
+	int link[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
 		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare a server");
 	AUTO_FD link_brigd = link[0];
 	AUTO_FD link_jaild = link[1];
-	/* jaild first: its preparations are the longer ones. If brigd then fails the link is closed on
-	 * return, and so must be the control socket: jaild ends by itself. */
-	if (start_jaild(d, dir, envp, null, link_jaild, &s.jaild, err) < 0 ||
-	    start_brigd(d, dir, envp, null, link_brigd, &s.brigd, err) < 0)
+	if (server_start_jaild(d, link_jaild, &s, err) < 0 || server_start_brigd(d, link_brigd, &s, err) < 0)
 		return -1;
 	ret->brigd = s.brigd;
 	ret->jaild = s.jaild;
 	return 0;
-}
-
-int server_start_brigd(const struct server_daemons *d, int control, struct server *ret,
-		       struct brig_err *err)
-{
-	char dir[PATH_MAX];
-	int link[2];
-	if (spawn_dir(dir, err) < 0)
-		return -1;
-	AUTO_FREE char **envp = spawn_environ();
-	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (!envp || null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
-		return brig_fail(err, BRIG_E_EXHAUSTED, errno, "prepare brigd");
-	AUTO_FD link_brigd = link[0];
-	AUTO_FD link_jaild = link[1];
-	int r = fd_send(control, "", 1, &link_jaild, 1);
-	if (r < 0)
-		return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "give brig-jaild another brigd");
-	return start_brigd(d, dir, envp, null, link_brigd, &ret->brigd, err);
 }
 
 int server_start_private(struct server *ret, bool net, const char *tier, struct brig_err *err)
@@ -302,10 +312,11 @@ int server_start_private(struct server *ret, bool net, const char *tier, struct 
 				    .log = log,
 				    .door = -1,
 				    .control = -1,
+				    .rejoin = -1,
 				    .ledger = -1,
 				    .egress = to_brigd,
 				    .net = to_jaild };
-	if (server_start_daemons(&d, ret, err) < 0) {
+	if (start_both(&d, ret, err) < 0) {
 		egressproc_leave(&ret->egress);
 		return -1;
 	}

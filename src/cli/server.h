@@ -52,7 +52,7 @@ void server_link(const struct server_mains *mains);
  * network; then brig-egress is started, too, which waits until brig-jaild has made a gateway. tier: of that
  * sandbox, as its request has it; brig-jaild looks for no other. NULL: container. */
 int server_start_private(struct server *ret, bool net, const char *tier, struct brig_err *err);
-/* The two programs that make a server, each with its end of the link between them. client and
+/* The two programs that make a server, each with its end of the link between them, which stays the caller's. client and
  * listen: the one to be served, the other -1. log becomes their standard error. */
 struct server_daemons {
 	const char *data;
@@ -61,15 +61,15 @@ struct server_daemons {
 	const char *guest_kernel; /* of microVMs; NULL: BRIG_GUEST_KERNEL, or the newest of /boot */
 	int client, listen, log;
 	int door; /* brigd's end of the door to brig-api; -1 */
-	/* Of a resident server, whose sandboxes outlive its brigd; else -1: jaild's end of the socket over
-	 * which it gets the link to the next one, and the file in memory that goes from one to the next. */
-	int control, ledger;
+	/* Of a resident server, whose sandboxes outlive its daemons; else -1: jaild's end of the socket of
+	 * keep_proto.h, brigd's end of the one over which it gets the link to the next jaild, and the file in
+	 * memory that goes from one brigd to the next. */
+	int control, rejoin, ledger;
+	bool resume; /* jaild takes over what a former one left */
 	int egress, net; /* brigd's and brig-jaild's ends of brig-egress's sockets; -1: no networks */
 };
-int server_start_daemons(const struct server_daemons *d, struct server *ret, struct brig_err *err);
-/* Another brigd beside a brig-jaild that lives; control is our end of that socket. ret->brigd is set. */
-int server_start_brigd(const struct server_daemons *d, int control, struct server *ret,
-		       struct brig_err *err);
+int server_start_jaild(const struct server_daemons *d, int link, struct server *ret, struct brig_err *err);
+int server_start_brigd(const struct server_daemons *d, int link, struct server *ret, struct brig_err *err);
 /* After the connection of a private server was lost, or one of its halves failed, and the
  * connection is closed: waits a moment for its processes and removes what they left. Nothing
  * without one. */

@@ -9,12 +9,13 @@
  *                it may remove a stale socket; nobody else touches its name. The file also says
  *                which daemons are ours, for the case that we are killed (leftover.h).
  *   the socket   stays open across restarts, so that clients that connect meanwhile wait, not fail.
- *   the daemons  when brigd dies it is started again and brig-jaild keeps the sandboxes for it: we
- *                hold a socket by which jaild gets the other end of the new brigd's link, and the
- *                ledger, a file in memory in which one brigd notes what the next must know. When
- *                jaild dies, or a new brigd did not get as far as to take over, everything goes:
- *                what they left is removed by brig-jaild --gc, then both are started again. Each
- *                time more slowly; five deaths within a minute are too many.
+ *   the daemons  when one dies it is started again and the other keeps the sandboxes for it. For the
+ *                next brigd we hold the ledger, a file in memory in which one brigd notes what the
+ *                next must know; for the next brig-jaild what it left with us (vault.h), and for that
+ *                reason the orphans of brig-jaild come to this process, which reaps them. When one did
+ *                not get as far as to take over, everything goes: what they left is removed by
+ *                brig-jaild --gc, then both are started again. Each time more slowly; five deaths
+ *                within a minute are too many.
  *
  *   brig-egress  the same, if sandboxes may have a network (egressproc.h).
  *
@@ -49,6 +50,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -62,6 +64,7 @@
 #include "cli/cli.h"
 #include "cli/leftover.h"
 #include "cli/spawn.h"
+#include "cli/vault.h"
 
 #define LOCK_NAME "server.lock"
 #define LOCK_WAIT_NS (3 * SEC_NS) /* the former holder may be about to end */
@@ -70,19 +73,23 @@
 #define HANDOVER_NS (8 * SEC_NS)   /* brigd promises 5 s */
 #define API_REST_NS (2 * SEC_NS)   /* for requests of brig-api, before brigd leaves them */
 #define HANDED_OVER 75		   /* daemon/handover.h */
+#define JAILD_LOST 76		   /* daemon/rejoin.h */
 #define DEATHS_MAX 5u
 #define DEATHS_NS (60 * SEC_NS)
 
 struct supervisor {
 	const struct supervisor_opts *o;
 	struct brig_err *err;
-	int lock, listener, sigfd;
+	int lock, listener, sigfd, chldfd;
 	struct server daemons;
-	int control, ledger; /* control: ends with the life of a jaild; ledger: likewise */
+	struct vault vault; /* ends with the life of the sandboxes, as does the ledger */
+	int ledger;
+	int rejoin; /* our end of the socket over which brigd gets the link to another jaild */
 	uint64_t taken_over; /* as the ledger had it when the last brigd was started */
 	struct apiproc api;
 	struct egressproc egress;
 	bool told; /* that it is ready */
+	bool handed; /* the last brigd has handed over */
 	uint64_t deaths[DEATHS_MAX]; /* times of the last ones, in a ring */
 	unsigned ndeaths;
 };
@@ -172,7 +179,13 @@ static int signals_open(struct supervisor *s)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (s->sigfd < 0 || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+	if (s->sigfd >= 0 && sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		fd_close(&s->sigfd);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	s->chldfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->sigfd < 0 || s->chldfd < 0 || sigprocmask(SIG_BLOCK, &set, NULL) < 0 ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare for signals");
 	return 0;
 }
@@ -209,59 +222,118 @@ static uint64_t taken_over(const struct supervisor *s)
 	return got == sizeof(n) ? n : 0;
 }
 
-/* The life of everything that jaild keeps is over. */
+/* The life of everything that jaild keeps is over; a brigd that waits for another ends. */
 static void keep_end(struct supervisor *s)
 {
-	fd_close(&s->control);
+	vault_close(&s->vault);
 	fd_close(&s->ledger);
+	fd_close(&s->rejoin);
 }
 
-/* jaild, too; or only another brigd beside the jaild that lives. */
-static int daemons_start(struct supervisor *s, bool only_brigd)
+/* What is to be started: both, from nothing; one beside the other that lives; both, and they take over. */
+enum start { DONE, BOTH, BRIGD, JAILD, EACH };
+
+/* The ends of what the supervisor has with a brigd. */
+struct brigd_ends {
+	int door, egress, rejoin;
+};
+
+static int brigd_ends_make(struct supervisor *s, int *ret_jaild_net, struct brigd_ends *ret)
 {
-	AUTO_FD door = -1;
-	AUTO_FD theirs = -1;
-	AUTO_FD to_brigd = -1;
-	AUTO_FD to_jaild = -1;
-	int control[2], r;
-	if (!s->o->no_net &&
-	    egressproc_open(&s->egress, &to_brigd, only_brigd ? NULL : &to_jaild, s->err) < 0)
+	int pair[2];
+	if (!s->o->no_net && egressproc_open(&s->egress, &ret->egress, ret_jaild_net, s->err) < 0)
 		return -1;
-	if (s->o->api && apiproc_door(&s->api, &door, s->err) < 0)
+	if (s->o->api && apiproc_door(&s->api, &ret->door, s->err) < 0)
 		return -1;
-	if (!only_brigd) {
-		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
-			return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare a server");
-		s->control = control[0];
-		theirs = control[1];
-		if (ledger_make(s) < 0)
-			return -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare a server");
+	fd_close(&s->rejoin);
+	s->rejoin = pair[0];
+	ret->rejoin = pair[1];
+	return 0;
+}
+
+/* jaild first: its preparations are the longer ones. */
+static int start_with(struct supervisor *s, enum start what, struct server_daemons *d, int link_brigd,
+		      int link_jaild)
+{
+	AUTO_FD control = -1;
+	int r;
+	d->resume = what == JAILD || what == EACH;
+	if (what == BRIGD) {
+		r = vault_link(&s->vault, link_jaild, s->err);
+	} else {
+		r = vault_open(&s->vault, &control, s->err);
+		d->control = control;
+		r = r < 0 ? r : server_start_jaild(d, link_jaild, &s->daemons, s->err);
 	}
+	if (r < 0)
+		return -1;
+	fd_close(&control);
+	if (what == JAILD)
+		/* If it has gone meanwhile, so much is seen soon. */
+		(void)fd_send(s->rejoin, "", 1, &link_brigd, 1);
+	else if (server_start_brigd(d, link_brigd, &s->daemons, s->err) < 0)
+		return -1;
+	return d->resume ? vault_replay(&s->vault, s->err) : 0;
+}
+
+static int daemons_start(struct supervisor *s, enum start what)
+{
+	struct brigd_ends ends = { -1, -1, -1 };
+	int link[2], net = -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
+		return brig_fail(s->err, BRIG_E_EXHAUSTED, errno, "prepare a server");
+	AUTO_FD link_brigd = link[0];
+	AUTO_FD link_jaild = link[1];
+	int r = what == JAILD ? 0 : brigd_ends_make(s, what == BOTH ? &net : NULL, &ends);
+	if (r == 0 && what == BOTH)
+		r = ledger_make(s);
 	struct server_daemons d = { .data = s->o->data,
 				    .guest_kernel = s->o->guest_kernel,
 				    .extra = s->o->extra,
 				    .client = -1,
 				    .listen = s->listener,
 				    .log = 2,
-				    .door = door,
-				    .control = theirs,
+				    .door = ends.door,
+				    .control = -1,
+				    .rejoin = ends.rejoin,
 				    .ledger = s->ledger,
-				    .egress = to_brigd,
-				    .net = to_jaild };
-	s->taken_over = taken_over(s);
-	if (only_brigd)
-		r = server_start_brigd(&d, s->control, &s->daemons, s->err);
-	else
-		r = server_start_daemons(&d, &s->daemons, s->err);
-	if (r < 0)
-		return -1;
+				    .egress = ends.egress,
+				    .net = net };
+	if (what != JAILD && r == 0) {
+		s->taken_over = taken_over(s);
+		s->handed = false;
+	}
+	if (r == 0)
+		r = start_with(s, what, &d, link_brigd, link_jaild);
 	/* brig-api must see the end of brigd's end: only brigd may hold it. */
-	fd_close(&door);
-	fd_close(&to_brigd);
-	fd_close(&to_jaild);
-	r = s->o->api ? apiproc_start(&s->api, s->err) : 0;
+	fd_close(&ends.door);
+	fd_close(&ends.egress);
+	fd_close(&ends.rejoin);
+	fd_close(&net);
+	if (r == 0 && s->o->api && what != JAILD)
+		r = apiproc_start(&s->api, s->err);
 	record(s);
 	return r;
+}
+
+/* Those of a brig-jaild that died: whoever is dead and none of ours. */
+static void orphans_reap(struct supervisor *s)
+{
+	struct signalfd_siginfo si;
+	while (read(s->chldfd, &si, sizeof(si)) == sizeof(si))
+		;
+	for (;;) {
+		siginfo_t dead = { .si_pid = 0 };
+		if (waitid(P_ALL, 0, &dead, WEXITED | WNOHANG | WNOWAIT) < 0 || dead.si_pid == 0)
+			return;
+		/* Ours first, where it is due; we come here again. */
+		if (dead.si_pid == s->daemons.brigd || dead.si_pid == s->daemons.jaild ||
+		    dead.si_pid == s->api.pid || dead.si_pid == s->egress.pid)
+			return;
+		(void)waitpid(dead.si_pid, NULL, 0);
+	}
 }
 
 /* Waits for a daemon's end, kills it when the time is over, and returns its wait status. */
@@ -288,24 +360,29 @@ static int wait_event(struct supervisor *s)
 		return brig_fail(s->err, BRIG_E_UNSUPPORTED, errno, "watch the daemons");
 	for (;;) {
 		struct signalfd_siginfo si;
+		orphans_reap(s);
 		if (!s->told && (!s->o->api || s->api.served)) {
 			tell(s, "READY=1");
 			s->told = true;
 		}
-		struct pollfd p[8] = { { .fd = s->sigfd, .events = POLLIN },
-				       { .fd = brigd, .events = POLLIN },
-				       { .fd = jaild, .events = POLLIN } };
+		struct pollfd p[11] = { { .fd = s->sigfd, .events = POLLIN },
+					{ .fd = brigd, .events = POLLIN },
+					{ .fd = jaild, .events = POLLIN },
+					[10] = { .fd = s->chldfd, .events = POLLIN } };
 		int ms, ms2;
 		apiproc_poll(&s->api, p + 3, &ms);
 		egressproc_poll(&s->egress, p + 5, &ms2);
+		vault_poll(&s->vault, p + 8);
 		if (ms < 0 || (ms2 >= 0 && ms2 < ms))
 			ms = ms2;
-		if (poll(p, 8, ms) < 0 && errno != EINTR)
+		if (poll(p, 11, ms) < 0 && errno != EINTR)
 			return brig_fail(s->err, BRIG_E_INTERNAL, errno, "wait for events");
 		if (p[0].revents && read(s->sigfd, &si, sizeof(si)) == sizeof(si))
 			return si.ssi_signo == SIGHUP && si.ssi_code != SI_KERNEL ? ANEW : END;
 		if (p[1].revents || p[2].revents)
 			return DIED;
+		if (p[8].revents || p[9].revents)
+			vault_work(&s->vault);
 		/* After them: when brigd has died brig-api follows, and that is no death of its
 		 * own. */
 		int r = apiproc_work(&s->api, s->err);
@@ -421,6 +498,11 @@ static bool has_ended(pid_t pid)
 	return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == pid;
 }
 
+static bool exited_with(int status, int code)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == code;
+}
+
 /* True if brigd has handed over; else what follows is what follows any death. */
 static bool hand_over(struct supervisor *s)
 {
@@ -437,18 +519,57 @@ static bool hand_over(struct supervisor *s)
 	s->daemons.brigd = 0;
 	apiproc_reap(&s->api, DIE_NS);
 	s->told = false;
-	bool done = WIFEXITED(status) && WEXITSTATUS(status) == HANDED_OVER;
+	bool done = s->handed = exited_with(status, HANDED_OVER);
 	cli_note(done ? "brigd has handed over; starting it anew" :
 			"brigd did not hand over and was ended; starting it anew");
 	return !has_ended(s->daemons.jaild);
 }
 
-/* One life of the daemons. BOTH or BRIGD: what to start again; DONE; -1. */
-enum { DONE, BOTH, BRIGD };
+/* brigd has ended, with this status. May another take over what it left? One that died of what it found must
+ * not find it again. */
+static bool brigd_left(const struct supervisor *s, int status)
+{
+	return exited_with(status, JAILD_LOST) || (status != 0 && taken_over(s) != s->taken_over);
+}
+
+/* Which of the daemons, of which one has died, are started again beside what the other keeps; BOTH: all that
+ * they had must go. What has ended is reaped. */
+static enum start judge(struct supervisor *s, int *ret_brigd, int *ret_jaild)
+{
+	bool brigd_lives = s->daemons.brigd && !has_ended(s->daemons.brigd);
+	bool jaild_lives = !has_ended(s->daemons.jaild);
+	enum start next = BOTH;
+	*ret_brigd = *ret_jaild = 0;
+	if (!brigd_lives)
+		*ret_brigd = daemon_reap(&s->daemons.brigd, DIE_NS);
+	if (!jaild_lives)
+		*ret_jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	if (!jaild_lives && !vault_resumable(&s->vault))
+		return BOTH;
+	if (brigd_lives)
+		next = JAILD;
+	else if (s->handed || brigd_left(s, *ret_brigd))
+		next = jaild_lives ? BRIGD : EACH;
+	return next;
+}
+
+/* What is left of both, and all that they had. */
+static void end_life(struct supervisor *s, int *brigd, int *jaild)
+{
+	keep_end(s); /* with it and the link neither has anything to stay for */
+	if (s->daemons.brigd)
+		*brigd = daemon_reap(&s->daemons.brigd, DIE_NS);
+	apiproc_reap(&s->api, DIE_NS);
+	egressproc_reap(&s->egress);
+	if (s->daemons.jaild)
+		*jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+}
+
+/* One life of the daemons; what to start again, or -1. */
 static int serve_once(struct supervisor *s)
 {
 	char what[128];
-	int r = wait_event(s);
+	int r = wait_event(s), brigd, jaild;
 	if (r < 0)
 		return -1;
 	if (r == END) {
@@ -459,53 +580,52 @@ static int serve_once(struct supervisor *s)
 		egressproc_end(&s->egress);
 		return BRIGD;
 	}
-	bool brigd_first = s->daemons.brigd && has_ended(s->daemons.brigd);
-	bool jaild_lives = !has_ended(s->daemons.jaild);
-	int brigd = daemon_reap(&s->daemons.brigd, DIE_NS), jaild = 0;
-	apiproc_reap(&s->api, DIE_NS);
-	/* Its end of the control socket led to that brigd; the sockets stay with jaild's gateway. */
-	egressproc_end(&s->egress);
-	/* One that dies of what it finds must not find it again. */
-	bool keeps = brigd_first && brigd != 0 && jaild_lives && taken_over(s) != s->taken_over;
-	if (!keeps) {
-		egressproc_reap(&s->egress);
-		keep_end(s); /* with it and the link jaild has nothing to stay for */
-		jaild = daemon_reap(&s->daemons.jaild, DIE_NS);
+	bool brigd_first = !s->daemons.brigd || has_ended(s->daemons.brigd);
+	enum start next = judge(s, &brigd, &jaild);
+	if (next == BOTH) {
+		end_life(s, &brigd, &jaild);
+	} else if (next != JAILD) {
+		apiproc_reap(&s->api, DIE_NS);
+		/* Its end of the control socket led to that brigd; the sockets stay with jaild's gateway. */
+		egressproc_end(&s->egress);
 	}
-	if (brigd_first && brigd == 0)
+	if (brigd_first && brigd == 0 && r != ANEW)
 		return client_waits(s) ? BOTH : DONE;
 	describe(brigd_first ? brigd : jaild, brigd_first ? "brigd" : "brig-jaild", what,
 		 sizeof(what));
-	if (!keeps)
+	if (next == BOTH)
 		spawn_gc(5000);
 	if (!may_restart(s)) {
 		brig_err_set(s->err, BRIG_E_INTERNAL, 0, "%s, the sixth time within a minute",
 			     what);
 		return brig_fix(s->err, "read the lines above, and run `brig doctor`");
 	}
-	cli_note("%s; its sandboxes %s; starting again", what, keeps ? "go on" : "were removed");
-	return keeps ? BRIGD : BOTH;
+	/* What killed the one may have taken a moment longer for the other. */
+	if (next == BRIGD && has_ended(s->daemons.jaild)) {
+		(void)daemon_reap(&s->daemons.jaild, DIE_NS);
+		next = vault_resumable(&s->vault) ? EACH : BOTH;
+		if (next == BOTH)
+			end_life(s, &brigd, &jaild);
+	}
+	cli_note("%s; its sandboxes %s; starting again", what, next == BOTH ? "were removed" : "go on");
+	return (int)next;
 }
 
 static int supervise(struct supervisor *s)
 {
-	int start = BOTH;
+	int start = BOTH, brigd, jaild;
 	for (unsigned life = 0;; life++) {
-		if (start == BRIGD && daemons_start(s, true) < 0) {
-			/* jaild has died as well, most likely. */
+		if (start != BOTH && daemons_start(s, (enum start)start) < 0) {
+			/* The other one has died as well, most likely. */
 			cli_note("%s; its sandboxes are removed", s->err->msg);
 			*s->err = (struct brig_err)BRIG_ERR_INIT;
-			egressproc_reap(&s->egress);
-			keep_end(s);
-			(void)daemon_reap(&s->daemons.brigd, DIE_NS);
-			(void)daemon_reap(&s->daemons.jaild, DIE_NS);
-			apiproc_reap(&s->api, 0);
+			end_life(s, &brigd, &jaild);
 			spawn_gc(5000);
 			start = BOTH;
-		} else if (start == BRIGD) {
+		} else if (start != BOTH) {
 			start = DONE;
 		}
-		if (start == BOTH && daemons_start(s, false) < 0)
+		if (start == BOTH && daemons_start(s, BOTH) < 0)
 			return -1;
 		if (life == 0) {
 			printf("brig: serving on %s (pid %d)\n", s->o->socket, (int)getpid());
@@ -526,7 +646,9 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 				.lock = -1,
 				.listener = -1,
 				.sigfd = -1,
-				.control = -1,
+				.chldfd = -1,
+				.vault = VAULT_NONE,
+				.rejoin = -1,
 				.ledger = -1,
 				.daemons = SERVER_NONE,
 				.api = APIPROC_NONE,
@@ -560,9 +682,11 @@ int supervisor_run(const struct supervisor_opts *o, struct brig_err *err)
 		(void)leftover_record(s.lock, NULL, 0);
 		name_remove(&s);
 	}
+	orphans_reap(&s);
 	apiproc_done(&s.api);
 	fd_close(&s.listener);
 	fd_close(&s.sigfd);
+	fd_close(&s.chldfd);
 	fd_close(&s.lock);
 	return r;
 }

@@ -32,6 +32,7 @@
 #include "daemon/netpeer.h"
 #include "daemon/publish.h"
 #include "daemon/record.h"
+#include "daemon/rejoin.h"
 #include "daemon/sandbox_io.h"
 
 static void list_ask(struct brigd *d, uint32_t at);
@@ -67,12 +68,13 @@ static void destroy_answered(void *ctx, const union jail_answer *a)
 	(void)a;
 }
 
-static void box_destroy(struct brigd *d, const char *id, const char *why)
+void adopt_box_destroy(struct brigd *d, const char *id, const char *why)
 {
 	struct jail_ref m = { .h = { .verb = JAIL_DESTROY } };
 	log_line(&d->log, LOG_WARN, id, "is not taken over but removed: %s", why);
 	memcpy(m.id, id, sizeof(m.id));
-	if (jail_call(&d->jail, &m, sizeof(m), NULL, 0, destroy_answered, NULL) < 0)
+	/* The next brig-jaild would have it again, and it would be found again. */
+	if (jail_call(&d->jail, &m, sizeof(m), NULL, 0, destroy_answered, NULL) < 0 && !rejoin_possible(d))
 		brigd_fail(d, "brig-jaild takes no requests");
 }
 
@@ -83,7 +85,7 @@ static void thaw_answered(void *ctx, const union jail_answer *a)
 }
 
 /* It was told to stop, but nobody was told that it had. */
-static void box_thaw(struct sandbox *sb)
+void adopt_box_thaw(struct sandbox *sb)
 {
 	struct jail_ref m = { .h = { .verb = JAIL_RESUME } };
 	memcpy(m.id, sb->id, sizeof(m.id));
@@ -180,7 +182,7 @@ static void set_state(struct sandbox *sb, struct ledger_box *b, bool frozen)
 		sb->state = SB_PAUSED;
 		sb->cpu_counted = true;
 	} else if (frozen) {
-		box_thaw(sb);
+		adopt_box_thaw(sb);
 	}
 	/* Let go, and nobody has noted it: its clocks stood until about now. */
 	if (paused && !frozen)
@@ -193,20 +195,20 @@ static void box_found(struct brigd *d, const struct jail_box *m, int fd)
 	struct ledger_box *b = place_of(d, m->id);
 	AUTO_FD chan = fd;
 	if (!b || chan < 0) {
-		box_destroy(d, m->id, b ? "its channel was not kept" : "there is no record of it");
+		adopt_box_destroy(d, m->id, b ? "its channel was not kept" : "there is no record of it");
 		if (b)
 			ledger_box_free(&d->ledger, b);
 		return;
 	}
 	if (!resumable(b->state) && b->state != SB_PAUSED && b->state != SB_REMOVING) {
-		box_destroy(d, m->id, "its record makes no sense");
+		adopt_box_destroy(d, m->id, "its record makes no sense");
 		ledger_box_free(&d->ledger, b);
 		return;
 	}
 	(void)FAILPOINT("adopt.box");
 	struct sandbox *sb = restore(d, b, fd_steal(&chan), &err);
 	if (!sb) {
-		box_destroy(d, m->id, err.msg);
+		adopt_box_destroy(d, m->id, err.msg);
 		ledger_box_free(&d->ledger, b);
 		return;
 	}

@@ -12,5 +12,8 @@
 void adopt_begin(struct brigd *d);
 /* Its agent has told all, or the sandbox ends. Nothing for one that is not taken over. */
 void adopt_settled(struct sandbox *sb);
+/* A box that nobody knows is removed; one that stands still, of which nobody was told, goes on. */
+void adopt_box_destroy(struct brigd *d, const char *id, const char *why);
+void adopt_box_thaw(struct sandbox *sb);
 
 #endif

@@ -13,9 +13,8 @@
  *
  * brigd keeps nothing on disk. When a private one ends, jaild sees end of file and removes every sandbox.
  * A resident one notes in the ledger (ledger.h) what its successor must know, which takes over what
- * lives (adopt.c). When jaild ends, brigd tells its clients and exits 1, and its supervisor starts both
- * again. It opens
- * no file but the image store's, resolves no path of a tenant, and has no thread and no child.
+ * lives (adopt.c). When the jaild of a resident server ends, brigd waits for the next (rejoin.c); that of a
+ * private one is missed by nobody: brigd tells its client and exits 1. It opens no file but the image store's, resolves no path of a tenant, and has no thread and no child.
  *
  * Private mode serves one connection and ends with it; listening mode serves many and ends on
  * SIGTERM, or when it has been idle for long enough. Before SIGTERM the supervisor says SIGUSR1: no
@@ -37,6 +36,7 @@
 #include "daemon/exec.h"
 #include "daemon/listen.h"
 #include "daemon/pool.h"
+#include "daemon/rejoin.h"
 #include "daemon/sandbox.h"
 
 #define DRAIN_MS 5000u
@@ -120,8 +120,17 @@ static void jail_packets(void *ctx, int fd)
 static void jail_lost(void *ctx, const char *why)
 {
 	struct brigd *d = ctx;
-	if (!d->quit && !(d->draining && d->nlive == 0))
-		brigd_fail(d, why);
+	bool waiting = !d->host_known && !d->rejoining;
+	if (d->quit || (d->draining && d->nlive == 0))
+		return;
+	if (rejoin_possible(d) && !d->draining && !waiting) {
+		rejoin_await(d, why);
+		return;
+	}
+	brigd_fail(d, why);
+	/* It was not what was found that ended this one. */
+	if (waiting && d->rejoin_fd >= 0)
+		d->exit_code = BRIGD_JAILD_LOST;
 }
 
 void brigd_fail(struct brigd *d, const char *why)
@@ -285,7 +294,7 @@ int brigd_init(struct brigd *d, int jail_fd, const char *data_dir, struct brig_e
 	}
 	LIST_INIT(&d->all);
 	LIST_INIT(&d->conns);
-	d->listen_fd = d->door_fd = d->spare_fd = -1;
+	d->listen_fd = d->door_fd = d->spare_fd = d->rejoin_fd = -1;
 	d->egress.fd = d->egress.packets = -1;
 	d->idle_timer = (struct ev_timer){ .fn = idle_due, .ctx = d };
 	d->drain_timer = (struct ev_timer){ .fn = drain_expired, .ctx = d };
@@ -368,6 +377,7 @@ void brigd_done(struct brigd *d)
 		sandbox_forget(sb);
 	}
 	d->jail.lost = NULL;
+	rejoin_done(d);
 	jail_link_done(&d->jail);
 	egress_done(d);
 	while (d->ev.tasks)

@@ -43,6 +43,9 @@ struct brigd {
 	struct egress_link egress;
 	struct jail_hello host;
 	bool host_known;
+	int rejoin_fd;		  /* from where the link to another jaild comes; -1 */
+	struct ev_io rejoin_io;
+	bool rejoining;		  /* there is no jaild at present, or it has not told what it has */
 	struct images images;
 	struct ledger ledger;	  /* for the next brigd; none in private mode */
 	bool adopt_listing;	  /* jaild is being asked what a former one left */

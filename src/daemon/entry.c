@@ -32,11 +32,12 @@
 #include "daemon/daemon.h"
 #include "daemon/handover.h"
 #include "daemon/pool.h"
+#include "daemon/rejoin.h"
 #include "daemon/spec.h"
 #include "daemon/tier.h"
 
 struct options {
-	int jail_fd, client_fd, listen_fd, door_fd, ledger_fd, egress_fd;
+	int jail_fd, client_fd, listen_fd, door_fd, ledger_fd, egress_fd, rejoin_fd;
 	const char *data, *refused[BRIG_TIER__N];
 	int tier;
 	uint64_t idle_exit_ms;
@@ -52,8 +53,8 @@ static int usage(const char *why, const char *what)
 {
 	fprintf(stderr,
 		"brigd: %s%s\n"
-		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N])\n"
-		"             --data DIR [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N]\n"
+		"usage: brigd --jail-fd N (--client-fd N | --listen-fd N [--door-fd N] [--ledger-fd N]\n"
+		"             [--rejoin-fd N]) --data DIR [--egress-fd N] [--pool IMAGE=N]... [--idle-exit-ms N]\n"
 		"             [--accept NAME,NAME]\n"
 		"             [--log-level LEVEL] [--log-format FORMAT] [--tier TIER]\n"
 		"             [--refuse-tier TIER=WHY]...\n",
@@ -94,6 +95,7 @@ static int options_parse(int argc, char **argv, struct options *o)
 		{ "door-fd", required_argument, NULL, 'o' },
 		{ "ledger-fd", required_argument, NULL, 'k' },
 		{ "egress-fd", required_argument, NULL, 'e' },
+		{ "rejoin-fd", required_argument, NULL, 'n' },
 		{ "data", required_argument, NULL, 'd' },
 		{ "pool", required_argument, NULL, 'p' },
 		{ "idle-exit-ms", required_argument, NULL, 'i' },
@@ -107,9 +109,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 	uint64_t n = 0;
 	int opt;
 	*o = (struct options){ .jail_fd = -1, .client_fd = -1, .listen_fd = -1,
-			       .door_fd = -1, .ledger_fd = -1, .egress_fd = -1 };
+			       .door_fd = -1, .ledger_fd = -1, .egress_fd = -1, .rejoin_fd = -1 };
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (strchr("jcloke", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
+		if (strchr("jcloken", opt) && (number(optarg, 1 << 20, &n) < 0 || n < 3))
 			return usage("not a descriptor above 2: ", optarg);
 		switch (opt) {
 		case 'j':
@@ -129,6 +131,9 @@ static int options_parse(int argc, char **argv, struct options *o)
 			break;
 		case 'e':
 			o->egress_fd = (int)n;
+			break;
+		case 'n':
+			o->rejoin_fd = (int)n;
 			break;
 		case 'd':
 			o->data = optarg;
@@ -174,8 +179,8 @@ static int options_parse(int argc, char **argv, struct options *o)
 			     "");
 	if (o->door_fd >= 0 && o->listen_fd < 0)
 		return usage("--door-fd needs --listen-fd", "");
-	if (o->ledger_fd >= 0 && o->listen_fd < 0)
-		return usage("--ledger-fd needs --listen-fd", "");
+	if ((o->ledger_fd >= 0 || o->rejoin_fd >= 0) && o->listen_fd < 0)
+		return usage("--ledger-fd and --rejoin-fd need --listen-fd", "");
 	if (!o->level_given)
 		o->level = o->client_fd >= 0 ? LOG_WARN : LOG_INFO;
 	return 0;
@@ -220,9 +225,9 @@ static int signals_open(struct brigd *d)
 static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 {
 	const int keep[] = { o->jail_fd, o->client_fd, o->listen_fd,
-			     o->door_fd, o->ledger_fd, o->egress_fd };
+			     o->door_fd, o->ledger_fd, o->egress_fd, o->rejoin_fd };
 	size_t seed = 0;
-	if (confine_fds(keep, 6, err) < 0 || confine_limits(err) < 0)
+	if (confine_fds(keep, sizeof(keep) / sizeof(keep[0]), err) < 0 || confine_limits(err) < 0)
 		return -1;
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = o->level, .format = o->format };
 	d->idle_exit_ns = o->idle_exit_ms * MS_NS;
@@ -233,6 +238,8 @@ static int start(struct brigd *d, const struct options *o, struct brig_err *err)
 		return -1;
 	if (o->ledger_fd >= 0 && brigd_keep(d, o->ledger_fd, err) < 0)
 		return -1;
+	if (o->rejoin_fd >= 0 && rejoin_init(d, o->rejoin_fd) < 0)
+		return brig_fail(err, BRIG_E_INTERNAL, 0, "use the link to the supervisor");
 	int r = o->egress_fd >= 0 ? egress_init(d, o->egress_fd) : 0;
 	if (r < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, -r, "use the link to brig-egress");

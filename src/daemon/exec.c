@@ -35,6 +35,7 @@
 #include "daemon/network.h"
 #include "daemon/payload.h"
 #include "daemon/publish.h"
+#include "daemon/rejoin.h"
 #include "daemon/sandbox_io.h"
 
 #define CREDIT_WINDOW BRIG_CLIENT_CREDIT
@@ -70,7 +71,9 @@ static void answer_done(struct exec *x)
 static void figures_answered(void *ctx, const union jail_answer *a)
 {
 	struct exec *x = ctx;
-	if (x->phase == EXEC_ENDING && !x->sb->destroying)
+	/* Without a jaild the next one is asked. */
+	x->figures_asked = x->sb->d->jail.fd >= 0;
+	if (x->phase == EXEC_ENDING && !x->sb->destroying && x->sb->d->jail.fd >= 0)
 		exec_settle(x, a->h.verb == JAIL_STATS_IS ? &a->stats : NULL);
 	answer_done(x);
 }
@@ -91,6 +94,17 @@ static int figures_ask(struct exec *x, jail_answer_fn fn)
 	if (r == 0)
 		x->jail_refs++;
 	return r;
+}
+
+void exec_figures(struct exec *x)
+{
+	struct brigd *d = x->sb->d;
+	if (x->phase != EXEC_ENDING || x->figures_asked || x->sb->destroying)
+		return;
+	int r = figures_ask(x, figures_answered);
+	x->figures_asked = r == 0;
+	if (r < 0 && !(r == -EPIPE && rejoin_possible(d)))
+		brigd_fail(d, "brig-jaild takes no requests");
 }
 
 static void stream_close(struct exec *x)
@@ -146,8 +160,7 @@ void exec_stop(struct exec *x, enum stop_cause cause, const char *fault)
 		return;
 	}
 	(void)FAILPOINT("exec.ending");
-	if (figures_ask(x, figures_answered) < 0)
-		brigd_fail(d, "brig-jaild takes no requests");
+	exec_figures(x);
 	stream_close(x);
 }
 

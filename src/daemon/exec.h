@@ -62,6 +62,7 @@ struct exec {
 	struct stop_facts facts;
 	struct ev_timer timer, grant_timer;
 	struct ev_task grave;
+	bool figures_asked; /* of jaild, after its end */
 	unsigned jail_refs;
 };
 
@@ -73,6 +74,8 @@ int exec_start(struct sandbox *sb, struct cmd *cmd, bool is_main, struct conn *c
 void exec_stop(struct exec *x, enum stop_cause cause, const char *fault);
 /* The final figures, or NULL when there are none: verdict, STATUS, END. */
 void exec_settle(struct exec *x, const struct jail_stats *after);
+/* Asks for the figures after its end, unless that was done: of another brig-jaild, if there was none. */
+void exec_figures(struct exec *x);
 /* A client's signal to the command. */
 void exec_signal(struct exec *x, int sig);
 /* The sandbox could not be made: the client gets err as its REP. */

@@ -119,15 +119,27 @@ static void pause_answered(void *ctx, const union jail_answer *a)
 	answered(sb, a, "pause");
 }
 
+static void goes_on(struct sandbox *sb)
+{
+	sandbox_go(sb, sb->unpaused);
+	clocks_start(sb);
+	if (sb->taking)
+		sandbox_await_agent(sb, ADOPT_AGENT_MS);
+}
+
+void freeze_found(struct sandbox *sb, bool frozen)
+{
+	if (frozen && sb->state != SB_PAUSED)
+		adopt_box_thaw(sb);
+	else if (!frozen && sb->state == SB_PAUSED && !sb->freezing)
+		goes_on(sb);
+}
+
 static void resume_answered(void *ctx, const union jail_answer *a)
 {
 	struct sandbox *sb = ctx;
-	if (a->h.verb == JAIL_OK && !sb->destroying) {
-		sandbox_go(sb, sb->unpaused);
-		clocks_start(sb);
-		if (sb->taking)
-			sandbox_await_agent(sb, ADOPT_AGENT_MS);
-	}
+	if (a->h.verb == JAIL_OK && !sb->destroying)
+		goes_on(sb);
 	answered(sb, a, "unpause");
 }
 

@@ -19,6 +19,8 @@ int freeze_resume(struct conn *c, struct sandbox *sb, struct brig_err *err);
 int freeze_let_die(struct sandbox *sb, struct brig_err *err);
 /* The time limit of a command in a paused sandbox stands still from `now` on. */
 void freeze_clock_stop(struct exec *x, uint64_t now);
+/* Another brig-jaild has it, standing still or not: what was under way with the former is decided. */
+void freeze_found(struct sandbox *sb, bool frozen);
 /* The sandbox is destroyed: whoever waits is told. */
 void freeze_abort(struct sandbox *sb, const struct brig_err *err);
 

@@ -177,6 +177,31 @@ static int image_learn(struct images *im, const char *ref, struct image **ret, s
 	return 0;
 }
 
+/* Its directory was closed when the former jaild had it. */
+static int relearn(struct images *im, struct image *img, struct brig_err *err)
+{
+	struct store_image si = STORE_IMAGE_INIT;
+	struct jail_image m = { .h = { .verb = JAIL_IMAGE }, .id = img->id };
+	if (store_lookup(&im->store, img->store.config.digest.text, &si, err) < 0)
+		return -1;
+	int r = jail_call(im->jail, &m, sizeof(m), &si.dir, 1, image_answered, img);
+	store_image_done(&si);
+	if (r < 0)
+		return brig_fail(err, BRIG_E_UNAVAILABLE, -r, "tell brig-jaild of image '%s'", img->ref);
+	image_ref(img); /* of the answer */
+	return 0;
+}
+
+void images_relearn(struct images *im)
+{
+	for (unsigned i = 1; i < JAIL_IMAGES_MAX; i++) {
+		struct brig_err err = BRIG_ERR_INIT;
+		/* Who wants it next meets the reason. */
+		if (im->slot[i] && !im->slot[i]->refused && relearn(im, im->slot[i], &err) < 0)
+			im->slot[i]->refused = true;
+	}
+}
+
 int images_get(struct images *im, const char *ref, struct image **ret, struct brig_err *err)
 {
 	bool fallback = !ref;

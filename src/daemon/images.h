@@ -50,6 +50,8 @@ void images_done(struct images *im);
 /* ref: as store_resolve, or "host"; NULL: "base" if the store has it, else "host". On success a
  * reference is returned. */
 int images_get(struct images *im, const char *ref, struct image **ret, struct brig_err *err);
+/* Another jaild knows none of them: tells it those that are in use. */
+void images_relearn(struct images *im);
 struct image *image_ref(struct image *img);
 /* The configurations, without env, of the named images (the first 128), the host's among them; or
  * the whole one of the image that ref names. "name" is what it is called here. New reference. */

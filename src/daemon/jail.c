@@ -46,7 +46,7 @@ static void queued_free(struct jail_queued *q)
 	free(q);
 }
 
-static void link_lose(struct jail_link *l, const char *why)
+void jail_link_lose(struct jail_link *l, const char *why)
 {
 	if (l->fd < 0)
 		return;
@@ -54,6 +54,17 @@ static void link_lose(struct jail_link *l, const char *why)
 	fd_close(&l->fd);
 	if (l->lost)
 		l->lost(l->ctx, why);
+}
+
+static void queue_drop(struct jail_link *l)
+{
+	while (l->queue) {
+		struct jail_queued *q = l->queue;
+		l->queue = q->next;
+		queued_free(q);
+	}
+	l->queue_end = &l->queue;
+	l->nqueued = 0;
 }
 
 static size_t answer_size(uint32_t verb)
@@ -175,7 +186,7 @@ static void link_event(void *ctx, uint32_t events)
 {
 	struct jail_link *l = ctx;
 	if ((events & EPOLLOUT) && queue_flush(l) < 0) {
-		link_lose(l, "brig-jaild takes no requests");
+		jail_link_lose(l, "brig-jaild takes no requests");
 		return;
 	}
 	if (!(events & ~(uint32_t)EPOLLOUT))
@@ -190,14 +201,14 @@ static void link_event(void *ctx, uint32_t events)
 			l->packets(l->ctx, fd_steal(&l->answer_fd));
 		if (n <= 0) {
 			/* ECONNRESET: it ended with requests of ours unread. */
-			link_lose(l, n == 0 || n == -ECONNRESET ? "brig-jaild ended"
+			jail_link_lose(l, n == 0 || n == -ECONNRESET ? "brig-jaild ended"
 								: "cannot read from brig-jaild");
 			return;
 		}
 		int r = answer_handle(l, &a, (size_t)n);
 		fd_close(&l->answer_fd);
 		if (r < 0) {
-			link_lose(l, "brig-jaild broke the protocol");
+			jail_link_lose(l, "brig-jaild broke the protocol");
 			return;
 		}
 		if (l->fd < 0)
@@ -205,18 +216,49 @@ static void link_event(void *ctx, uint32_t events)
 	}
 }
 
+static int link_use(struct jail_link *l, int fd)
+{
+	l->fd = fd;
+	/* A CREATE message is 9 KiB; room for a burst of them. */
+	int room = 1024 * 1024;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	int r = fd_set_nonblock(fd, 1);
+	return r < 0 ? r : ev_io_add(l->ev, fd, EPOLLIN, link_event, l, &l->io);
+}
+
 int jail_link_init(struct jail_link *l, struct ev *ev, int fd)
 {
 	*l = (struct jail_link){ .ev = ev, .fd = fd, .answer_fd = -1 };
 	l->queue_end = &l->queue;
 	l->pending = calloc(JAIL_PENDING_MAX, sizeof(*l->pending));
-	if (!l->pending)
-		return -ENOMEM;
-	/* A CREATE message is 9 KiB; room for a burst of them. */
-	int room = 1024 * 1024;
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	int r = fd_set_nonblock(fd, 1);
-	return r < 0 ? r : ev_io_add(ev, fd, EPOLLIN, link_event, l, &l->io);
+	return l->pending ? link_use(l, fd) : -ENOMEM;
+}
+
+int jail_link_renew(struct jail_link *l, int fd)
+{
+	queue_drop(l);
+	int r = link_use(l, fd);
+	if (r < 0)
+		fd_close(&l->fd);
+	return r;
+}
+
+void jail_fail_all(struct jail_link *l, const char *why)
+{
+	union jail_answer a = { .error = { .h = { .verb = JAIL_ERROR }, .code = BRIG_E_UNAVAILABLE } };
+	snprintf(a.error.msg, sizeof(a.error.msg), "%s", why);
+	snprintf(a.error.remedy, sizeof(a.error.remedy), "try again");
+	queue_drop(l);
+	/* The oldest first. */
+	for (uint32_t i = 1; i <= JAIL_PENDING_MAX && l->npending; i++) {
+		struct jail_pending *p = &l->pending[(l->seq + i) % JAIL_PENDING_MAX];
+		if (!p->verb)
+			continue;
+		a.h.seq = p->seq;
+		p->verb = 0;
+		l->npending--;
+		p->fn(p->ctx, &a);
+	}
 }
 
 void jail_link_done(struct jail_link *l)
@@ -224,11 +266,7 @@ void jail_link_done(struct jail_link *l)
 	if (l->fd >= 0)
 		ev_io_del(l->ev, &l->io);
 	fd_close(&l->fd);
-	while (l->queue) {
-		struct jail_queued *q = l->queue;
-		l->queue = q->next;
-		queued_free(q);
-	}
+	queue_drop(l);
 	free(l->pending);
 	l->pending = NULL;
 }
@@ -295,7 +333,7 @@ int jail_call(struct jail_link *l, void *msg, size_t n, const int *fds, unsigned
 	if (r == -EAGAIN)
 		r = queue_add(l, msg, n, fds, nfds);
 	if (r < 0)
-		return r;
+		return r == -ECONNRESET ? -EPIPE : r;
 	p->verb = h->verb;
 	p->fn = fn;
 	p->ctx = ctx;

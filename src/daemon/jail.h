@@ -61,6 +61,12 @@ struct jail_link {
 /* Takes over fd. The callbacks must be set before the first round. */
 int jail_link_init(struct jail_link *l, struct ev *ev, int fd);
 void jail_link_done(struct jail_link *l);
+/* The link to another jaild, in the place of one that is lost; takes over fd. What was asked must have been
+ * answered: jail_fail_all(). 0 or -errno. */
+int jail_link_renew(struct jail_link *l, int fd);
+void jail_link_lose(struct jail_link *l, const char *why);
+/* The link is lost: what is still to be answered is answered with an error, as if jaild had. */
+void jail_fail_all(struct jail_link *l, const char *why);
 
 /*
  * Sends a request whose jail_hdr.verb is set, of n bytes, with descriptors that stay the caller's,

@@ -7,6 +7,8 @@
  * command, and the answer to whoever changed its networks, wait for both. What ends with a sandbox needs no
  * message: jaild takes a lease out of the rules before another sandbox gets it.
  *
+ * Another brig-jaild knows of no pair, and has let none into the rules: all are asked for anew.
+ *
  * A change is noted before it is asked for (network.c), so a next brigd finds in the records all that may be
  * in force, drops the pairs of everybody who is, or was, in a network, and asks for them anew.
  */
@@ -14,12 +16,14 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "brig/net.h"
 #include "daemon/egress.h"
 #include "daemon/network.h"
+#include "daemon/rejoin.h"
 #include "daemon/sandbox.h"
 
 static json_t *networks(const json_t *policy)
@@ -77,6 +81,10 @@ static void answered(void *ctx, const union jail_answer *a)
 	struct brig_err err = BRIG_ERR_INIT;
 	if (sb->net)
 		sb->net->peering--;
+	if (sb->d->jail.fd < 0) { /* another brig-jaild is asked (netpeer_again) */
+		sandbox_jail_answered(sb);
+		return;
+	}
 	/* One that has gone meanwhile is reached by nobody. */
 	if (a->h.verb == JAIL_ERROR && a->error.code != BRIG_E_NOT_FOUND) {
 		jail_error_to(a, &err);
@@ -95,7 +103,10 @@ static void peer(struct sandbox *sb, const struct sandbox *other, bool on)
 	memcpy(m.id, sb->id, sizeof(m.id));
 	if (other)
 		memcpy(m.other, other->id, sizeof(m.other));
-	if (jail_call(&sb->d->jail, &m, sizeof(m), NULL, 0, answered, sb) < 0) {
+	int r = jail_call(&sb->d->jail, &m, sizeof(m), NULL, 0, answered, sb);
+	if (r == -EPIPE && rejoin_possible(sb->d))
+		return;
+	if (r < 0) {
 		sandbox_fault(sb, "brig-jaild takes no requests about its networks");
 		return;
 	}
@@ -131,6 +142,18 @@ void netpeer_join(struct sandbox *sb, bool taken)
 		peer(sb, NULL, false);
 	if (json_array_size(mine))
 		move(sb, NULL, mine);
+}
+
+void netpeer_again(struct brigd *d)
+{
+	struct sandbox *sb, *next;
+	for (sb = LIST_FIRST(&d->all); sb; sb = next) {
+		next = LIST_NEXT(sb, all);
+		if (!sb->net || sb->destroying)
+			continue;
+		netpeer_join(sb, false);
+		network_settle(sb);
+	}
 }
 
 void netpeer_leave(struct sandbox *sb)

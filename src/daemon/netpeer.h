@@ -19,6 +19,8 @@ struct sandbox;
 
 /* Its lease has just been told; taken: by a jaild that may still hold what a former brigd asked of it. */
 void netpeer_join(struct sandbox *sb, bool taken);
+/* Another brig-jaild has taken over all sandboxes. */
+void netpeer_again(struct brigd *d);
 /* Its lease is about to be nobody's; jaild takes it out of the rules itself. */
 void netpeer_leave(struct sandbox *sb);
 /* Its policy has another list of networks than former. */

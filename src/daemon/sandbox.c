@@ -42,6 +42,7 @@
 #include "daemon/publish.h"
 #include "daemon/receipt.h"
 #include "daemon/record.h"
+#include "daemon/rejoin.h"
 #include "daemon/rewind.h"
 #include "daemon/sandbox_io.h"
 #include "daemon/tcprelay.h"
@@ -304,6 +305,12 @@ static void destroy_answered(void *ctx, const union jail_answer *a)
 {
 	struct sandbox *sb = ctx;
 	(void)FAILPOINT("destroy.answered");
+	if (a->h.verb == JAIL_ERROR && sb->d->jail.fd < 0) {
+		/* The next brig-jaild is asked. */
+		sb->removal_asked = false;
+		sandbox_jail_answered(sb);
+		return;
+	}
 	if (a->h.verb == JAIL_STATS_IS) {
 		sandbox_settle(sb, &a->stats);
 		return;
@@ -319,6 +326,18 @@ static void destroy_answered(void *ctx, const union jail_answer *a)
 	sandbox_jail_answered(sb);
 }
 
+static int destroy_ask(struct sandbox *sb)
+{
+	struct jail_ref m = { .h = { .verb = JAIL_DESTROY } };
+	memcpy(m.id, sb->id, sizeof(m.id));
+	int r = jail_call(&sb->d->jail, &m, sizeof(m), NULL, 0, destroy_answered, sb);
+	if (r == 0) {
+		sb->jail_refs++;
+		sb->removal_asked = true;
+	}
+	return r;
+}
+
 void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 {
 	struct brigd *d = sb->d;
@@ -332,12 +351,8 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	ev_timer_stop(&d->ev, &sb->cpu_timer);
 	ev_timer_stop(&d->ev, &sb->start_timer);
 	(void)FAILPOINT("destroy.begin");
-	struct jail_ref m = { .h = { .verb = JAIL_DESTROY } };
-	memcpy(m.id, sb->id, sizeof(m.id));
-	int r = jail_call(&d->jail, &m, sizeof(m), NULL, 0, destroy_answered, sb);
+	int r = destroy_ask(sb);
 	(void)FAILPOINT("destroy.sent");
-	if (r == 0)
-		sb->jail_refs++;
 	net_leave(sb);
 	layerload_abort(sb);
 	for (x = LIST_FIRST(&sb->execs); x; x = LIST_NEXT(x, link))
@@ -360,8 +375,15 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 		c->role = NULL;
 		conn_error(c, &err);
 	}
-	if (r < 0)
+	if (r < 0 && !(r == -EPIPE && rejoin_possible(d)))
 		brigd_fail(d, "brig-jaild takes no requests");
+}
+
+void sandbox_destroy_again(struct sandbox *sb)
+{
+	int r = sb->removal_asked ? 0 : destroy_ask(sb);
+	if (r < 0 && !(r == -EPIPE && rejoin_possible(sb->d)))
+		brigd_fail(sb->d, "brig-jaild takes no requests");
 }
 
 void sandbox_fault(struct sandbox *sb, const char *fmt, ...)

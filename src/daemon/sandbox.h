@@ -67,9 +67,11 @@ struct sandbox {
 	bool born;	      /* jaild answered OK */
 	bool keep;	      /* the record stays when it is destroyed */
 	bool auto_rm;	      /* detached with rm */
-	bool destroying;      /* DESTROY was sent */
+	bool destroying;      /* DESTROY was sent, or is to be as soon as there is a jaild */
+	bool removal_asked;   /* .. and not answered */
 	bool counted;	      /* in d->nlive */
 	bool taking;	      /* a former brigd's, and its agent has not told all that goes on */
+	bool seen;	      /* the next brig-jaild has it, too */
 	bool awaited;	      /* .. and clients wait for that */
 	struct ledger_box *kept; /* its record for the next brigd; NULL = none */
 	struct image *image;  /* NULL once nothing runs from it */
@@ -143,6 +145,8 @@ int sandbox_go(struct sandbox *sb, enum sb_state to);
 
 /* Ends everything in it: its commands with `cause`, then DESTROY. The record follows keep. */
 void sandbox_destroy(struct sandbox *sb, enum stop_cause cause);
+/* Asks another brig-jaild for what the former was asked for. */
+void sandbox_destroy_again(struct sandbox *sb);
 /* Drops the record of a sandbox whose kernel side is gone already. */
 void sandbox_forget(struct sandbox *sb);
 /* The agent, or the link to it, failed: as destroy, with the reason. */

@@ -68,6 +68,9 @@ struct engine {
 	/* The first process says that it is ready: is it what was specified? It executes nothing of a
 	 * tenant before this has said yes. */
 	int (*measure)(struct serve *j, struct box *b, struct brig_err *err);
+	/* A first process that a former jaild made and that lived on without it: is it what was specified
+	 * then? NULL: those of this tier end with their jaild. */
+	int (*adopt)(struct serve *j, struct box *b, struct brig_err *err);
 	/* The answer to a RECEIPT, whenever it is there; NULL: there is none in this tier. */
 	int (*receipt)(struct serve *j, struct box *b, uint32_t seq, struct brig_err *err);
 	/* Of receipt_begin(): what there is besides the first process and its limits; proc = its /proc/PID.

@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "engine/container/stage.h"
+#include "jail/keep.h"
 
 /* For a child that is already on its way; a host that takes longer is in trouble. */
 #define PREPARED_MS 2000
@@ -45,6 +46,7 @@ int birth_clone(struct serve *j, struct slot *s, const struct cgroup_join *join,
 				 .flags = (j->slots.range ? STAGE_F_RANGE : 0) |
 					  (j->o->rootless ? 0 : STAGE_F_IDMAP) |
 					  (s->timens >= 0 ? STAGE_F_TIME : 0) |
+					  (keep_on(j) && kind != STAGE_F_GVISOR ? STAGE_F_OUTLIVE : 0) |
 					  kind,
 				 .cgroup_version = (uint32_t)j->cg.version,
 				 .n_join = join->n,
@@ -276,8 +278,7 @@ static void on_ready(struct serve *j, const struct stage_ready *m)
 void birth_stage_lost(struct serve *j)
 {
 	if (!j->quit)
-		fprintf(stderr, "brig-jaild: the stage is gone; ending\n");
-	j->quit = 1;
+		serve_abandon(j, "the stage is gone");
 }
 
 void birth_on_stage(struct serve *j)

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "jail/keep.h"
 #include "engine/container/stage.h"
 #include "engine/engine.h"
 
@@ -90,6 +91,7 @@ void box_free(struct serve *j, struct box *b)
 		dprintf(STDERR_FILENO, "brig-jaild: sandbox %s cannot be taken out of its networks\n", b->id);
 		j->quit = 1;
 	}
+	j->unkept -= b->unkept;
 	slot_done(&j->slots, &b->slot);
 	free(b->spec);
 	fd_close(&b->chan);
@@ -190,6 +192,8 @@ void box_born(struct serve *j, struct box *b)
 	if (j->slots.maker < 0 || j->o->once || b->slot.net)
 		fd_close(&b->slot.netns);
 	fd_close(&b->slot.timens);
+	/* Before anybody is told of it. */
+	keep_box(j, b);
 	answer_ok(j, b->birth_seq, b->id);
 }
 

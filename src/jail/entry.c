@@ -26,7 +26,7 @@
 
 static const char usage[] =
 	"usage: brig-jaild --broker-fd N --agent PROGRAM [--data DIR] [--cgroup DIR] [--ready N | --once]\n"
-	"                  [--control-fd N] [--net-fd N] [--tier TIER] [--guest-kernel FILE]\n"
+	"                  [--control-fd N [--resume]] [--net-fd N] [--tier TIER] [--guest-kernel FILE]\n"
 	"       brig-jaild --gc | --prove | --probe\n"
 	"Started by brig; not meant to be run by hand.\n";
 
@@ -40,10 +40,11 @@ static int fail(const struct brig_err *err)
 
 int jaild_main(int argc, char **argv)
 {
-	enum { O_BROKER = 256, O_CONTROL, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_TIER, O_KERNEL, O_GC, O_PROVE, O_PROBE };
+	enum { O_BROKER = 256, O_CONTROL, O_RESUME, O_AGENT, O_DATA, O_CGROUP, O_READY, O_ONCE, O_NET, O_TIER, O_KERNEL,
+	       O_GC, O_PROVE, O_PROBE };
 	static const struct option options[] = {
 		{ "broker-fd", 1, NULL, O_BROKER }, { "control-fd", 1, NULL, O_CONTROL },
-		{ "agent", 1, NULL, O_AGENT },
+		{ "agent", 1, NULL, O_AGENT },	    { "resume", 0, NULL, O_RESUME },
 		{ "data", 1, NULL, O_DATA },	    { "cgroup", 1, NULL, O_CGROUP },
 		{ "ready", 1, NULL, O_READY },	    { "once", 0, NULL, O_ONCE },
 		{ "gc", 0, NULL, O_GC },	    { "prove", 0, NULL, O_PROVE },
@@ -61,6 +62,9 @@ int jaild_main(int argc, char **argv)
 			break;
 		case O_CONTROL:
 			o.control = atoi(optarg);
+			break;
+		case O_RESUME:
+			o.resume = 1;
 			break;
 		case O_AGENT:
 			o.agent = optarg;
@@ -108,7 +112,7 @@ int jaild_main(int argc, char **argv)
 		return probe_report(o.delegated);
 	if (errand)
 		return gc_report(o.delegated, errand == O_PROVE) == 0 ? 0 : 1;
-	if (o.broker < 3 || !o.agent || o.ready < 0) {
+	if (o.broker < 3 || !o.agent || o.ready < 0 || (o.resume && o.control < 0)) {
 		fputs(usage, stderr);
 		return 2;
 	}
@@ -118,7 +122,7 @@ int jaild_main(int argc, char **argv)
 			fprintf(stderr, "brig-jaild: descriptor %d is not open\n", given[i]);
 			return 2;
 		}
-	o.net_ready = o.net < 0 ? 0 : o.once ? 1 : (o.ready + 1) / 2;
+	o.net_ready = o.once ? 1 : (o.ready + 1) / 2;
 	unsetenv(INSTANCE_ENV_ROOTLESS);
 	if (geteuid() != 0) {
 		char run[256];

@@ -45,15 +45,16 @@ int instance_run_dir(char *ret_path, size_t cap, struct brig_err *err)
 	return fd_steal(&fd);
 }
 
+static const char names[] = "abcdefghijklmnopqrstuvwxyz234567";
+
 static void random_name(char *ret)
 {
-	static const char set[] = "abcdefghijklmnopqrstuvwxyz234567";
 	unsigned char raw[INSTANCE_NAME_LEN];
 	/* Cannot fail for so few bytes once the kernel's pool is ready, and waits until it is. */
 	while (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
 		;
 	for (unsigned i = 0; i < sizeof(raw); i++)
-		ret[i] = set[raw[i] & 31];
+		ret[i] = names[raw[i] & 31];
 	ret[sizeof(raw)] = '\0';
 }
 
@@ -79,6 +80,19 @@ int instance_begin(struct instance *in, struct brig_err *err)
 		instance_end(in);
 		return brig_fix(err, "free space or inodes there, or name another directory in BRIG_RUN");
 	}
+	return 0;
+}
+
+int instance_resume(struct instance *in, const char *name, int lock, struct brig_err *err)
+{
+	char path[256];
+	in->lock = lock;
+	in->run = instance_run_dir(path, sizeof(path), err);
+	if (in->run < 0)
+		return -1;
+	if (strlen(name) != INSTANCE_NAME_LEN || strspn(name, names) != INSTANCE_NAME_LEN)
+		return brig_fail(err, BRIG_E_PROTOCOL, 0, "the instance's name is malformed");
+	snprintf(in->name, sizeof(in->name), "%s", name);
 	return 0;
 }
 

@@ -31,6 +31,8 @@ struct instance {
  */
 int instance_run_dir(char *ret_path, size_t cap, struct brig_err *err);
 int instance_begin(struct instance *in, struct brig_err *err);
+/* That of a jaild that was killed: its lock, which is taken over, is held still. */
+int instance_resume(struct instance *in, const char *name, int lock, struct brig_err *err);
 void instance_end(struct instance *in);
 /* 1: `name` lives, 0: it is dead or unknown. Takes no lasting lock. */
 int instance_alive(int run, const char *name);

@@ -40,6 +40,7 @@ struct box {
 	uint32_t receipt_seq; /* of the RECEIPT to be answered, 0 = none */
 	int reader, reader_pid; /* who reads its filters back, -1 and 0 = nobody */
 	char image[96]; /* digest of its image, once jaild knows it no more by its number; "" = not so */
+	int unkept; /* the supervisor has not been told of it yet (keep.h) */
 	int chan; /* the host's end of its agent channel, for the next brigd; -1 = none was given */
 	char id[BRIG_ID_LEN + 8];
 };
@@ -71,6 +72,7 @@ struct serve {
 	struct jail_trees image[JAIL_IMAGES_MAX]; /* the trees of each known image */
 	int no_ahead; /* a child born ahead failed: let requests meet the reason */
 	int pauses; /* boxes with a pause_seq */
+	int unkept, host_unkept; /* boxes that are; the same of what is jaild's own */
 	int births; /* boxes whose CREATE has not been answered */
 	uint64_t birth_at; /* when the last CREATE was answered */
 	uint32_t spawns;
@@ -189,6 +191,9 @@ void volumes_on_job(struct serve *j, struct volume_job *w);
 
 /* brigd is gone: the end, or the wait for the next one. */
 void serve_broker_lost(struct serve *j);
+/* A part of this jaild has died, and what it was doing cannot be told. Where sandboxes outlive jaild it ends
+ * here and leaves everything to the next one, which tells half from whole; elsewhere all is removed. */
+void serve_abandon(struct serve *j, const char *why);
 /* Once a slot is ready: finds out whether mounts can be id-mapped. */
 void serve_learn_idmap(struct serve *j);
 

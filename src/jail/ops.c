@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/mountfd.h"
 #include "engine/engine.h"
+#include "jail/keep.h"
 
 /* The error for an operation of engine.h that a tier does not have. */
 #define CANNOT(e, op, what, err)                                                                    \
@@ -77,6 +78,7 @@ static int op_hello(struct serve *j, struct request *r, struct brig_err *err)
 				.enforced = j->facts.enforced,
 				.cgroup = (uint32_t)j->cg.version,
 				.rootless = (uint32_t)j->o->rootless,
+				.outlive = (uint32_t)keep_on(j),
 				.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 				.slots = slot_count(j) };
 	refresh_capacity(j);

@@ -45,6 +45,7 @@
 #include "base/mountfd.h"
 #include "jail/gc.h"
 #include "jail/jaild.h"
+#include "jail/keep.h"
 
 /* Below this many ready slots the maker works beside births. */
 #define SLOTS_LOW 4u
@@ -139,7 +140,8 @@ static int idle_work(struct serve *j)
 	for (int i = 0; j->busy_groups && i < j->n_boxes; i++)
 		if (j->box[i].state == BOX_DYING && j->box[i].removing)
 			box_undo(j, &j->box[i], 0);
-	return j->busy_groups != 0;
+	keep_retry(j);
+	return j->busy_groups != 0 || j->unkept || j->host_unkept;
 }
 
 /*
@@ -150,6 +152,9 @@ static int idle_work(struct serve *j)
 static int prepare(struct serve *j)
 {
 	uint64_t quiet = clock_now() - j->birth_at;
+	/* What the maker had in hand it alone knew. */
+	if (j->slots.maker < 0 && j->slots.maker_pid > 0 && keep_on(j) && !j->births)
+		serve_abandon(j, "the maker of slots is gone");
 	const unsigned most[2] = { (unsigned)j->o->ready,
 				   j->gateway.netns < 0 || j->slots.no_net_ahead ? 0 : (unsigned)j->o->net_ready };
 	/* Those without a link first; the others are fewer, and so is what is low for them. */
@@ -186,6 +191,14 @@ void serve_broker_lost(struct serve *j)
 	}
 }
 
+void serve_abandon(struct serve *j, const char *why)
+{
+	fprintf(stderr, "brig-jaild: %s; %s\n", why, keep_on(j) ? "another brig-jaild takes over" : "ending");
+	if (keep_on(j))
+		_exit(125);
+	j->quit = 1;
+}
+
 static int watch(struct serve *j, int fd, enum ev_kind kind)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (uint64_t)kind << 32 };
@@ -195,10 +208,10 @@ static int watch(struct serve *j, int fd, enum ev_kind kind)
 /* The socket to another brigd, from the supervisor, or its end. */
 static void control_event(struct serve *j)
 {
-	char byte;
+	struct keep_hdr m;
 	int fd = -1;
 	unsigned n = 1;
-	ssize_t r = fd_recv(j->control, &byte, 1, &fd, &n, MSG_DONTWAIT);
+	ssize_t r = fd_recv(j->control, &m, sizeof(m), &fd, &n, MSG_DONTWAIT);
 	if (r == -EAGAIN || r == -EINTR)
 		return;
 	if (r <= 0) {
@@ -210,6 +223,10 @@ static void control_event(struct serve *j)
 	}
 	if (n != 1)
 		return;
+	if (r != sizeof(m) || m.verb != KEEP_LINK) {
+		fd_close(&fd);
+		return;
+	}
 	serve_broker_lost(j); /* if it has not been noticed yet */
 	j->broker = fd;
 	if (watch(j, fd, EV_BROKER) < 0)
@@ -243,6 +260,19 @@ static void make_gateway(struct serve *j)
 	/* brig-egress has them now; the rules give packets to nobody else. */
 	for (unsigned i = 0; i < BRIG_NET_SOCKETS; i++)
 		fd_close(&j->gateway.sock[i]);
+}
+
+/* That of a former jaild, which brig-egress serves: nobody need be told. */
+static void resume_gateway(struct serve *j, struct recovery *r)
+{
+	int e = gateway_resume(&j->gateway, j->slots.home_netns, fd_steal(&r->fd[2]), fd_steal(&r->fd[3]),
+			       (int)r->host.six);
+	if (e < 0) {
+		fprintf(stderr, "brig-jaild: return to the gateway: %s; sandboxes have no network\n", strerror(-e));
+		return;
+	}
+	j->slots.gateway = &j->gateway;
+	j->facts.net = 1;
 }
 
 static void destroy_all(struct serve *j)
@@ -288,13 +318,17 @@ static void destroy_all(struct serve *j)
 static int serve_start(struct serve *j)
 {
 	struct brig_err err = BRIG_ERR_INIT;
+	struct recovery former = RECOVERY_NONE;
 	/* First, because it takes as long as everything below and runs beside it. */
 	int e = start_stage(j);
 	if (e < 0) {
 		brig_fail(&err, BRIG_E_INTERNAL, -e, "start the stage");
 		goto fail;
 	}
-	if (instance_begin(&j->in, &err) < 0)
+	if (j->o->resume && recovery_host(j->control, &former, &err) < 0)
+		goto fail;
+	if (j->o->resume ? instance_resume(&j->in, former.host.instance, fd_steal(&former.fd[0]), &err) < 0 :
+			   instance_begin(&j->in, &err) < 0)
 		goto fail;
 	/* What crashed instances left. A private server, whose one request waits, does it at its end. */
 	if (!j->o->once)
@@ -302,12 +336,23 @@ static int serve_start(struct serve *j)
 	cgroup_host_open(&j->cg, j->in.name, j->o->delegated, j->o->once);
 	if (slot_host_open(&j->slots, &j->cg, j->in.run, j->o->rootless, j->o->sub_ids, &err) < 0)
 		goto fail;
+	if (j->o->resume)
+		slot_resume(&j->slots, fd_steal(&former.fd[1]));
 	/* One sandbox: its groups are made here, beside the maker. */
 	if (j->o->once)
 		j->slots.cg = NULL;
-	make_gateway(j);
+	j->volumes_lock = fd_steal(&former.fd[4]);
+	if (former.host.net)
+		resume_gateway(j, &former);
+	else
+		make_gateway(j);
 	if (j->o->ready > 0 && slot_maker_start(&j->slots, j->broker, j->control) < 0)
 		j->slots.maker = -1; /* slots are made inline then */
+	j->epoll = epoll_create1(EPOLL_CLOEXEC);
+	/* Behind the fork of the maker, which needs none of it; before anything new is made, for which what
+	 * is left may have taken the name. */
+	if (j->o->resume && recovery_boxes(j, &former, &err) < 0)
+		goto fail;
 	for (int i = 0; i < j->o->ready; i++)
 		slot_prefetch(&j->slots, j->o->once && j->facts.net, (unsigned)j->o->ready);
 	if (j->o->once)
@@ -316,7 +361,6 @@ static int serve_start(struct serve *j)
 		j->store = open(j->o->data, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	measure_host(j);
 	j->facts.image[0] = 1;
-	j->epoll = epoll_create1(EPOLL_CLOEXEC);
 	j->stage_pidfd = (int)syscall(SYS_pidfd_open, j->stage_pid, 0u);
 	if (j->epoll < 0 || watch(j, j->broker, EV_BROKER) < 0 || watch(j, j->stage, EV_STAGE) < 0 ||
 	    j->stage_pidfd < 0 || watch(j, j->stage_pidfd, EV_STAGE_END) < 0 ||
@@ -325,8 +369,14 @@ static int serve_start(struct serve *j)
 		brig_fail(&err, BRIG_E_EXHAUSTED, errno, "watch the sockets");
 		goto fail;
 	}
+	recovery_done(&former);
+	if (j->control >= 0 && fd_set_nonblock(j->control, 1) == 0) {
+		keep_host(j);
+		keep_ready(j);
+	}
 	return 0;
 fail:
+	recovery_done(&former);
 	fprintf(stderr, "brig-jaild: %s\n", err.msg);
 	if (err.remedy[0])
 		fprintf(stderr, "  remedy: %s\n", err.remedy);

@@ -7,7 +7,8 @@
 
 struct serve_options {
 	int broker;           /* socket to brigd */
-	int control;          /* resident: the sockets to its successors come here; -1 = there are none */
+	int control;          /* resident: to the supervisor (keep_proto.h); -1 = there is none */
+	int resume;           /* a former jaild's sandboxes are to be taken over from there */
 	const char *agent;    /* program of the stage */
 	const char *data;     /* image store; NULL = none */
 	const char *guest_kernel; /* of microVMs; NULL = the newest of /boot */

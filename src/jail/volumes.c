@@ -15,7 +15,8 @@
  * volumes as it waits for its groups: that takes milliseconds, and a journal that must be replayed is bounded
  * by OPEN_MS.
  *
- * The lock in the folder of volumes, held as long as jaild lives, keeps a second server from mounting them.
+ * The lock in the folder of volumes, held as long as a jaild of this server lives, keeps a second server from
+ * mounting them.
  */
 #include "jail/jaild.h"
 
@@ -38,6 +39,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "jail/keep.h"
 #include "volume/work.h"
 
 _Static_assert(VOLUME_ID == sizeof(((struct jail_ref *)0)->id), "ids of volumes are as those of sandboxes");
@@ -69,7 +71,10 @@ static int folder_open(struct serve *j, struct brig_err *err)
 		brig_fail(err, BRIG_E_DENIED, 0, "the folder " VOLUME_FOLDER " of the data folder is not root's alone");
 		return brig_fix(err, "chown root and chmod 700, if what is in it is yours");
 	}
-	AUTO_FD lock = openat(dir, VOLUME_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	/* That of a former jaild is held still. */
+	AUTO_FD lock = fd_steal(&j->volumes_lock);
+	if (lock < 0)
+		lock = openat(dir, VOLUME_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (lock < 0)
 		return brig_fail(err, BRIG_E_UNAVAILABLE, errno, "open the lock of the volumes");
 	if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
@@ -79,6 +84,7 @@ static int folder_open(struct serve *j, struct brig_err *err)
 	volume_sweep(dir);
 	j->volumes = fd_steal(&dir);
 	j->volumes_lock = fd_steal(&lock);
+	keep_host(j);
 	return 0;
 }
 

@@ -10,8 +10,9 @@ import hoststate
 from brigtest import Brig, Server, wait_until
 from faults import Fault, failpoints
 
-# Passed at each start, or by one that takes over: then everything goes (the last test).
-STARTS = {"adopt.greet", "adopt.done", "adopt.box"}
+# Passed at each start, or by one that takes over: then everything goes (the last test); or when there is
+# another brig-jaild (test_rejoin.py).
+STARTS = {"adopt.greet", "adopt.done", "adopt.box", "rejoin.hello", "rejoin.done"}
 POINTS = [name for name, path, _ in failpoints()
           if path.startswith("src/daemon/") and name not in STARTS and "mutate" not in name
           and name not in ("image.send",)]

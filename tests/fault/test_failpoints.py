@@ -16,9 +16,9 @@ from faults import Fault, failpoints
 POINTS = failpoints()
 # Passed by a command in a living sandbox only, not by the one command of a `run`.
 # (or by a brigd that takes over).
-SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write"}
-# By none of these: tests/fault/test_adopt.py
-ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered"}
+SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write", "jail.kept"}
+# By none of these: tests/fault/test_adopt.py, test_rejoin.py
+ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered", "jail.recovered", "rejoin.hello", "rejoin.done"}
 # tests/fault/test_snapshots.py
 ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "rewind.", "api.snapshot."))}
 # Passed by brig-image, which is another program with its own way to fail.

@@ -2,7 +2,6 @@
 """Sandboxes over the death of brigd: their processes, output, limits and records go on; what cannot be
 taken over is removed."""
 
-import contextlib
 import json
 import os
 import signal
@@ -12,71 +11,9 @@ import time
 
 import brigtest
 import hoststate
-from brigtest import Brig, Server, TestCase, wait_until
+from brigtest import wait_until
+from daemoncase import COUNT, Resident, children_of
 from servecase import ServeCase
-
-COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
-
-
-def children_of(pid, name):
-    found = []
-    for p in hoststate.pids():
-        with contextlib.suppress(OSError, IndexError):
-            with open(f"/proc/{p}/stat") as f:
-                if int(f.read().rpartition(")")[2].split()[1]) == pid and hoststate.comm_of(p) == name:
-                    found.append(p)
-    return found
-
-
-class Resident(TestCase):
-    def setUp(self):
-        super().setUp()
-        self.brig = Brig()
-        self.serve()
-
-    def serve(self):
-        self.server = Server(self.brig)
-        self.addCleanup(self.server.stop)
-
-    def brigd(self):
-        return wait_until("brigd runs", lambda: children_of(self.server.process.pid, "brigd"))[0]
-
-    def kill(self):
-        """kill -9 of brigd; another has taken over afterwards."""
-        former = self.brigd()
-        os.kill(former, signal.SIGKILL)
-        wait_until("another one serves", lambda: children_of(self.server.process.pid, "brigd")
-                   not in ([], [former]))
-        # Waits in the socket until it does.
-        self.assertOk(self.brig.call("ls", timeout=20))
-
-    def create(self, *args):
-        done = self.brig.call("create", "--image", "host", *args)
-        self.assertOk(done)
-        return done.text.strip()
-
-    def detached(self, script, *args):
-        done = self.brig.run("--detach", *args, "--", "sh", "-c", script)
-        self.assertOk(done)
-        return done.text.strip()
-
-    def inside(self, box, script):
-        done = self.brig.call("exec", box, "sh", "-c", script, timeout=20)
-        self.assertOk(done)
-        return done.text.strip()
-
-    def row(self, box):
-        return self.brig.json("inspect", box)[0]
-
-    def gap_free(self, box, at_least):
-        """What it printed so far: 1, 2, 3 and so on."""
-        def lines():
-            got = self.brig.call("logs", "--stdout", box).text.split("\n")
-            return got[:-1] if len(got) > at_least else None
-        got = wait_until("it has printed enough", lines)
-        self.assertEqual(got, [str(i + 1) for i in range(len(got))])
-        return len(got)
-
 
 class Adopted(Resident):
     # ---- what goes on ----

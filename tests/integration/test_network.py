@@ -211,9 +211,9 @@ class NetworkCase(ResidentCase):
             cls.world.close()
 
     def left(self, within):
-        """Without the gateway process, which is the server's and may be another by now."""
+        """Without the gateway process and brig-jaild, which are the server's and may be others by now."""
         left = super().left(within)
-        others = [x for x in left.get("process", ()) if "brig-egress" not in str(x)]
+        others = [x for x in left.get("process", ()) if "brig-egress" not in str(x) and "brig-jaild" not in str(x)]
         left.pop("process", None)
         if others:
             left["process"] = others
@@ -373,6 +373,38 @@ except OSError:
             wait_until("connections are decided again",
                        lambda: self.tried(box, f"{WORLD}:80").get(f"{WORLD}:80") == "world", 20)
             self.assertEqual(self.tried(box, f"{WORLD}:22"), {f"{WORLD}:22": "refused"})
+
+    def test_links_outlive_their_brig_jaild(self):
+        box = self.create("--net", "deny", "--allow", f"{WORLD}:80")
+        p = self.brig.popen("exec", box, "--", "/usr/bin/python3", "-u", "-S", "-c", r"""
+import socket, sys
+s = socket.create_connection(("%s", 80))
+s.recv(10)
+for line in sys.stdin:
+    s.sendall(b"more?")
+    print(s.recv(10).decode(), end="")
+""" % WORLD, stdin=subprocess.PIPE)
+        self.addCleanup(p.stdout.close)
+        before = self.class_brig.json("stats", "--no-stream")
+        for _ in range(2):
+            back = self.server.text().count("brig-jaild is there again")
+            pid = next(p for p in hoststate.pids() if hoststate.comm_of(p) == "brig-jaild" and
+                       f"PPid:\t{self.server.process.pid}\n" in hoststate.read(f"/proc/{p}/status"))
+            os.kill(int(pid), signal.SIGKILL)
+            wait_until("there is another", lambda back=back: self.server.text().count(
+                "brig-jaild is there again") > back, 20)
+            # The connection that there was, and new ones, by the same rules and figures.
+            p.stdin.write(b"x\n")
+            p.stdin.flush()
+            self.assertEqual(p.stdout.readline(), b"more\n")
+            self.assertEqual(self.tried(box, f"{WORLD}:80", f"{WORLD}:22"),
+                             {f"{WORLD}:80": "world", f"{WORLD}:22": "refused"})
+        self.assertEqual([(r["id"], r["init_pid"]) for r in self.brig.json("stats", "--no-stream")],
+                         [(r["id"], r["init_pid"]) for r in before])
+        other = self.create("--net", "deny", "--allow", f"{WORLD}:80")
+        self.assertEqual(self.tried(other, f"{WORLD}:80"), {f"{WORLD}:80": "world"})
+        p.stdin.close()
+        self.assertEqual(p.wait(20), 0)
 
 
 def checksum(data):

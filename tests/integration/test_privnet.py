@@ -260,7 +260,7 @@ class Restart(PrivateCase):
     def left(self, within):
         """Without the server's own processes, which are others by now."""
         left = super().left(within)
-        own = ("brigd", "brig-api", "brig-egress")
+        own = ("brigd", "brig-api", "brig-egress", "brig-jaild")
         others = [x for x in left.pop("process", ()) if not any(f" {name} " in f"{x} " for name in own)]
         return {**left, "process": others} if others else left
 
@@ -277,3 +277,20 @@ class Restart(PrivateCase):
         self.assertEqual(self.asked(left, "db")[0], ("unknown",) * 2)
         wait_until("brig-api serves again", lambda: self.near.call("network", "ls").code == 0, 30)
         self.assertEqual(len(self.near.json("network", "inspect", "app")[0]["members"]), 2)
+
+    def test_another_brig_jaild_is_told_who_is_whose(self):
+        db, web = self.box("--name", "db", "--network", "app"), self.box("--name", "web", "--network", "app")
+        left = self.box("--name", "left", "--network", "app")
+        self.serve(db, "db")
+        self.assertOk(self.near.call("net", left, "--network", "none"))
+        pid = next(p for p in hoststate.pids() if hoststate.comm_of(p) == "brig-jaild" and
+                   f"PPid:\t{self.server.process.pid}\n" in hoststate.read(f"/proc/{p}/status"))
+        os.kill(int(pid), signal.SIGKILL)
+        wait_until("another serves", lambda: "brig-jaild is there again" in self.server.text(), 30)
+        wait_until("it reaches its peer", lambda: self.asked(web, "db")[0][0][:3] == "db ", 20)
+        self.assertEqual(self.asked(left, "db")[0], ("unknown",) * 2)
+        # What it is told from now on holds, too.
+        self.assertOk(self.near.call("net", left, "--network", "app"))
+        self.assertEqual(self.asked(left, "db")[0][0][:3], "db ")
+        self.assertOk(self.near.call("net", left, "--network", "none"))
+        self.assertEqual(self.asked(left, "db")[0], ("unknown",) * 2)

@@ -111,8 +111,14 @@ int cgroup_freeze(const struct cgroup_host *h, const char *id, int on);
 /* 1 when all of them stand still, 0 while some are on their way, -errno. For a group that was told to
  * stop: where the kernel needs it, the order is given again. */
 int cgroup_frozen(const struct cgroup_host *h, const char *id);
+/* 1 if it was told to stop and has not been let go on. */
+int cgroup_told_to_stop(const struct cgroup_host *h, const char *id);
 /* 0 when all groups are gone, -EBUSY while a process lingers, other -errno. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);
+/* Kills and removes the groups of this instance for whose name keep() says 0, until they are gone or the
+ * time is over; returns how many are left. Not of a flat instance. */
+typedef int cgroup_keep_fn(void *ctx, const char *name);
+unsigned cgroup_sweep(const struct cgroup_host *h, cgroup_keep_fn *keep, void *ctx, uint64_t deadline);
 void cgroup_join_close(struct cgroup_join *j);
 /* Bytes of memory and processes that this host (or the group that jaild lives in) really has. */
 void cgroup_capacity(const struct cgroup_host *h, uint64_t *ret_mem, uint32_t *ret_pids);

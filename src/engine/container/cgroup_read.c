@@ -251,6 +251,17 @@ int cgroup_freeze(const struct cgroup_host *h, const char *id, int on)
 	return fd_spew_at(dir, cgroup_path(h, id, "freezer.state", &gp), on ? "FROZEN" : "THAWED");
 }
 
+int cgroup_told_to_stop(const struct cgroup_host *h, const char *id)
+{
+	struct cgroup_path gp;
+	char text[64];
+	int dir = freezer_dir(h);
+	const char *file = h->version == 2 ? "cgroup.freeze" : "freezer.state";
+	if (dir < 0 || fd_slurp_at(dir, cgroup_path(h, id, file, &gp), text, sizeof(text)) < 0)
+		return 0;
+	return strcmp(text, h->version == 2 ? "0" : "THAWED") != 0;
+}
+
 int cgroup_frozen(const struct cgroup_host *h, const char *id)
 {
 	struct cgroup_path gp;

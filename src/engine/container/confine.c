@@ -97,8 +97,10 @@ int confine_user(const struct stage_clone *c, const struct stage_fds *f, struct 
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		return stage_fail(st, -errno, "set dumpable");
 
-	/* Also cleared by it. jaild is the parent (CLONE_PARENT): no sandbox outlives it. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+	/* Also cleared by it. jaild is the parent (CLONE_PARENT): no sandbox outlives it but those that are
+	 * found again by the next one. These end by the end of their channel, if nobody holds that any more;
+	 * until they have said READY, by that of their socket. */
+	if (prctl(PR_SET_PDEATHSIG, c->flags & STAGE_F_OUTLIVE ? 0 : SIGKILL, 0, 0, 0) < 0)
 		return stage_fail(st, -errno, "set the parent death signal");
 
 	uint64_t keep = c->flags & STAGE_F_GVISOR ? BRIG_CAPS_RUNSC : BRIG_CAPS_AGENT;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/vfs.h>
 
@@ -33,17 +34,17 @@ static int container_create(struct serve *j, struct box *b, const struct engine_
 
 /*
  * What the writable layer holds, by the root of the sandbox's first process: an overlay, whose figures
- * are those of the tmpfs above. The process is our child and not reaped, so its number means it; its
- * root is what the stage gave it, and nobody inside can change that. Before it is there, the root is
- * another one and no overlay.
+ * are those of the tmpfs above. Its number means it if it lives afterwards; its root is what the stage gave
+ * it, and nobody inside can change that. Before it is there, the root is another one and no overlay.
  */
 static void container_stats(const struct box *b, struct jail_stats *st)
 {
 	char path[32];
 	struct statfs s;
+	struct pollfd p = { .fd = b->slot.pidfd, .events = POLLIN };
 	snprintf(path, sizeof(path), "/proc/%ld/root", (long)b->slot.pid);
 	if (b->slot.pid <= 0 || statfs(path, &s) < 0 || s.f_type != OVERLAYFS_SUPER_MAGIC ||
-	    s.f_bfree > s.f_blocks)
+	    s.f_bfree > s.f_blocks || poll(&p, 1, 0) != 0)
 		return;
 	st->disk_used_bytes = (uint64_t)(s.f_blocks - s.f_bfree) * (uint64_t)s.f_bsize;
 	st->valid |= JAIL_STAT_DISK;
@@ -69,6 +70,7 @@ const struct engine engine_container = {
 	.probe = container_probe,
 	.create = container_create,
 	.measure = receipt_at_birth,
+	.adopt = receipt_first,
 	.receipt = receipt_begin,
 	.look = container_look,
 	.filter = SECCOMP_PAYLOAD,

@@ -82,6 +82,38 @@ int slot_host_open(struct slot_host *h, struct cgroup_host *cg, int run, int roo
 	return 0;
 }
 
+void slot_resume(struct slot_host *h, int leases)
+{
+	fd_close(&h->lock);
+	h->lock = leases;
+}
+
+int slot_is_free(const struct slot_host *h, uint32_t lease)
+{
+	return lease >= 1 && lease < h->n && !(h->taken[lease / 8] & 1u << (lease % 8));
+}
+
+int slot_adopt(struct slot_host *h, uint32_t lease)
+{
+	/* Locked already, by the open file; to lock it again asks whether that is so. */
+	int r = lease_lock(h, lease, F_WRLCK);
+	if (r == 0)
+		h->taken[lease / 8] |= (uint8_t)(1u << (lease % 8));
+	return r;
+}
+
+void slot_settle(struct slot_host *h)
+{
+	for (uint32_t n = 1; n < h->n; n++)
+		if (slot_is_free(h, n))
+			(void)lease_lock(h, n, F_UNLCK);
+}
+
+uint32_t slot_first_id(const struct slot_host *h, uint32_t lease)
+{
+	return h->range ? h->uid_base + lease * h->size : 0;
+}
+
 void slot_host_close(struct slot_host *h)
 {
 	while (h->n_ready)
@@ -221,7 +253,7 @@ static void netns_put(struct slot_host *h, int ns)
 static int fill_slot(struct slot_host *h, struct slot *s, const char **ret_step)
 {
 	char map[96];
-	s->host_uid = s->host_gid = h->range ? h->uid_base + s->lease * h->size : 0;
+	s->host_uid = s->host_gid = slot_first_id(h, s->lease);
 	if (!h->range)
 		snprintf(map, sizeof(map), "0 0 1\n");
 	else if (h->rootless)

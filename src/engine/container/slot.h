@@ -64,6 +64,14 @@ struct slot_host {
  * has beyond its own (0: none; then every sandbox maps uid 0 to the user's own id). */
 int slot_host_open(struct slot_host *h, struct cgroup_host *cg, int run, int rootless,
 		   uint32_t sub_ids, struct brig_err *err);
+/* Uses another open file of the leases, whose locks a former process took with it: taken over. Then every
+ * lease that lives on is adopted, and the rest is given back by slot_settle(). */
+void slot_resume(struct slot_host *h, int leases);
+/* 0, or -errno: another has it. */
+int slot_adopt(struct slot_host *h, uint32_t lease);
+void slot_settle(struct slot_host *h);
+int slot_is_free(const struct slot_host *h, uint32_t lease);
+uint32_t slot_first_id(const struct slot_host *h, uint32_t lease);
 void slot_host_close(struct slot_host *h);
 /*
  * Starts the maker: a process that makes slots beside the caller. Creating a network namespace takes

@@ -64,6 +64,7 @@ struct stage_hdr {
 #define STAGE_F_TIME 4u  /* a time namespace comes along */
 #define STAGE_F_AHEAD 8u /* prepare and confine now, the stage will build the root */
 #define STAGE_F_GVISOR 16u /* the child becomes the keeper of a runsc (engine/gvisor/keeper.h) */
+#define STAGE_F_OUTLIVE 32u /* it does not end with jaild, once it is confined */
 struct stage_clone {
 	struct stage_hdr h;
 	uint32_t flags;

@@ -236,6 +236,21 @@ void gateway_done(struct gateway *g)
 	fd_close(&g->netns);
 }
 
+int gateway_resume(struct gateway *g, int home, int netns, int packets, int six)
+{
+	*g = (struct gateway)GATEWAY_NONE;
+	g->netns = netns;
+	g->packets = packets;
+	g->six = six;
+	int r = gateway_reopen(g, home);
+	/* Which did was known to that process alone. */
+	if (r == 0)
+		r = rules_peers_end(g->nft);
+	if (r < 0)
+		gateway_done(g);
+	return r;
+}
+
 int gateway_reopen(struct gateway *g, int home)
 {
 	fd_close(&g->rt);

@@ -37,6 +37,9 @@ struct gateway {
  * namespace's loopback carries it as its alias. Single-threaded callers only. 0 or -1 with err. */
 int gateway_make(struct gateway *g, int home, const char *name, struct brig_err *err);
 void gateway_done(struct gateway *g);
+/* One that a former process made: netns and packets are taken over. Links are as they were, but reach each
+ * other only when that is asked for anew. 0 or -errno; then there is none. */
+int gateway_resume(struct gateway *g, int home, int netns, int packets, int six);
 /* A process of its own (the maker) must not share the netlink sockets of its parent. 0 or -errno. */
 int gateway_reopen(struct gateway *g, int home);
 

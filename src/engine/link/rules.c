@@ -484,6 +484,19 @@ int rules_peer(int nft, uint32_t a, uint32_t b, int on)
 	return nl_talk(nft, &m, NULL, NULL, NULL);
 }
 
+int rules_peers_end(int nft)
+{
+	static struct nl m;
+	nl_reset(&m);
+	batch(&m, NFNL_MSG_BATCH_BEGIN);
+	/* Without a list: every element. */
+	request(&m, NFT_MSG_DELSETELEM, NLM_F_ACK);
+	nl_attr_str(&m, NFTA_SET_ELEM_LIST_TABLE, TABLE);
+	nl_attr_str(&m, NFTA_SET_ELEM_LIST_SET, "peers");
+	batch(&m, NFNL_MSG_BATCH_END);
+	return nl_talk(nft, &m, NULL, NULL, NULL);
+}
+
 int rules_admit(int nft, uint32_t lease)
 {
 	static struct nl m;

@@ -26,6 +26,8 @@ int rules_admit(int nft, uint32_t lease);
 /* Lets the links of two leases reach each other, or not any more: on must not be what it is. Whoever gives a
  * lease to another sandbox takes them back before (peers.h). 0 or -errno. */
 int rules_peer(int nft, uint32_t a, uint32_t b, int on);
+/* No two links reach each other any more. */
+int rules_peers_end(int nft);
 /* Packets of a lease's link since the rules were loaded; other holders of the lease included. */
 int rules_counts(int nft, uint32_t lease, struct rules_counts *ret);
 
