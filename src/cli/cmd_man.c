@@ -51,6 +51,9 @@ static const struct {
 	{ "BRIG_GUEST_KERNEL", "Kernel of microVMs, PREFIX/boot/vmlinuz-RELEASE with PREFIX/lib/modules/RELEASE beside it. "
 			       "Default: the newest cloud kernel of Debian in /boot." },
 	{ "BRIG_TIER", "Isolation tier of sandboxes that are asked for without --tier, and of a server without one." },
+	{ "BRIG_REGISTRY", "Where brig image pull looks for a name without a host: HOST or HOST/PREFIX." },
+	{ "BRIG_REGISTRY_USER", "Who brig image pull is to a registry, with BRIG_REGISTRY_PASSWORD. Default: nobody." },
+	{ "BRIG_REGISTRY_PASSWORD", "The password, or access token, of BRIG_REGISTRY_USER." },
 	{ "BRIG_LIBEXEC",
 	  "Folder of brigd, brig-jaild, brig-agent, brig-image, brig-pull and brig-remote. Default: where brig is, or "
 	  "../libexec/brig from there." },
