@@ -124,7 +124,8 @@ struct jail_image {
 #define JAIL_VOLUMES_MAX 16u
 #define JAIL_PATH_MAX 512u
 struct jail_volume {
-	char path[JAIL_PATH_MAX]; /* absolute, inside; missing directories are made */
+	char path[JAIL_PATH_MAX]; /* absolute, inside; missing directories are made. "/", of the store and
+				   * writable: the writable layer lies in it */
 	char id[BRIG_ID_LEN + 8]; /* a volume of the store; "" = a descriptor comes with the request */
 	uint32_t readonly;
 	uint32_t reserved;

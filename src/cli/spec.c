@@ -138,7 +138,9 @@ int volume_parse(const char *text, struct volume *ret, struct brig_err *err)
 	}
 	*colon = '\0';
 	v.guest = colon + 1;
-	const char *fault = guest_fault(v.guest);
+	/* A volume of the server may have what is written to the root. */
+	bool root = strcmp(v.guest, "/") == 0 && volumeuse_named(host) && !v.readonly;
+	const char *fault = root ? NULL : guest_fault(v.guest);
 	if (fault)
 		return brig_fail(err, BRIG_E_INVALID, 0,
 				 "--volume '%.200s': the path inside, '%.100s', %s", text, v.guest,

@@ -158,6 +158,12 @@ static int request_strings(const struct frame *f, const uint8_t *at, unsigned pa
 static int request_open(struct fs_relay *r, const struct frame *f, const struct buf *payload,
 			struct brig_err *err)
 {
+	/* What the agent holds as the writable layer is that in memory, which has nothing then. */
+	if ((f->h.type == BRIG_FS_EXPORT || f->h.type == BRIG_FS_IMPORT) && spec_root_volume(&r->sb->spec)) {
+		brig_err_set(err, BRIG_E_UNSUPPORTED, 0,
+			     "what sandbox '%s' writes lies in a volume, and is no part of a snapshot of it", r->sb->id);
+		return brig_fix(err, "copy the volume: brig volume snapshot");
+	}
 	struct fs_stream *s = calloc(1, sizeof(*s));
 	if (!s)
 		return brig_fail(err, BRIG_E_EXHAUSTED, ENOMEM, "relay a file request");

@@ -277,6 +277,14 @@ bool volume_id_ok(const char *id)
 	return strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789") == BRIG_ID_LEN && !id[BRIG_ID_LEN];
 }
 
+bool spec_root_volume(const struct spec *s)
+{
+	for (unsigned i = 0; i < s->nvolumes; i++)
+		if (strcmp(s->volumes[i].guest, "/") == 0)
+			return true;
+	return false;
+}
+
 static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig_err *err)
 {
 	static const char *const keys[] = { "fd", "volume", "guest", "readonly", NULL };
@@ -296,7 +304,13 @@ static int volume_parse(json_t *v, unsigned nfds, struct spec *spec, struct brig
 	if (!vol->id && fd >= nfds)
 		return brig_fail(err, BRIG_E_INVALID, 0,
 				 "'fd' names no descriptor of this request");
-	if (!vol->guest || !guest_path_valid(vol->guest))
+	bool root = vol->guest && strcmp(vol->guest, "/") == 0;
+	if (root && (!vol->id || vol->readonly))
+		return brig_fail(err, BRIG_E_INVALID, 0,
+				 "at / there can be a volume of the server that is written to, and nothing else");
+	if (root && spec->layer >= 0)
+		return brig_fail(err, BRIG_E_INVALID, 0, "a snapshot and a volume at / exclude each other");
+	if (!vol->guest || (!root && !guest_path_valid(vol->guest)))
 		return brig_fail(
 			err, BRIG_E_INVALID, 0,
 			"'guest' is not an absolute path without '.', '..' or empty parts");

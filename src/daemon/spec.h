@@ -41,6 +41,9 @@ struct spec_volume {
 };
 
 bool volume_id_ok(const char *id);
+struct spec;
+/* Its writable layer lies in a volume. */
+bool spec_root_volume(const struct spec *s);
 
 struct spec {
 	json_t *root; /* owned reference; NULL = the empty spec */

@@ -129,8 +129,14 @@ static int check_texts(const struct jail_spec *p, struct brig_err *err)
 		return brig_fail(err, BRIG_E_INVALID, 0, "home '%s' is no clean absolute path below /",
 				 p->home);
 	for (unsigned i = 0; i < p->nvolumes; i++) {
+		/* Only what is written can lie in a volume at the root, and only in one of the store. */
+		int root = p->volumes[i].id[0] && !p->volumes[i].readonly;
+		if (root && strncmp(p->volumes[i].path, "/", 2) == 0 && p->tier != BRIG_TIER_container) {
+			brig_fail(err, BRIG_E_UNSUPPORTED, 0, "a volume at / is had by the tier container only");
+			return brig_fix(err, "ask for --tier container if its boundary is enough for this code");
+		}
 		if (!ends(p->volumes[i].path, JAIL_PATH_MAX) ||
-		    !path_is_clean(p->volumes[i].path, JAIL_PATH_MAX) || !p->volumes[i].path[1])
+		    !path_is_clean(p->volumes[i].path, JAIL_PATH_MAX) || (!p->volumes[i].path[1] && !root))
 			return brig_fail(err, BRIG_E_INVALID, 0,
 					 "the path of volume %u is no clean absolute path below /", i);
 		if (p->volumes[i].readonly > 1 || p->volumes[i].reserved ||

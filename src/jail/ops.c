@@ -19,6 +19,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mountfd.h"
+#include "volume/work.h"
 #include "engine/engine.h"
 #include "jail/keep.h"
 
@@ -236,9 +237,19 @@ static int store_volume_prepare(struct serve *j, const struct jail_spec *p, unsi
 	AUTO_FD tree = volumes_open(j, p, i, err);
 	if (tree < 0)
 		return -1;
+	/* Overlay makes files in the writable layer as root of the host, which has an id there, too. */
+	AUTO_FD layer = -1;
+	if (!p->volumes[i].path[1]) {
+		char um[64], gm[64];
+		snprintf(um, sizeof(um), "0 %u %u\n%u 0 1\n", slot->host_uid, BRIG_ID_SLOT, VOLUME_UNGIVEN);
+		snprintf(gm, sizeof(gm), "0 %u %u\n%u 0 1\n", slot->host_gid, BRIG_ID_SLOT, VOLUME_UNGIVEN);
+		layer = userns_make(um, gm);
+		if (layer < 0)
+			return brig_fail(err, BRIG_E_EXHAUSTED, -layer, "map the owners of the writable layer");
+	}
 	struct mntfd_attr a = { .set = MNTFD_ATTR_NOSUID | MNTFD_ATTR_NODEV | MNTFD_ATTR_IDMAP |
 				       (p->volumes[i].readonly ? MNTFD_ATTR_RDONLY : 0),
-				.userns_fd = (uint64_t)slot->userns };
+				.userns_fd = (uint64_t)(layer >= 0 ? layer : slot->userns) };
 	int r = mntfd_setattr(tree, 0, &a);
 	if (r < 0) {
 		brig_fail(err, BRIG_E_UNSUPPORTED, -r, "map the owners of volume %s", p->volumes[i].path);

@@ -379,7 +379,8 @@ void volumes_on_job(struct serve *j, struct volume_job *w)
 int volumes_open(struct serve *j, const struct jail_spec *p, unsigned i, struct brig_err *err)
 {
 	const struct jail_volume *v = &p->volumes[i];
-	struct volume_ask a = { .verb = VOLUME_OPEN, .uid = p->uid, .gid = p->gid, .writable = !v->readonly };
+	struct volume_ask a = { .verb = VOLUME_OPEN, .uid = p->uid, .gid = p->gid, .writable = !v->readonly,
+				.root = !v->path[1] };
 	struct volume_told t;
 	int tree = -1;
 	memcpy(a.id, v->id, sizeof(a.id));

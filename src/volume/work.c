@@ -113,6 +113,20 @@ static int mount_image(int folder, const char *instance, const char *id, int wri
 					   "file in the folder volumes of the data folder repairs damage");
 }
 
+/* A new volume becomes one for the writable layer. The mode is its mark, and the last to be set. */
+static int layer_make(int mnt, struct brig_err *err)
+{
+	AUTO_FD root = openat(mnt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root >= 0 && (unlinkat(root, "lost+found", AT_REMOVEDIR) == 0 || errno == ENOENT) &&
+	    (mkdirat(root, "u", 0755) == 0 || errno == EEXIST) &&
+	    (mkdirat(root, "o", 0755) == 0 || errno == EEXIST) &&
+	    fchownat(root, "u", 0, 0, AT_SYMLINK_NOFOLLOW) == 0 && fchmodat(root, "u", 0755, 0) == 0 &&
+	    fchownat(root, "o", VOLUME_UNGIVEN, VOLUME_UNGIVEN, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    syncfs(root) == 0 && fchmod(root, VOLUME_ROOT_MODE) == 0)
+		return 0;
+	return brig_fail(err, BRIG_E_INTERNAL, errno, "prepare a volume for what is written at /");
+}
+
 static int do_open(int folder, const char *instance, const struct volume_ask *a, int *ret_mount,
 		   struct brig_err *err)
 {
@@ -122,9 +136,20 @@ static int do_open(int folder, const char *instance, const struct volume_ask *a,
 		return -1;
 	if (fstat(mnt, &st) < 0)
 		return brig_fail(err, BRIG_E_INTERNAL, errno, "look at volume '%.16s'", a->id);
+	int layer = st.st_uid == VOLUME_UNGIVEN && (st.st_mode & 07777) == VOLUME_ROOT_MODE;
+	if (layer && !a->root) {
+		brig_fail(err, BRIG_E_STATE, 0, "volume '%.16s' holds what sandboxes wrote at /", a->id);
+		return brig_fix(err, "attach it at /, or attach another volume here");
+	}
+	if (a->root && !layer && st.st_uid != VOLUME_UNGIVEN) {
+		brig_fail(err, BRIG_E_STATE, 0, "volume '%.16s' has been attached elsewhere than at /", a->id);
+		return brig_fix(err, "attach a new one at /: brig volume create");
+	}
+	if (a->root && !layer && layer_make(mnt, err) < 0)
+		return -1;
 	/* No tenant has been there yet: what mkfs.ext4 made for its repair goes, because programs look whether
 	 * a folder is empty. */
-	if (a->writable && st.st_uid == VOLUME_UNGIVEN) {
+	if (a->writable && !a->root && st.st_uid == VOLUME_UNGIVEN) {
 		AUTO_FD root = openat(mnt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (root < 0 || (unlinkat(root, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT) ||
 		    fchown(root, a->uid, a->gid) < 0 || fchmod(root, 0755) < 0)

@@ -33,7 +33,11 @@
 #define VOLUME_LOCK "lock"
 /* The label of a loop device, with instance and volume behind it: `brig gc --prove` knows it by that. */
 #define VOLUME_LOOP_LABEL "brig-volume "
-/* Whose the root of a new volume is: an id beyond those of a sandbox (65536). */
+/* Whose the root of a new volume is: an id beyond those of a sandbox (65536). With VOLUME_ROOT_MODE it holds
+ * the writable layer of sandboxes (`u`, and the work directory `o` of overlay), and is attached as nothing
+ * else: nobody inside ever sees these two directories, so none of them can become a link. */
+#define VOLUME_ROOT_MODE 0700
+#define VOLUME_NEW_MODE 0755
 #define VOLUME_UNGIVEN 100000u
 #define VOLUME_ID (BRIG_ID_LEN + 8)
 
@@ -45,6 +49,7 @@ struct volume_ask {
 	char from[VOLUME_ID];	/* CLONE */
 	uint64_t bytes, inodes; /* MAKE */
 	uint32_t uid, gid;	/* OPEN: whose it becomes if nobody could write to it yet */
+	int root;		/* OPEN: for the writable layer */
 	int writable;		/* OPEN: it is to be; STAT, CLONE: somebody writes to it now */
 	int seal;		/* CLONE: nobody will ever write to the copy */
 };

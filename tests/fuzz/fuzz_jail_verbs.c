@@ -65,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		{
 			path_stays(p->volumes[i].path, JAIL_PATH_MAX);
 			must(!p->volumes[i].id[0] || strlen(p->volumes[i].id) == BRIG_ID_LEN);
+			must(p->volumes[i].path[1] || (p->volumes[i].id[0] && !p->volumes[i].readonly));
 		}
 		must(jail_spec_fds(p) <= 2 + JAIL_VOLUMES_MAX);
 		must(p->memory_bytes <= facts.mem_total && p->disk_bytes <= p->memory_bytes);

@@ -329,6 +329,104 @@ class Volumes(Base):
         self.assertEqual((done.code, done.text), (0, "/c/there\n"), done)
 
 
+class Root(Base):
+    """A volume at /: everything that a sandbox writes stays, over sandboxes, restarts and kill -9."""
+
+    def at_root(self, script, *args, volume="r:/", **kw):
+        return self.inside(volume, script, *args, **kw)
+
+    def test_what_is_written_anywhere_stays(self):
+        self.create("r")
+        self.at_root("echo one >/home/user/f; mkdir /opt/d 2>/dev/null; echo tmp >/tmp/t; echo $$ >/dev/shm/s")
+        self.at_root("echo etc >/etc/own; rm /etc/hosts; chown 33:34 /etc/own; ln -s /usr /srv/link; chmod 4755 /etc/own",
+                     "--user", "root")
+        done = self.at_root("cat /home/user/f /tmp/t /etc/own; stat -c '%u %g' /etc/own /home/user/f; "
+                            "test -e /etc/hosts || echo gone; readlink /srv/link; ls /dev/shm", "--user", "root")
+        self.assertEqual(done.text, "one\ntmp\netc\n33 34\n1000 1000\ngone\n/usr\n")
+        # Negative control: without the volume nothing of it is there.
+        self.assertEqual(self.brig.run("--", "sh", "-c", "ls /home/user /tmp; cat /etc/own").code, 1)
+
+    def test_its_limits_are_those_of_the_volume(self):
+        self.create("r")
+        done = self.at_root("dd if=/dev/zero of=/home/user/big bs=1M count=64 2>/dev/null; stat -c %s /home/user/big")
+        self.assertTrue(4 * MIB < int(done.text) < 16 * MIB, done)
+        self.at_root("rm /home/user/big; n=0; while [ $n -lt 200 ] && touch /tmp/f$n 2>/dev/null; do n=$((n+1)); done; "
+                     "[ $n -gt 10 ] && [ $n -lt 64 ]")
+
+    def test_it_is_attached_as_nothing_else_and_by_one(self):
+        self.create("r")
+        self.at_root("echo x >/home/user/f")
+        for volume in "r:/data", "r:/data:ro":
+            self.assertIn("wrote at /", self.inside(volume, "true", expect=125).errors)
+        self.create("v")
+        self.inside("v", "echo x >/data/f")
+        self.assertIn("elsewhere", self.inside("v:/", "true", expect=125).errors)
+        self.assertEqual(self.brig.run("--volume", "r:/:ro", "--", "true").code, 2)
+        self.assertEqual(self.brig.run("--volume", "/tmp:/", "--", "true").code, 2)
+        box = self.brig.call("create", "--image", "host", "--volume", "r:/")
+        self.assertIn("is written to", self.at_root("true", expect=125).errors)
+        # A snapshot of such a sandbox would be empty; a copy of its volume is not.
+        done = self.brig.call("snapshot", "create", box.text.strip(), "none")
+        self.assertNotEqual(done.code, 0, done)
+        self.assertOk(self.brig.call("rm", "--force", box.text.strip()))
+        self.volume("clone", "r", "r2")
+        self.assertEqual(self.at_root("cat /home/user/f", volume="r2:/").text, "x\n")
+
+    def test_nothing_inside_leads_to_the_volume_itself(self):
+        self.create("r")
+        # What could be a link on the next start is out of reach: u and o, and the file system above them.
+        done = self.at_root("ls -a /; cat /proc/self/mountinfo; ln -s /usr /u; ln -s /usr /o; "
+                            "rm -rf /v /w; ls -d /u/bin", "--user", "root")
+        self.assertNotIn(str(self.folder), done.text)
+        self.assertEqual(self.at_root("readlink /u /o; echo still >/home/user/f; cat /home/user/f").text,
+                         "/usr\n/usr\nstill\n")
+
+    def test_a_link_in_place_of_the_layer_is_not_followed(self):
+        self.create("r")
+        self.at_root("echo x >/home/user/f")
+        [name] = self.files()
+        place = self.folder / "mnt"
+        place.mkdir()
+        self.addCleanup(place.rmdir)
+
+        def change(what):
+            """As nobody inside can."""
+            wait_until("no sandbox has it", lambda: not [d for d in hoststate.loops() if name in d])
+            subprocess.run(["mount", "-o", "loop", self.folder_of_volumes / name, place], check=True)
+            try:
+                what()
+            finally:
+                subprocess.run(["umount", place], check=True)
+        there = self.folder / "there"
+        there.mkdir(mode=0o777)
+        self.addCleanup(shutil.rmtree, there)
+        for part in "u", "o":
+            change(lambda: ((place / part).rename(place / "kept"), (place / part).symlink_to(there)))
+            done = self.at_root("echo escaped >/home/user/g", expect=125)
+            self.assertIn("open the volume of the writable layer", done.errors)
+            self.assertEqual(list(there.iterdir()), [])
+            change(lambda: ((place / part).unlink(), (place / "kept").rename(place / part)))
+        # Negative control: as it was, it works.
+        self.assertEqual(self.at_root("cat /home/user/f").text, "x\n")
+
+    def test_after_kill_9_of_everything(self):
+        self.create("r")
+        box = self.brig.call("run", "--image", "host", "--detach", "--volume", "r:/", "--", "sh", "-c",
+                             "echo kept >/home/user/f; sync; sleep 600")
+        wait_until("it has written", lambda: "kept" in self.brig.call("exec", box.text.strip(), "cat",
+                                                                      "/home/user/f").text)
+        for p in [self.server.process.pid, *hoststate.brig_pids()]:
+            try:
+                os.kill(p, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.server.process.wait()
+        wait_until("no loop device is left", lambda: not [d for d in hoststate.loops() if str(self.folder) in d])
+        type(self).server = Server(self.class_brig, "--http", "127.0.0.1:0")
+        type(self).port = int(self.said(r"HTTP on http://127\.0\.0\.1:(\d+)\n"))
+        self.assertEqual(self.at_root("cat /home/user/f").text, "kept\n")
+
+
 class AtOnce(Base):
     """A data folder on a file system that copies a file in one moment."""
 

@@ -223,6 +223,23 @@ static void a_volume_of_the_store_brings_no_descriptor(void **state)
 	assert_int_equal(jail_spec_fds(&p), 2);
 }
 
+static void only_a_volume_of_the_store_that_is_written_to_lies_at_the_root(void **state)
+{
+	(void)state;
+	struct jail_facts f = facts();
+	struct jail_spec p = good();
+	struct brig_err e = BRIG_ERR_INIT;
+	p.nvolumes = 1;
+	strcpy(p.volumes[0].path, "/");
+	memcpy(p.volumes[0].id, "abcdefgh01234567", 16);
+	assert_int_equal(jail_check_spec(&p, &f, &e), 0);
+	p.volumes[0].readonly = 1;
+	assert_int_equal(jail_check_spec(&p, &f, &e), -1);
+	p.volumes[0].readonly = 0;
+	memset(p.volumes[0].id, 0, sizeof(p.volumes[0].id));
+	assert_int_equal(jail_check_spec(&p, &f, &e), -1);
+}
+
 static void a_volume_of_a_sandbox_is_named_by_an_id(void **state)
 {
 	(void)state;
@@ -243,6 +260,7 @@ int main(void)
 		cmocka_unit_test(an_image_is_announced_once_and_dropped_once),
 		cmocka_unit_test(a_volume_is_named_by_an_id_and_has_limits),
 		cmocka_unit_test(a_volume_of_the_store_brings_no_descriptor),
+		cmocka_unit_test(only_a_volume_of_the_store_that_is_written_to_lies_at_the_root),
 		cmocka_unit_test(a_volume_of_a_sandbox_is_named_by_an_id),
 	};
 	return cmocka_run_group_tests_name("jail_check", tests, NULL, NULL);

@@ -8,6 +8,7 @@
  *     /usr /alt      the host's /usr and /etc/alternatives, detached copies, read-only (host image)
  *     /skel          a synthetic skeleton, the root of the host image
  *     /w /p /d       where a child puts its writable layer, its proc and its /dev
+ *     /v             a volume that has the writable layer instead of /w, until the root is mounted
  *     /i /l /r       .. the image as it is stored, its id-mapped copy, the finished root
  *     /k /m          .. the same for an image of several layers: /k/0 is the lowest, /m/0 its copy
  *     /b /dev /tmp   where a keeper of runsc puts what runsc needs (engine/gvisor/keeper.h)
@@ -175,7 +176,7 @@ static int attach_at(int fd, const char *path)
 
 int rootfs_template(int rootless, struct stage_step *st)
 {
-	static const char *const dirs[] = { "usr", "alt", "w",	 "p",	   "d",	  "i",
+	static const char *const dirs[] = { "v",   "usr", "alt", "w",	 "p",	   "d",	  "i",
 					    "l",   "r",	  "old", "hostdev", "proc",
 					    "k",   "m",	  "b",	 "dev",	   "tmp" };
 	int node_fd[N_NODES];
@@ -468,6 +469,25 @@ static void lower_names(const struct stage_fds *f, int mapped, char ret[LOWER_MA
 				       mapped ? 'm' : 'k', i);
 }
 
+/* The volume that has the writable layer, on /v. 1 = there is one. Its two directories were made by root, and
+ * nobody inside has ever seen them (volume/work.h); that they are no links is looked at all the same. */
+static int place_volume(const struct stage_enter *e, const struct stage_fds *f, struct stage_step *st)
+{
+	for (unsigned i = 0; i < f->n_volumes; i++) {
+		int r;
+		if (e->spec.volumes[i].path[1])
+			continue;
+		if ((r = attach_at(f->volume[i], "/v")) < 0)
+			return stage_fail(st, r, "attach the volume of the writable layer");
+		AUTO_FD upper = open("/v/u", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		AUTO_FD work = open("/v/o", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (upper < 0 || work < 0)
+			return stage_fail(st, -errno, "open the volume of the writable layer");
+		return 1;
+	}
+	return 0;
+}
+
 static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, int rootless,
 			struct stage_step *st)
 {
@@ -478,17 +498,21 @@ static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, 
 	const char *more = rootless ? ",userxattr" : ",redirect_dir=off,metacopy=off";
 	int direct = layers_map && f->n_layers > 1 && e->flags & STAGE_F_IDMAP;
 	int mapped = direct, r = direct ? place_mapped(f, st) : place_layers(f, st);
-	if (r < 0)
-		return r;
+	int kept = r < 0 ? r : place_volume(e, f, st);
+	if (kept < 0)
+		return kept;
+	const char *w = kept ? "v" : "w";
 	if (!direct && e->flags & STAGE_F_IDMAP && (mapped = map_layers(f, st)) < 0)
 		return mapped;
 	/* Before Linux 5.19 overlay refuses a mapped lower layer: as above, unmapped then. */
 	for (; mapped >= 0; mapped--) {
 		lower_names(f, mapped, lower);
-		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=w/u,workdir=w/o%s", lower, more);
+		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=%s/u,workdir=%s/o%s", lower, w, w, more);
 		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0) {
 			layers_map |= mapped && f->n_layers;
-			return 0;
+			/* Overlay has mounts of its own of its layers. */
+			return kept && umount2("/v", MNT_DETACH) < 0 ? stage_fail(st, -errno, "leave the volume")
+								     : 0;
 		}
 		if (errno != EINVAL || direct)
 			break;
@@ -535,6 +559,8 @@ static int attach_volumes(const struct stage_enter *e, const struct stage_fds *f
 		const struct jail_volume *v = &e->spec.volumes[i];
 		struct stat sb;
 		int r;
+		if (!v->path[1])
+			continue; /* the root */
 		if (fstat(f->volume[i], &sb) < 0)
 			return stage_fail(st, -errno, "look at the volume for %s", v->path);
 		AUTO_FD target = -1;
