@@ -201,8 +201,8 @@ static int create_start(struct call *c, struct template *t, const struct lifecyc
 	if (r == 0)
 		r = secrets_attach(c, json_object_get(c->body, "secrets"), cr->spec, err);
 	if (r == 0)
-		r = volumes_resolve(c->api, c->tenant, c->perms, json_object_get(c->body, "volumeMounts"),
-				    cr->spec, err);
+		r = volumes_resolve(c->api, c->tenant, c->perms, "volumeMounts",
+				    json_object_get(c->body, "volumeMounts"), cr->spec, err);
 	if (r == 0) {
 		/* An image that was named beside the template is taken instead of it. */
 		own = json_string_value(json_object_get(cr->spec, "image"));

@@ -442,7 +442,7 @@ static int job_start(struct waiter *w, const char *key, const uint8_t request[ST
 	if (runask_parse(c->body, &ask, err) < 0)
 		return -1;
 	if (secrets_attach(c, ask.secrets, ask.spec, err) < 0 ||
-	    volumes_resolve(c->api, c->tenant, c->perms, ask.volumes, ask.spec, err) < 0) {
+	    volumes_resolve(c->api, c->tenant, c->perms, "volumes", ask.volumes, ask.spec, err) < 0) {
 		secrets_wipe_spec(ask.spec);
 		runask_done(&ask);
 		return -1;

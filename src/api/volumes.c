@@ -610,9 +610,9 @@ static int attach_one(struct api *a, const char *tenant, perm_set perms, const c
 	return 0;
 }
 
-/* key_name, key_path: how the two are called there. */
-static int attach_all(struct api *a, const char *tenant, perm_set perms, const json_t *want, const char *key_name,
-		      const char *key_path, json_t *spec, struct brig_err *err)
+/* key: how the array is called where it comes from; key_name, key_path: how the two are called in it. */
+static int attach_all(struct api *a, const char *tenant, perm_set perms, const json_t *want, const char *key,
+		      const char *key_name, const char *key_path, json_t *spec, struct brig_err *err)
 {
 	const char *const known[] = { key_name, key_path, "readonly", NULL };
 	json_t *list = json_array(), *v;
@@ -620,7 +620,7 @@ static int attach_all(struct api *a, const char *tenant, perm_set perms, const j
 	int r = 0;
 	if (!json_is_array(want) || json_array_size(want) > JAIL_VOLUMES_MAX) {
 		json_decref(list);
-		return brig_fail(err, BRIG_E_INVALID, 0, "the volumes are an array of at most %u", JAIL_VOLUMES_MAX);
+		return brig_fail(err, BRIG_E_INVALID, 0, "'%s' is not an array of at most %u volumes", key, JAIL_VOLUMES_MAX);
 	}
 	json_array_foreach(want, i, v)
 	{
@@ -643,10 +643,10 @@ static int attach_all(struct api *a, const char *tenant, perm_set perms, const j
 	return r;
 }
 
-int volumes_resolve(struct api *a, const char *tenant, perm_set perms, const json_t *want, json_t *spec,
-		    struct brig_err *err)
+int volumes_resolve(struct api *a, const char *tenant, perm_set perms, const char *key, const json_t *want,
+		    json_t *spec, struct brig_err *err)
 {
-	return want ? attach_all(a, tenant, perms, want, "name", "path", spec, err) : 0;
+	return want ? attach_all(a, tenant, perms, want, key, "name", "path", spec, err) : 0;
 }
 
 int volumes_rename(struct api *a, const char *tenant, perm_set perms, json_t *spec, struct brig_err *err)
@@ -655,7 +655,7 @@ int volumes_rename(struct api *a, const char *tenant, perm_set perms, json_t *sp
 	if (json_array_size(want) == 0)
 		return 0;
 	json_incref(want);
-	int r = attach_all(a, tenant, perms, want, "volume", "guest", spec, err);
+	int r = attach_all(a, tenant, perms, want, "volumes", "volume", "guest", spec, err);
 	json_decref(want);
 	return r;
 }

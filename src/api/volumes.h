@@ -17,10 +17,10 @@
 int volumes_open(struct api *a, struct brig_err *err);
 void volumes_close(struct api *a);
 
-/* want: [{"name": NAME, "path": PATH inside, "readonly": bool}], or NULL. Adds them to spec as "volumes" of
+/* want, which stands under `key` of the request: [{"name": NAME, "path": PATH inside, "readonly": bool}], or NULL. Adds them to spec as "volumes" of
  * client_proto.h, in which their ids stand. perms: of who asks; to write takes another than to read. */
-int volumes_resolve(struct api *a, const char *tenant, perm_set perms, const json_t *want, json_t *spec,
-		    struct brig_err *err);
+int volumes_resolve(struct api *a, const char *tenant, perm_set perms, const char *key, const json_t *want,
+		    json_t *spec, struct brig_err *err);
 /* Of a request that came as client_proto.h has it: [{"volume": NAME, "guest": PATH, "readonly": bool}]. */
 int volumes_rename(struct api *a, const char *tenant, perm_set perms, json_t *spec, struct brig_err *err);
 /* What a tenant has. */

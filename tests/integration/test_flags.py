@@ -107,8 +107,10 @@ class FlagCases:
         self.assertEqual((done.code, done.out), (0, b"--memory -e -- x\n"), str(done))
 
     def test_usage_mistakes(self):
-        table = [((), "COMMAND|command"), (("--",), "COMMAND|command"),
-                 (("--no-such-flag", "--", "true"), "no-such-flag"), (("-Z", "--", "true"), "-Z"),
+        # A command that is missing is the image's to name.
+        for args in ((), ("--",)):
+            self.assertRefused(self.brig.run(*args), 125, "command")
+        table = [(("--no-such-flag", "--", "true"), "no-such-flag"), (("-Z", "--", "true"), "-Z"),
                  (("--memory",), "memory"), (("--tier", "nonsense", "--", "true"), "tier"),
                  (("--detach=maybe", "--", "true"), "detach")]
         for args, word in table:
