@@ -197,7 +197,8 @@ int network_serve(struct conn *c, struct sandbox *sb, json_t *req, struct brig_e
 	if (!n) {
 		net_ask_done(&ask);
 		brig_err_set(err, BRIG_E_STATE, 0, "sandbox '%s' was made without a network", sb->id);
-		return brig_fix(err, "make it with --net deny: then rules can be added at any time");
+		return brig_fix(err, "make it with a network that reaches next to nothing, and change that at any time: "
+				     "--net deny, or an allowOut or a private network of the API");
 	}
 	if (n->waiter)
 		return brig_fail(err, BRIG_E_BUSY, 0, "another change of its network is under way");

@@ -247,6 +247,13 @@ class Private(PrivateCase):
         # A change of E2B's leaves it where it is.
         self.assertEqual(self.ask("PUT", f"/sandboxes/{box}/network", {"allowOut": ["a.example"]})[0], 204)
         self.assertEqual(len(self.ask("GET", "/v1/networks/net")[1]["members"]), 1)
+        # A link cannot be had later: what to do instead is said.
+        without = self.ask("POST", "/v2/sandboxes", {"templateID": "host"})[1]["sandboxID"]
+        status, why = self.ask("PUT", f"/sandboxes/{without}/network", {"allowOut": ["a.example"]})[:2]
+        self.assertEqual(status, 409, why)
+        self.assertIn("private network", why["remediation"])
+        self.assertEqual(self.ask("PUT", f"/sandboxes/{without}/network", {"denyOut": ["0.0.0.0/0"]})[0], 204)
+        self.assertEqual(self.ask("DELETE", f"/sandboxes/{without}")[0], 204)
         for body in ({"networks": [{"name": "nope"}]}, {"networks": [{"name": "net", "aliases": ["-"]}]},
                      {"networks": "net"}, {"networks": [{"name": "net", "x": 1}]}):
             self.assertIn(self.ask("POST", "/v2/sandboxes", {"templateID": "host", **body})[0], (400, 404))
