@@ -58,6 +58,7 @@ struct brigd {
 	unsigned nboxes; /* records, stopped ones too */
 	struct conn_list conns;
 	unsigned nconns;
+	unsigned nvisitors; /* of published ports, of all sandboxes */
 	struct gather gather;
 	struct relay relay;
 	uint8_t *scratch; /* SCRATCH_SIZE */

@@ -30,6 +30,8 @@
 #define AGAIN_NS (100 * MS_NS)
 /* Fewer than the agent takes (BRIG_TCP_MAX), so that others get through beside them. */
 #define VISITORS_MAX 192u
+/* Of all sandboxes: a quarter of the descriptors (confine.c), which others need, too. */
+#define VISITORS_ALL_MAX 8192u
 
 struct listener {
 	struct publish *p;
@@ -61,18 +63,27 @@ json_t *publish_json(const struct publish *p)
 
 /* ---- accepting ---- */
 
-static bool takes(const struct publish *p)
+static bool wants(const struct publish *p)
 {
 	enum sb_state s = p->sb->state;
 	return !p->sb->taking && (s == SB_READY || s == SB_RUNNING || s == SB_EXITED) && p->visitors.n < VISITORS_MAX &&
 	       !p->again.pos;
 }
 
+static bool takes(const struct publish *p)
+{
+	return wants(p) && p->sb->d->nvisitors < VISITORS_ALL_MAX;
+}
+
 static void watch(struct publish *p)
 {
+	struct ev *ev = &p->sb->d->ev;
 	uint32_t events = takes(p) ? EPOLLIN : 0;
+	/* Others have them: nobody tells when one leaves. */
+	if (wants(p) && !takes(p))
+		(void)ev_timer_set(ev, &p->again, clock_now() + AGAIN_NS);
 	for (unsigned i = 0; i < p->n; i++)
-		(void)ev_io_set(&p->sb->d->ev, p->at[i].io, events);
+		(void)ev_io_set(ev, p->at[i].io, events);
 }
 
 static void again(void *ctx)

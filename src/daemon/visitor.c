@@ -78,6 +78,7 @@ static void gone(struct visitor *v, bool reset)
 	}
 	LIST_REMOVE(v, link);
 	v->vs->n--;
+	v->sb->d->nvisitors--;
 	v->vs->left(v->vs->ctx);
 	ev_task_queue(ev, &v->grave);
 }
@@ -234,6 +235,7 @@ void visitor_new(struct visitors *vs, struct sandbox *sb, int fd, uint16_t port)
 	v->grave = (struct ev_task){ .fn = visitor_free, .ctx = v };
 	LIST_INSERT_HEAD(&vs->all, v, link);
 	vs->n++;
+	sb->d->nvisitors++;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	fd_keepalive(fd);
 	if (ev_io_add(&sb->d->ev, fd, 0, event, v, &v->io) < 0 ||
