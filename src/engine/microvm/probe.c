@@ -25,6 +25,7 @@
 #include "engine/microvm/layout.h"
 
 #define TIMEOUT_S 5
+#define TRIES 5
 #define DONE_PORT 0x80
 
 int kvm_open(void)
@@ -92,7 +93,7 @@ static int vcpu_run(int kvm, int vm, const struct kernel *k, uint64_t *ret_us)
 	return r;
 }
 
-int kvm_probe_loop(int kvm, uint64_t *ret_us)
+static int loop_once(int kvm, uint64_t *ret_us)
 {
 	const struct kernel k = { .mode = KERNEL_64, .entry = AT_KERNEL_MIN, .cmdline_max = CMDLINE_MAX };
 	const struct initrd none = { 0 };
@@ -116,5 +117,18 @@ int kvm_probe_loop(int kvm, uint64_t *ret_us)
 	/* The machine goes first: its memory is then nobody's. */
 	fd_close(&vm);
 	guest_mem_unmap(&m);
+	return r;
+}
+
+int kvm_probe_loop(int kvm, uint64_t *ret_us)
+{
+	int r = 0;
+	*ret_us = UINT64_MAX;
+	/* Others may have disturbed it once. */
+	for (int tries = 0; r == 0 && tries < TRIES && *ret_us > KVM_PROBE_SLOW_US; tries++) {
+		uint64_t us = 0;
+		r = loop_once(kvm, &us);
+		*ret_us = us < *ret_us ? us : *ret_us;
+	}
 	return r;
 }

@@ -140,6 +140,11 @@ class Vm:
                 self.send(STDIN, s, part, flags=0 if stdin else 1)
                 stdin = stdin or None
 
+    def exits(self):
+        """How often its virtual CPUs left the guest."""
+        return sum(int(f.read_text()) for f in
+                   pathlib.Path("/sys/kernel/debug/kvm").glob(f"{self.process.pid}-*/exits"))
+
     def end(self, timeout=30):
         """Waits for the VMM: (exit code, what it said)."""
         try:

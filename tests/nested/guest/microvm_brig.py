@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -150,10 +151,30 @@ def pauses(box):
     assert brig("unpause", box).returncode == 0
 
 
-@case("microvm, brig: a resident server: limits, files, stats, pause, kill, and nothing is left")
+def forks(box):
+    """A copy has the files, and neither sees what the other does."""
+    done = brig("fork", box)
+    assert done.returncode == 0, done.stderr
+    copy = done.stdout.strip()
+    assert brig("exec", copy, "cat", "/tmp/n").stdout == "1\n"
+    assert brig("exec", copy, "sh", "-c", "echo 2 >/tmp/n").returncode == 0
+    assert brig("exec", box, "cat", "/tmp/n").stdout == "1\n"
+    assert brig("rm", "--force", copy).returncode == 0
+
+
+def outlives_brigd(box, server):
+    os.kill(min(server.children("brigd")), signal.SIGKILL)
+    end = time.monotonic() + 60
+    while (done := brig("exec", box, "cat", "/tmp/n")).returncode:
+        assert time.monotonic() < end, f"it is not taken over: {done.stderr}; {server.said()}"
+        time.sleep(0.1)
+    assert done.stdout == "1\n", done.stdout
+
+
+@case("microvm, brig: a resident server: limits, files, stats, fork, pause, brigd's death, and nothing is left")
 def resident():
     image()
-    with Server(env=ENV):
+    with Server(env=ENV) as server:
         done = brig("create", "--image", IMAGE, "--memory", "160m", "--disk", "16m", "--cpus", "2", "--pids", "20")
         assert done.returncode == 0, done.stderr
         box = done.stdout.strip()
@@ -162,7 +183,9 @@ def resident():
         files_pass(box)
         limit = group_fits(box)
         limits_are_met(box)
+        forks(box)
         pauses(box)
+        outlives_brigd(box, server)
         assert brig("exec", box, "cat", "/tmp/n").stdout == "1\n"
         p = subprocess.Popen([BRIG, "exec", box, "sleep", "993"], stdin=subprocess.DEVNULL, env=ENV,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -23,7 +23,7 @@ def vm_shared():
     if not shared:
         vm = Vm(vcpus=2, layer=8 << 20, disk=f",bytes={DISK_RATE}", console=True)
         try:
-            vm.took = vm.attach()
+            vm.took, vm.exited = vm.attach(), vm.exits()
         except BaseException:
             vm.__exit__()
             raise
@@ -46,7 +46,7 @@ def boots():
     assert inside("id", "-un", user="user") == "user"
     assert vm.run("sh", "-c", "exit 7")[0] == 7
     assert vm.run("sh", "-c", "kill -9 $$")[0] == -9
-    return f"{inside('uname', '-r')}, {inside('nproc')} CPUs, agent after {vm.took:.1f} s"
+    return f"{inside('uname', '-r')}, {inside('nproc')} CPUs, agent after {vm.took:.1f} s and {vm.exited} exits"
 
 
 @case("microvm: a megabyte each way is what was sent")
@@ -144,7 +144,7 @@ def restored():
     draws, took = [], []
     with Vm(vcpus=2, restore=files) as a, Vm(vcpus=2, restore=files) as b:
         for i, vm in enumerate((a, b)):
-            took.append(vm.attach())
+            took.append((vm.attach(), vm.exits()))
             first = count_of(vm)
             assert 0 < first <= snap_taken.count + 200, first
             end = time.monotonic() + 30
@@ -160,7 +160,7 @@ def restored():
         own = {k: int(re.search(rf"Rss{k}:\s+(\d+)", status)[1]) for k in ("Anon", "File")}
     size = files[1].stat()
     return (f"taken in {snap_taken.took:.2f} s, {size.st_blocks >> 11} of {size.st_size >> 20} MiB; answered after "
-            f"{took[0]:.2f} s; own {own['Anon']} KiB, shared {own['File']} KiB")
+            f"{took[0][0]:.2f} s and {took[0][1]} exits; own {own['Anon']} KiB, shared {own['File']} KiB")
 
 
 @case("microvm: a snapshot that is damaged, cut or of another machine is refused with the reason")

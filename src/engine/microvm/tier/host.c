@@ -21,8 +21,6 @@
 	"apt-get install linux-image-cloud-amd64, or unpack that package anywhere and name its "     \
 	"boot/vmlinuz-* with --guest-kernel or BRIG_GUEST_KERNEL"
 
-#define TRIES 3
-
 static const char prefix[] = "vmlinuz-", boot[] = "/boot";
 
 /* The newest vmlinuz-*cloud* of /boot, by version. */
@@ -113,8 +111,7 @@ int microvm_host_find(const char *kernel, const char *agent, struct microvm_host
 
 int microvm_kvm_check(struct brig_err *err)
 {
-	uint64_t us = UINT64_MAX;
-	int r = 0;
+	uint64_t us = 0;
 	AUTO_FD kvm = kvm_open();
 	if (kvm < 0) {
 		brig_fail(err, BRIG_E_UNSUPPORTED, -kvm, "open /dev/kvm");
@@ -122,9 +119,7 @@ int microvm_kvm_check(struct brig_err *err)
 					     "add the user to the group of /dev/kvm" :
 					     "modprobe kvm_intel or kvm_amd; in a virtual machine, allow nested virtualisation");
 	}
-	/* Others may have disturbed it once. */
-	for (int tries = 0; r == 0 && tries < TRIES && us > KVM_PROBE_SLOW_US; tries++)
-		r = kvm_probe_loop(kvm, &us);
+	int r = kvm_probe_loop(kvm, &us);
 	if (r == 0 && us <= KVM_PROBE_SLOW_US)
 		return 0;
 	if (r < 0)
