@@ -7,7 +7,8 @@
  * A volume is had by any number of sandboxes that read it, or by one that writes to it. jaild makes every
  * sandbox, has one thread, and forgets a sandbox when its last process, and with it the last of its mounts,
  * is gone; so its table of sandboxes is the record of who has what, and nothing of it can be left over: not by
- * two requests at once, not by kill -9 of brigd, and with jaild end all that it lists. Work that is under way
+ * two requests at once, not by kill -9 of brigd; and the next jaild makes the same table of the sandboxes that it
+ * takes over before it serves (recover.c). Work that is under way
  * counts, too: a volume that is being made or removed is nobody's, one that is copied has a reader.
  *
  * Making, copying and removing take as long as mkfs and the disk do. Each is a child of jaild that answers on
