@@ -4,12 +4,13 @@
 #include <stddef.h>
 
 #include "cli/command.h"
+#include "cli/compare.h"
 #include "cli/spec.h"
 
 struct run_opts {
 	struct spec_opts spec;
 	struct command_opts command;
-	bool rm;
+	bool rm, compare;
 };
 _Static_assert(offsetof(struct run_opts, spec) == 0, "SPEC_ROWS count from the start");
 
@@ -21,6 +22,11 @@ static const struct flag flags[] = {
 	  .at = offsetof(struct run_opts, rm),
 	  .help = "with --detach: remove the sandbox when its command ends (else that is always "
 		  "so)" },
+	{ .name = "compare-tiers",
+	  .kind = FLAG_BOOL,
+	  .at = offsetof(struct run_opts, compare),
+	  .help = "run it in every tier that this host offers, without input, and print output, exit, time and "
+		  "memory side by side; exits with 1 if they differ" },
 	FLAG_OUTPUT_ROW,
 	FLAG_END,
 };
@@ -43,6 +49,10 @@ static int run(struct cli *cli, void *opts, int argc, char **argv)
 	struct brig_err err = BRIG_ERR_INIT;
 	struct spec_built spec;
 	struct command c;
+	if (o->compare && (o->command.detach || argc == 0))
+		return cli_usage(cli, "--compare-tiers needs a command, and excludes --detach");
+	if (o->compare)
+		return compare_tiers(cli, argc);
 	int code = command_begin(&c, cli, &o->command);
 	if (code)
 		return code;

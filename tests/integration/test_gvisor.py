@@ -270,3 +270,38 @@ class Attacks(PrivateCase):
         for r in rows:
             if "host alone" in r["detail"]:
                 self.assertRegex(r["detail"], "judged by the host alone, for .+: ", r)
+
+
+class Compare(PrivateCase):
+    """`brig run --compare-tiers`: the same command line in every tier."""
+
+    def setUp(self):
+        super().setUp()
+        need_gvisor()
+
+    def test_what_is_alike_and_what_is_not(self):
+        done = self.brig.run("--compare-tiers", "-o", "json", "--env", "A=b c", "--", "sh", "-c",
+                             "echo $A; exit 3")
+        self.assertOk(done)
+        rows = {r["tier"]: r for r in json.loads(done.out)}
+        self.assertEqual(set(rows), {"container", "gvisor", "microvm"})
+        for tier in ("container", "gvisor"):
+            self.assertTrue(rows[tier]["alike"], rows[tier])
+            self.assertEqual((rows[tier]["stdout"], rows[tier]["status"]["exit_code"],
+                              rows[tier]["status"]["tier"]), ("b c\n", 3, tier))
+            self.assertGreater(rows[tier]["status"]["usage"]["memory_peak_bytes"], 0)
+        done = self.brig.run("--compare-tiers", "--", "uname", "-r")
+        self.assertCode(done, 1)
+        self.assertRegex(done.text, "output of gvisor differs from that of container in line 1:")
+        self.assertIn(platform.release(), done.text)
+
+    def test_a_tier_that_is_missing_is_told_and_does_not_count(self):
+        other = Brig(**brigtest.NO_GVISOR)
+        done = other.run("--compare-tiers", "--", "echo", "x")
+        self.assertOk(done)
+        self.assertRegex(done.text, r"gvisor: not run\nbrig: tier 'gvisor' is not available")
+
+    def test_mistakes(self):
+        self.assertRefused(self.brig.run("--compare-tiers", "--detach", "--", "true"), 2, "--detach")
+        done = self.brig.call("run", "--image", "nosuchimage", "--compare-tiers", "--", "true")
+        self.assertRefused(done, 125, "nosuchimage", "remedy:")
