@@ -78,6 +78,30 @@ class Oci(Peer):
         return [self.name, *self.options, "run", "-b", str(self.bundle(*args)), f"b-{self.name}-%i"]
 
 
+class Runsc(Oci):
+    """`runsc run` of the same kind of bundle: what the gVisor tier is compared with. It has a section of its
+    own, because it is another kernel and another boundary than those of the other peers."""
+
+    def __init__(self, root, work):
+        super().__init__("runsc", root, work, ["--network=none", "--ignore-cgroups", "--overlay2=none",
+                                               f"--root={pathlib.Path(work) / 'runsc-state'}"],
+                         note="--network=none --ignore-cgroups, runsc's own platform", cgroup=False)
+
+    def bundle(self, *args):
+        where = self.work / f"runsc-{abs(hash(args)):x}"
+        if where.exists():
+            return where
+        where.mkdir()
+        (where / "config.json").write_text(json.dumps({
+            "ociVersion": "1.0.2",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": list(args), "env": [], "cwd": "/",
+                        "capabilities": {}},
+            "root": {"path": str(self.root), "readonly": True},
+            "mounts": [{"type": "proc", "destination": "/proc", "source": "proc"}],
+            "linux": {"namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]}}))
+        return where
+
+
 class Podman(Peer):
     def __init__(self, root):
         super().__init__("podman", "podman", "--network=none, runc below it")

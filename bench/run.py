@@ -10,7 +10,7 @@ directory: a CSV with every operation per section, environment.json, results.md;
 the results between the marks of a document, as docs/performance.md has them. Nothing here is a
 test: a slow machine is no failure, and the exit code is 0 unless the benchmark itself could not run.
 
-Sections: latency rate exec stream density leaks
+Sections: latency rate exec stream density leaks gvisor
 """
 
 import argparse
@@ -30,7 +30,7 @@ import state
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent
-SECTIONS = ("latency", "rate", "exec", "stream", "density", "leaks")
+SECTIONS = ("latency", "rate", "exec", "stream", "density", "leaks", "gvisor")
 FULL = {"rounds": 1000, "warm": 30, "seconds": 10, "live": 1000, "cycles": 2000,
         "out_mib": 4096, "in_mib": 1024, "streams": 3, "pool": 32}
 QUICK = {"rounds": 150, "warm": 10, "seconds": 2, "live": 300, "cycles": 200,
@@ -112,20 +112,21 @@ class Bench:
 
     def server(self, name):
         if name not in self.servers:
-            options = ["--pool", f"bench={self.size['pool']}"] if name == "pool" else []
+            options = ["--pool", f"bench={self.size['pool']}"] if name == "pool" else \
+                ["--pool", f"bench={self.size['pool']}:gvisor"] if name == "gvisor pool" else []
             self.servers[name] = brigc.Server(self.build, self.work, name, *options)
         return self.servers[name]
 
-    def brig_line(self, form, *command):
+    def brig_line(self, form, *command, flags=()):
         return "\t".join([form, "1", "spawn", str(self.build / "brig"), "run", "-q", "--image",
-                          "bench", "--", *command])
+                          "bench", *flags, "--", *command])
 
     def request_line(self, form, server, request):
         return "\t".join([form, "1", "brig", self.server(server).socket, json.dumps(request)])
 
     @staticmethod
-    def run_request(*command):
-        return {"op": "run", "spec": {"image": "bench"},
+    def run_request(*command, tier=None):
+        return {"op": "run", "spec": {"image": "bench", **({"tier": tier} if tier else {})},
                 "cmd": list(command)}
 
     def plan(self, lines):
@@ -193,6 +194,26 @@ class Bench:
                 self.promise("brig run, private server, whole process, p50 (below bwrap)",
                              round(bwrap, 2), "ms",
                              report.p(samples, "brig run (private server)", "done_us", 50))
+
+    def gvisor(self):
+        """The gVisor tier beside `runsc run` of the same root: both set up the same sentry and gofer."""
+        peer = peers.Runsc(self.root, self.work)
+        peer.try_out()
+        self.peers.append(peer)
+        if peer.broken or not self.have_brig:
+            self.part("The gVisor tier", f"not measured: {peer.broken or 'brig is not built'}")
+            return
+        tier = ("--tier", "gvisor")
+        lines = [peer.line("runsc run", "/bin/hi"),
+                 self.brig_line("brig run --tier gvisor (private server)", "/bin/hi", flags=tier),
+                 self.request_line("brigd gvisor no pool", "plain", self.run_request("/bin/hi", tier="gvisor")),
+                 self.request_line("brigd gvisor pool", "gvisor pool",
+                                   self.run_request("/bin/hi", tier="gvisor"))]
+        samples, _ = self.measure("gvisor", "-n", max(self.size["rounds"] // 10, 3), "-w", 1, "-p", PAUSE_MS,
+                                  self.plan(lines))
+        self.part("The gVisor tier: first byte of a static program",
+                  report.latency_table(samples, "first_us"))
+        self.part("The gVisor tier: whole run", report.latency_table(samples, "done_us"))
 
     def rate(self):
         lines = [p.line(p.name, "/bin/true") for p in self.peers
