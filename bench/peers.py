@@ -101,6 +101,9 @@ class Runsc(Oci):
             "linux": {"namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]}}))
         return where
 
+    def command(self, *args):
+        return ["runsc", *self.options, "run", f"--bundle={self.bundle(*args)}", "b-runsc-%i"]
+
 
 class Podman(Peer):
     def __init__(self, root):
