@@ -84,7 +84,9 @@ static int make(struct cli *cli, const struct volume_opts *o, const char *name, 
 		json_object_set_new(body, "snapshot", json_true());
 	if (api_call_within(COPY_S, "POST", path, body, &made, &err) < 0)
 		return cli_fail(cli, &err);
-	int code = cli->json ? cli_print_json(cli, made) : (printf("%s\n", name), 0);
+	int code = cli->json ? cli_print_json(cli, made) : 0;
+	if (!cli->json)
+		printf("%s\n", name);
 	json_decref(made);
 	return code ? code : cli_flush(cli, 0);
 }

@@ -15,9 +15,9 @@ from brigtest import SOURCE, Brig, wait_until
 from test_api import Api
 
 ROW = re.compile(r'\{ "([A-Z]+)", "(/[^"]*)", ([A-Z0-9_| ]+), (PERM_\w+), \w+ \}')
-READ = {"sandboxes:read", "snapshots:read", "templates:read", "metrics", "quota:read", "server:read"}
+READ = {"sandboxes:read", "snapshots:read", "templates:read", "metrics", "quota:read", "server:read", "volumes:read"}
 DEVELOPER = READ | {"run", "sandboxes:write", "files", "snapshots:write", "templates:write",
-                    "secrets"}
+                    "secrets", "volumes:write"}
 ROLES = {"admin": DEVELOPER | {"keys"}, "developer": DEVELOPER, "read-only": READ, "run-only": {"run"}}
 # A body that reaches the id of each route and changes nothing where there is none.
 BODIES = {"/timeout": {"timeout": 5}, "/v1/keys": {"name": "not a word"}}
@@ -295,7 +295,7 @@ class Rooms(Tenants):
         self.assertOk(self.brig.call("tenant", "enable", "acme"))
         self.assertEqual(self.ask("GET", "/sandboxes", key=key)[0], 200)
         done = self.brig.call("tenant", "rm", "acme")
-        self.assertRefused(done, 125, "1 sandboxes and 0 snapshots", "remedy: .*--force")
+        self.assertRefused(done, 125, "1 sandboxes, 0 snapshots and 0 volumes", "remedy: .*--force")
         self.assertOk(self.brig.call("tenant", "rm", "--force", "acme"))
         wait_until("its sandbox is gone", lambda: made["sandboxID"] not in self.ids())
         self.assertEqual(self.ask("GET", "/sandboxes", key=key)[0], 401)
@@ -459,7 +459,7 @@ class Policy(Tenants):
 
         host = {"templateID": "host"}
         box = self.made(key, {})["sandboxID"]
-        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0,
+        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0, "volumes": 0, "volume_bytes": 0,
                                             "memory_bytes": 512 << 20, "disk_bytes": 256 << 20})
         over(host, "quota_disk_bytes", 256 << 20)
         over({**host, "limits": {"disk": "1m", "memory": "513m"}}, "quota_memory_bytes", 512 << 20)
@@ -500,7 +500,7 @@ class Policy(Tenants):
         made = far.call("create", "--image", "host", "--label", "brig.tenant=default",
                         "--label", "brig.charge=1 1 1")
         self.assertOk(made)
-        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0,
+        self.assertEqual(self.use("acme"), {"sandboxes": 1, "cpu_milli": 1000, "snapshots": 0, "volumes": 0, "volume_bytes": 0,
                                             "memory_bytes": 256 << 20, "disk_bytes": 128 << 20})
         [box] = self.brig.json("ls")
         self.assertEqual(box["labels"]["brig.tenant"], "acme")
@@ -593,7 +593,7 @@ class Crowd(Tenants):
             self.assertEqual(self.ask("DELETE", f"/sandboxes/{box}", key=key)[0], 204)
         self.assertEqual(self.use(), {
             "sandboxes": 15, "cpu_milli": 1500, "memory_bytes": 15 * 32 << 20,
-            "disk_bytes": before["disk_bytes"] // 20 * 15, "snapshots": 0})
+            "disk_bytes": before["disk_bytes"] // 20 * 15, "snapshots": 0, "volumes": 0, "volume_bytes": 0})
         # Killed while creates are under way: what nobody was told of is counted until it is gone.
         threads = [threading.Thread(target=self.quietly, args=(key,)) for _ in range(40)]
         for t in threads:
