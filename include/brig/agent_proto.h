@@ -241,6 +241,7 @@ _Static_assert(sizeof(struct brig_reattach) == 24, "wire");
 /* Pairs of one file: how many, how long a key is (the kernel's 255 less the prefix), and bytes of all
  * keys and values. FS_ENTRY leaves out what does not fit, and values with a NUL. */
 #define BRIG_FS_META_PAIRS 128u
+#define BRIG_FS_HEADS 0x100u /* EXPORT: without the contents and attributes of files */
 #define BRIG_FS_META_KEY_MAX 246u
 #define BRIG_FS_META_MAX 4096u
 struct brig_fs_req {

@@ -21,7 +21,8 @@ void agent_prepare(void);
  *
  * layer is the directory that holds what differs from the image, as the root of a mount that is
  * attached nowhere: ".." leads nowhere from it, whoever finds the descriptor in /proc/self/fd. -1 if
- * there is none; FS_EXPORT is then refused.
+ * there is none; FS_EXPORT is then refused. base is the image below it, in the same way; -1: what is new and what was
+ * changed is then not told apart.
  *
  * gate is a socket on which one byte comes when the host has looked at this sandbox and found it to be
  * what was asked for; before that no command is executed. Without it, when the other end closes, none
@@ -34,7 +35,7 @@ void agent_prepare(void);
  * The container engine calls this in a process forked from its template (no exec); the other tiers
  * exec brig-agent, whose main() calls it with descriptor 3.
  */
-int agent_main(int chan, int layer, int gate, int (*call_again)(void));
+int agent_main(int chan, int layer, int base, int gate, int (*call_again)(void));
 
 /* guest.c, of a microVM: the host's port from then on, and a call to it. Before it calls it gives the kernel
  * fresh randomness: who has to call again may be one of several machines that were one before. */

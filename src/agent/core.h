@@ -86,6 +86,7 @@ struct agent {
 	struct creds_self self;
 	struct tcp_service tcp;
 	int layer; /* the root of the writable layer, behind no path; -1 = unknown */
+	int base;  /* the image below it, in the same way; -1 = unknown */
 	int gate;  /* of agent_main(); -1 = open, or none */
 	int (*redial)(void); /* .. */
 	struct sudo_service *sudo;

@@ -12,7 +12,7 @@
 
 #define FLAGS_KNOWN                                                                               \
 	(BRIG_FS_PARENTS | BRIG_FS_RECURSIVE | BRIG_FS_APPEND | BRIG_FS_EXCL | BRIG_FS_NOFOLLOW | \
-	 BRIG_FS_XATTRS | BRIG_FS_META | BRIG_FS_RESOLVE)
+	 BRIG_FS_XATTRS | BRIG_FS_META | BRIG_FS_RESOLVE | BRIG_FS_HEADS)
 
 void fs_reply(struct agent *a, uint32_t id, int err, uint32_t flags, uint64_t bytes,
 	      const char *text)

@@ -47,7 +47,7 @@ ptrdiff_t layer_parse_head(const uint8_t *p, size_t n)
 	if (n < sizeof(h))
 		return 0;
 	memcpy(&h, p, sizeof(h));
-	if (h.magic != LAYER_MAGIC || h.version != LAYER_VERSION || h.reserved)
+	if (h.magic != LAYER_MAGIC || h.version != LAYER_VERSION || h.marks > 1)
 		return -EINVAL;
 	return sizeof(h);
 }
@@ -56,17 +56,22 @@ ptrdiff_t layer_parse_head(const uint8_t *p, size_t n)
 #define HAS_MODE 1u
 #define HAS_OWNER 2u /* uid, gid, mtime */
 #define HAS_SIZE 4u
+#define HAS_MARK 8u
 
 static unsigned fields_of(uint16_t type)
 {
 	switch (type) {
 	case LAYER_FILE:
-		return HAS_MODE | HAS_OWNER | HAS_SIZE;
+		return HAS_MODE | HAS_OWNER | HAS_SIZE | HAS_MARK;
+	case LAYER_DIR:
+	case LAYER_LINK:
+		return HAS_MARK;
 	case LAYER_DATA:
 		return HAS_SIZE;
 	case LAYER_SYMLINK:
-		return HAS_OWNER;
+		return HAS_OWNER | HAS_MARK;
 	case LAYER_FIFO:
+		return HAS_MODE | HAS_OWNER | HAS_MARK;
 	case LAYER_DIR_END:
 		return HAS_MODE | HAS_OWNER;
 	default:
@@ -77,7 +82,7 @@ static unsigned fields_of(uint16_t type)
 static bool fields_ok(const struct layer_rec *h)
 {
 	unsigned has = fields_of(h->type);
-	if (h->reserved || h->mode > (has & HAS_MODE ? 07777u : 0u))
+	if (h->flags > (has & HAS_MARK ? LAYER_F_IMAGE : 0u) || h->mode > (has & HAS_MODE ? 07777u : 0u))
 		return false;
 	if (!(has & HAS_OWNER) && (h->uid || h->gid || h->mtime_sec || h->mtime_nsec))
 		return false;
@@ -116,6 +121,7 @@ static bool body_ok(struct layer_item *it, const uint8_t *at, const uint8_t *end
 		return it->path && layer_path_ok(it->path) && at == end;
 	case LAYER_FILE:
 	case LAYER_FIFO:
+	case LAYER_GONE:
 		it->path = body_str(&at, end);
 		return it->path && it->path[0] && layer_path_ok(it->path) && at == end;
 	case LAYER_LINK:
@@ -151,7 +157,7 @@ ptrdiff_t layer_parse(const uint8_t *p, size_t n, struct layer_item *ret)
 	if (n < sizeof(ret->h))
 		return 0;
 	memcpy(&ret->h, p, sizeof(ret->h));
-	if (ret->h.type < LAYER_DIR || ret->h.type > LAYER_END || ret->h.len > LAYER_BODY_MAX ||
+	if (ret->h.type < LAYER_DIR || ret->h.type > LAYER_GONE || ret->h.len > LAYER_BODY_MAX ||
 	    !fields_ok(&ret->h))
 		return -EINVAL;
 	size_t all = sizeof(ret->h) + ret->h.len;

@@ -9,7 +9,7 @@
  * the last. Paths are relative to the sandbox's root ("" is the root itself), without empty, "." or
  * ".." components. A directory that is in the layer is told in this order:
  *
- *     DIR, NAMES with some of its names, .., NAMES without any, XATTR.., its entries, DIR_END
+ *     DIR, NAMES with some of its names, .., NAMES without any, XATTR.., GONE.., its entries, DIR_END
  *
  * where the names are all that the sandbox shows there, those of the image included, ascending by
  * their bytes. So the receiver knows what is gone without reading the marks in which an overlay
@@ -18,7 +18,8 @@
  * are left out, and so is what other mounts show: /proc, /dev, volumes.
  *
  * Owner, mode and time of a directory stand in its DIR_END, because filling it changes them. Owners
- * are ids inside. Holes of files are not sent.
+ * are ids inside. Holes of files are not sent. With BRIG_FS_HEADS of the
+ * request there are no DATA and no XATTR.
  *
  * The receiver trusts nothing in it: snapshots are kept by a process that brig does not trust with
  * anything but them.
@@ -36,7 +37,7 @@
 struct layer_head {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t reserved;
+	uint32_t marks; /* 1: LAYER_F_IMAGE and GONE say what the image has */
 };
 _Static_assert(sizeof(struct layer_head) == 16, "wire");
 
@@ -51,7 +52,8 @@ _Static_assert(sizeof(struct layer_head) == 16, "wire");
 	X(FIFO, 7)    /* path; mode, uid, gid, mtime */                                      \
 	X(XATTR, 8)   /* name (user.*), value (without NUL), of the FILE or DIR before it */ \
 	X(DIR_END, 9) /* path; mode, uid, gid, mtime */                                      \
-	X(END, 10)    /* nothing */
+	X(END, 10)    /* nothing */                                                          \
+	X(GONE, 11)   /* path: the image has it, and the sandbox does not show it */
 
 enum layer_type {
 #define X(name, number) LAYER_##name = number,
@@ -62,10 +64,13 @@ enum layer_type {
 /* Bytes of one body: the longest value of an attribute and its name, or a piece of a file. */
 #define LAYER_BODY_MAX (128u * 1024u)
 #define LAYER_DATA_MAX (64u * 1024u)
+/* Of DIR, FILE, LINK, SYMLINK, FIFO: the image has something of that name, too. Like GONE it is for those who
+ * want to know what changed; who puts a layer in place needs neither. */
+#define LAYER_F_IMAGE 1u
 struct layer_rec {
 	uint32_t len; /* of the body */
 	uint16_t type;
-	uint16_t reserved;
+	uint16_t flags; /* LAYER_F_* */
 	uint32_t mode; /* permission bits */
 	uint32_t uid, gid;
 	uint32_t mtime_nsec;

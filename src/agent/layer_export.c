@@ -48,6 +48,7 @@ struct layer_export {
 	struct fs_op op;
 	struct source src;
 	int root; /* "/" */
+	bool heads;
 	struct buf out;
 	bool lent, finished, ended; /* ended: the last piece is under way */
 	uint64_t moved;
@@ -57,7 +58,8 @@ struct layer_export {
 	char path[PATH_MAX];
 	int upper;
 	struct layer_names shown; /* to be told by NAMES */
-	bool naming;
+	struct layer_names base;  /* what the image has there, of which GONE tells a part */
+	bool naming, missing;
 	struct layer_names names; /* its entries in the layer */
 	/* The file at hand. */
 	int file;
@@ -156,6 +158,44 @@ static bool is_absent(int err)
 	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV;
 }
 
+/* Whether the image has something at a path. */
+static uint16_t mark_of(struct layer_export *x, const char *path)
+{
+	int base = fs_agent(&x->op)->base;
+	if (base < 0)
+		return 0;
+	AUTO_FD fd = *path ? fs_beneath(base, path, O_PATH | O_NOFOLLOW, true) : -1;
+	return !*path || (fd >= 0 ? true : !is_absent(fd)) ? LAYER_F_IMAGE : 0;
+}
+
+/* The names of the image's directory; none if it has no such. */
+static int base_read(struct layer_export *x, const char *path)
+{
+	int base = fs_agent(&x->op)->base;
+	AUTO_FD fd = base < 0 ? -1 : fs_beneath(base, path, O_RDONLY | O_DIRECTORY, true);
+	layer_names_done(&x->base);
+	/* What may not be read there, as where owners cannot be mapped, is not told. */
+	return fd < 0 ? 0 : layer_names_read(&x->base, fd);
+}
+
+/* Behind a whole list of names, ascending like it: the next of the image's that is not among them. The names
+ * shown are gone through once more. 0, 1 at the end, or -errno. */
+static int gone_put(struct layer_export *x)
+{
+	struct layer_rec h = { .type = LAYER_GONE };
+	const char *name = layer_names_peek(&x->base), *have;
+	char path[PATH_MAX];
+	if (!name)
+		return 1;
+	x->base.next++;
+	while ((have = layer_names_peek(&x->shown)) && strcmp(have, name) < 0)
+		x->shown.next++;
+	if (have && strcmp(have, name) == 0)
+		return 0;
+	int n = snprintf(path, sizeof(path), "%s%s%s", x->path, x->path[0] ? "/" : "", name);
+	return n >= (int)sizeof(path) ? 0 : put_path(x, &h, path, NULL);
+}
+
 static int dir_begin(struct layer_export *x, const char *path)
 {
 	struct layer_rec h = { .type = LAYER_DIR };
@@ -167,6 +207,9 @@ static int dir_begin(struct layer_export *x, const char *path)
 	r = layer_names_read(&x->shown, shown);
 	if (r == 0)
 		r = layer_names_read(&x->names, upper);
+	if (r == 0)
+		r = base_read(x, path);
+	h.flags = mark_of(x, path);
 	if (r == 0)
 		r = work_push(x, path, true);
 	if (r == 0)
@@ -208,8 +251,9 @@ static int names_put(struct layer_export *x)
 		r = put(x, &h, text.mem, buf_len(&text), NULL, 0);
 	if (r == 0 && buf_len(&text) == 0) {
 		x->naming = false;
-		layer_names_done(&x->shown);
-		r = put_xattrs(x, x->upper);
+		x->missing = true;
+		x->shown.next = 0;
+		r = x->heads ? 0 : put_xattrs(x, x->upper);
 	}
 	buf_done(&text);
 	return r;
@@ -237,13 +281,14 @@ static int file_begin(struct layer_export *x, const char *name, const char *path
 	if (r < 0)
 		return r;
 	struct layer_rec h = rec_of(LAYER_FILE, &st), link = { .type = LAYER_LINK };
+	h.flags = link.flags = mark_of(x, path);
 	if (first)
 		return put_path(x, &link, path, first);
 	h.size = (uint64_t)st.st_size;
 	r = put_path(x, &h, path, NULL);
-	if (r == 0)
+	if (r == 0 && !x->heads)
 		r = put_xattrs(x, fd);
-	if (r == 0 && st.st_size) {
+	if (r == 0 && st.st_size && !x->heads) {
 		x->file = fd_steal(&fd);
 		x->at = x->hole = 0;
 	}
@@ -296,6 +341,7 @@ static int link_put(struct layer_export *x, const char *name, const char *path,
 		return 0; /* another thing by now */
 	target[n] = '\0';
 	h.mode = 0;
+	h.flags = mark_of(x, path);
 	return put_path(x, &h, path, target);
 }
 
@@ -318,6 +364,7 @@ static int entry(struct layer_export *x, const char *name)
 	case S_IFLNK:
 		return link_put(x, name, path, &st);
 	case S_IFIFO:
+		h.flags = mark_of(x, path);
 		return put_path(x, &h, path, NULL);
 	default:
 		/* A socket, whose process does not travel, or the overlay's mark of what is gone.
@@ -334,6 +381,15 @@ static int export_step(struct layer_export *x)
 		return file_put(x);
 	if (x->naming)
 		return names_put(x);
+	if (x->missing) {
+		int r = gone_put(x);
+		if (r == 1) {
+			x->missing = false;
+			layer_names_done(&x->shown);
+			layer_names_done(&x->base);
+		}
+		return r < 0 ? r : 0;
+	}
 	if ((name = layer_names_peek(&x->names))) {
 		x->names.next++;
 		return entry(x, name);
@@ -429,6 +485,7 @@ static void export_close(struct stream *s)
 	free(x->stack);
 	x->stack = NULL;
 	layer_names_done(&x->shown);
+	layer_names_done(&x->base);
 	layer_names_done(&x->names);
 	layer_links_done(&x->links);
 	fd_close(&x->file);
@@ -465,6 +522,8 @@ void layer_export_open(struct agent *a, const struct fs_request *q)
 	}
 	x->out = (struct buf)BUF_INIT(OUT_MAX);
 	x->upper = x->file = -1;
+	x->heads = q->h.flags & BRIG_FS_HEADS;
+	head.marks = a->base >= 0;
 	x->root = fd_steal(&root);
 	x->src = (struct source){ .fill = export_fill, .sent = export_sent };
 	x->op.task = (struct ev_task){ .fn = export_slice, .ctx = x };

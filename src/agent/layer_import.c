@@ -341,6 +341,8 @@ static int apply(struct layer_import *m, const struct layer_item *it)
 		return apply_xattr(m, it);
 	case LAYER_DIR_END:
 		return apply_dir_end(m, it);
+	case LAYER_GONE: /* its NAMES have said so */
+		return 0;
 	default:
 		m->ended = true;
 		return LAST;

@@ -200,7 +200,7 @@ static int stdio_hold(void)
 
 int agent_init(struct agent *a, int chan, const struct agent_openers *open)
 {
-	*a = (struct agent){ .open = open, .layer = -1, .gate = -1, .sigfd = -1, .end = -1 };
+	*a = (struct agent){ .open = open, .layer = -1, .base = -1, .gate = -1, .sigfd = -1, .end = -1 };
 	a->is_init = getpid() == 1;
 	chan_init(&a->chan, chan, a);
 	sample_init(a);
@@ -254,7 +254,7 @@ void agent_done(struct agent *a)
 	ev_done(&a->ev);
 }
 
-int agent_main(int chan, int layer, int gate, int (*call_again)(void))
+int agent_main(int chan, int layer, int base, int gate, int (*call_again)(void))
 {
 	struct agent a;
 	/* What belongs to the process and not to a struct agent; modes of files are what the host
@@ -263,6 +263,7 @@ int agent_main(int chan, int layer, int gate, int (*call_again)(void))
 	signal(SIGPIPE, SIG_IGN);
 	int r = agent_init(&a, chan, &agent_openers);
 	a.layer = layer;
+	a.base = base;
 	a.gate = gate;
 	a.redial = call_again;
 	/* The host writes before the sandbox exists: what it wants first is often there already. */

@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 {
 	agent_prepare();
 	if (argc == 1)
-		return agent_main(CHANNEL, -1, -1, NULL);
+		return agent_main(CHANNEL, -1, -1, -1, NULL);
 	if (argc == 2 && strcmp(argv[1], "--stage") == 0)
 		return stage_main(CHANNEL, 0);
 	if (argc == 2 && strcmp(argv[1], "--stage-rootless") == 0)
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "--guest") == 0) {
 		guest_port_set((unsigned)strtoul(argv[2], NULL, 10));
 		fd_set_cloexec(LAYER, 1);
-		return agent_main(CHANNEL, LAYER, -1, guest_redial);
+		return agent_main(CHANNEL, LAYER, -1, -1, guest_redial);
 	}
 	fputs("usage: brig-agent\nThe first process of a sandbox; not meant to be run by hand.\n",
 	      stderr);

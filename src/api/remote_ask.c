@@ -145,7 +145,7 @@ static const struct rule logs_rules[] = {
 	{ 0 },
 };
 
-/* Without FS_EXPORT and FS_IMPORT: snapshots have routes of their own. */
+/* Without FS_IMPORT: snapshots have routes of their own. What FS_EXPORT tells, root inside can read anyway. */
 static const struct rule files_rules[] = {
 	{ BRIG_CREDIT, false, sizeof(struct brig_credit), sizeof(struct brig_credit) },
 	{ BRIG_CLOSE, false, 0, 0 },
@@ -158,6 +158,7 @@ static const struct rule files_rules[] = {
 	{ BRIG_FS_REMOVE, false, sizeof(struct brig_fs_req), ANY },
 	{ BRIG_FS_SYMLINK, false, sizeof(struct brig_fs_req), ANY },
 	{ BRIG_FS_WATCH, false, sizeof(struct brig_fs_req), ANY },
+	{ BRIG_FS_EXPORT, false, sizeof(struct brig_fs_req), ANY },
 	{ BRIG_FS_DATA, true, 0, ANY },
 	{ 0 },
 };

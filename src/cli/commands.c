@@ -16,6 +16,7 @@
 	X(fork)       \
 	X(checkpoint) \
 	X(undo)       \
+	X(diff)       \
 	X(logs)       \
 	X(kill)       \
 	X(pause)      \

@@ -78,8 +78,10 @@ static bool request_rules(uint16_t type, uint32_t *flags, unsigned *paths)
 	case BRIG_FS_LIST:
 		*flags = BRIG_FS_META | BRIG_FS_RESOLVE;
 		return true;
-	case BRIG_FS_READ:
 	case BRIG_FS_EXPORT:
+		*flags = BRIG_FS_HEADS;
+		return true;
+	case BRIG_FS_READ:
 	case BRIG_FS_IMPORT:
 		*flags = 0;
 		return true;

@@ -9,12 +9,53 @@
  * seen.
  */
 #include <assert.h>
+#include <stdbool.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "agent/layer.h"
+#include "cli/layerdiff.h"
+
+static void none(void *ctx, char kind, const char *path)
+{
+	(void)ctx;
+	(void)kind;
+	(void)path;
+	assert(!"a layer differs from itself");
+}
+
+static void seen(void *ctx, char kind, const char *path)
+{
+	(void)ctx;
+	assert(strchr("ACD", kind) && path[0] == '/' && path[1]);
+}
+
+/* The list of its paths, as `brig diff` reads it. */
+static void paths_check(const uint8_t *data, size_t size)
+{
+	struct layer_paths l;
+	struct brig_err err = BRIG_ERR_INIT;
+	int fd = memfd_create("layer", MFD_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, data, size) == (ssize_t)size && layer_paths_read(fd, &l, &err) == 0) {
+		for (size_t i = 1; i < l.n; i++)
+			assert(strcmp(l.v[i - 1].path, l.v[i].path) <= 0);
+		bool twice = false;
+		for (size_t i = 1; i < l.n; i++)
+			twice = twice || strcmp(l.v[i - 1].path, l.v[i].path) == 0;
+		/* Two records of one path are nobody's layer, and sort as they like. */
+		if (!twice)
+			layer_paths_diff(&l, &l, none, NULL);
+		layer_paths_diff(NULL, &l, seen, NULL);
+		layer_paths_done(&l);
+	}
+	close(fd);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -69,5 +110,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			assert(it.value_len && it.h.size + it.value_len <= INT64_MAX);
 	}
 	free(copy);
+	paths_check(data, size);
 	return 0;
 }

@@ -165,6 +165,50 @@ class Snapshots(Cases, ResidentCase):
         box = self.create("--volume", f"{shared}:/shared:ro")
         self.assertRefused(self.brig.call("fork", box), 125, "volumes", "brig snapshot create")
 
+    def diff(self, *args):
+        done = self.brig.call("diff", *args)
+        self.assertOk(done)
+        return done.text.splitlines()
+
+    def test_what_changed(self):
+        box = self.create("--name", "changed")
+        self.assertEqual(self.diff(box), [])
+        self.sh(box, "echo x >>/etc/hosts; rm /etc/shells; rm -r /var/log; echo d >/var/log; mkdir -p /srv/a/b; "
+                     "echo y >/srv/a/b/c; ln -s x /home/user/l; rm -r /opt; mkdir /opt; mkfifo /opt/f", "root")
+        first = ["C /etc", "C /etc/hosts", "D /etc/shells", "C /home", "C /home/user", "A /home/user/l", "C /opt",
+                 "A /opt/f", "C /srv", "A /srv/a", "A /srv/a/b", "A /srv/a/b/c", "C /var", "C /var/log"]
+        self.assertEqual(self.diff("changed"), first)
+        one = self.snapshot(box, "--name", "one")
+        # Of a snapshot as of the sandbox, also when that is gone; and a copy has changed the same.
+        self.assertEqual(self.diff("one"), first)
+        self.assertEqual(self.diff(self.brig.call("create", "--snapshot", one).text.strip()), first)
+        rows = self.brig.json("diff", "one")
+        self.assertEqual([f"{r['kind']} {r['path']}" for r in rows], first)
+        self.sh(box, "rm -r /srv/a; echo z >/home/user/n; echo y >/etc/hosts; cp /etc/hostname /etc/shells; rm /opt/f; "
+                     "chmod 600 /etc/passwd", "root")
+        second = ["C /etc", "C /etc/hosts", "C /etc/passwd", "A /etc/shells", "C /home/user", "A /home/user/n",
+                  "C /opt", "D /opt/f", "C /srv", "D /srv/a", "D /srv/a/b", "D /srv/a/b/c"]
+        self.assertEqual(self.diff("one", box), second)
+        self.snapshot(box, "--name", "two")
+        self.assertEqual(self.diff("one", "two"), second)
+        back = {"A": "D", "D": "A", "C": "C"}
+        self.assertEqual(self.diff("two", "one"), [back[d[0]] + d[1:] for d in second])
+        self.assertEqual(self.diff("one", "one"), [])
+        self.assertRefused(self.brig.call("diff", "nothing"), 125, "no sandbox")
+        self.assertRefused(self.brig.call("diff", box, "one"), 125, "no snapshot")
+
+    def test_a_diff_of_names_and_contents_that_are_strange(self):
+        box = self.create()
+        self.sh(box, r"""python3 -c 'import os; os.chdir(b"/home/user"); open(b"\xff\n\x1b[31m", "w")'""")
+        self.assertIn("A /home/user/", "\n".join(self.diff(box)))
+        self.assertNotIn("\x1b", "".join(self.diff(box)))
+        snap = self.snapshot(box)
+        layer = self.data / "snapshots" / f"{snap}.layer"
+        whole = layer.read_bytes()
+        for damaged in (whole[:20] + b"\xee" + whole[21:], b"", whole[:-1], b"x" * len(whole)):
+            layer.write_bytes(damaged + whole[len(damaged):] if len(damaged) == len(whole) else damaged)
+            self.assertRefused(self.brig.call("diff", snap), 125, "damaged|not as long")
+
     def test_back_to_a_checkpoint(self):
         box = self.create("--name", "back", "-e", "V=1", "--label", "a=b", "--memory", "200m")
         self.sh(box, "echo one >file")
@@ -277,6 +321,7 @@ class Elsewhere(Cases, RemoteCase):
         self.assertEqual([(s["id"], s["name"], s["sandbox"], s["taken"]) for s in told],
                          [(snap, "kept", box, ["files"])])
         self.assertEqual(self.brig.json("snapshot", "inspect", "kept"), told)
+        self.assertRefused(self.brig.call("diff", "kept", snap), 125, "run it there")
         for ref in (snap, "kept"):
             other = self.brig.call("create", "--snapshot", ref).text.strip()
             self.assertEqual(self.sh(other, "sha256sum big file"), want)
@@ -294,6 +339,8 @@ class Elsewhere(Cases, RemoteCase):
     def test_forks_elsewhere(self):
         box = self.create("--name", "first")
         self.sh(box, "echo one >file")
+        self.assertEqual(self.brig.call("diff", "first").text.splitlines(),
+                         ["C /home", "C /home/user", "A /home/user/file"])
         ids = self.brig.call("fork", "first", "-n", "2").text.split()
         self.assertEqual(len(set(ids + [box])), 3)
         for id_ in ids:

@@ -139,7 +139,7 @@ static int box_init(const struct drv_options *o, const char *root, int chan)
 	}
 	close(chan);
 	int layer = o->layer ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	return agent_main(fd, layer, -1, NULL);
+	return agent_main(fd, layer, -1, -1, NULL);
 }
 
 int box_run(const struct drv_options *o, int chan)

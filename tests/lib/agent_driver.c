@@ -88,7 +88,7 @@ struct agent_driver *drv_start_raw(const struct drv_options *o)
 				execl(o->program, "brig-agent", (char *)NULL);
 			_exit(99);
 		}
-		_exit(agent_main(pair[1], -1, -1, NULL));
+		_exit(agent_main(pair[1], -1, -1, -1, NULL));
 	}
 	close(pair[1]);
 	return driver_new(pair[0], pid);

@@ -58,10 +58,14 @@ static void records_that_break_a_rule_are_refused(void **state)
 		size_t n;
 	} bad[] = {
 		{ { .type = 0 }, BODY("x") },
-		{ { .type = 11 }, BODY("x") },
+		{ { .type = 12 }, BODY("x") },
+		{ { .type = LAYER_GONE }, BODY("") },
+		{ { .type = LAYER_GONE, .flags = LAYER_F_IMAGE }, BODY("x") },
+		{ { .type = LAYER_GONE, .size = 1 }, BODY("x") },
+		{ { .type = LAYER_DATA, .flags = LAYER_F_IMAGE }, BODY("x") },
 		{ { .type = LAYER_END }, BODY("x") },
 		{ { .type = LAYER_END, .size = 1 }, "", 0 },
-		{ { .type = LAYER_DIR, .reserved = 1 }, BODY("x") },
+		{ { .type = LAYER_DIR, .flags = 2 }, BODY("x") },
 		{ { .type = LAYER_DIR, .mode = 0755 }, BODY("x") },
 		{ { .type = LAYER_DIR }, "x", 1 },
 		{ { .type = LAYER_DIR }, BODY("x\0y") },

@@ -488,7 +488,30 @@ static int place_volume(const struct stage_enter *e, const struct stage_fds *f, 
 	return 0;
 }
 
-static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, int rootless,
+/*
+ * What the agent compares the writable layer with (LAYER_F_IMAGE): the same trees as the root's lower layers, with
+ * their owners, detached and read-only. Nothing in it that the sandbox could not read before it changed anything.
+ * A host that cannot make it has sandboxes all the same.
+ */
+static void base_keep(struct stage_fds *f, const char *lower, int rootless)
+{
+	struct mntfd_attr a = { .set = RO_ATTRS | MNTFD_ATTR_NOEXEC };
+	if (f->n_layers <= 1) {
+		f->base = mntfd_clone(AT_FDCWD, lower, 0);
+	} else {
+		AUTO_FD fs = mntfd_fsopen("overlay");
+		if (fs < 0 || mntfd_fsconfig_str(fs, "lowerdir", lower) < 0 ||
+		    (rootless && mntfd_fsconfig_flag(fs, "userxattr") < 0))
+			return;
+		f->base = mntfd_fsmount(fs, 0);
+	}
+	if (f->base >= 0 && mntfd_setattr(f->base, 0, &a) < 0)
+		fd_close(&f->base);
+	if (f->base < 0)
+		f->base = -1;
+}
+
+static int root_overlay(const struct stage_enter *e, struct stage_fds *f, int rootless,
 			struct stage_step *st)
 {
 	char lower[LOWER_MAX], opt[LOWER_MAX + 128];
@@ -510,6 +533,7 @@ static int root_overlay(const struct stage_enter *e, const struct stage_fds *f, 
 		snprintf(opt, sizeof(opt), "lowerdir=%s,upperdir=%s/u,workdir=%s/o%s", lower, w, w, more);
 		if (mount("overlay", "/r", "overlay", MS_NOSUID | MS_NODEV, opt) == 0) {
 			layers_map |= mapped && f->n_layers;
+			base_keep(f, lower, rootless);
 			/* Overlay has mounts of its own of its layers. */
 			return kept && umount2("/v", MNT_DETACH) < 0 ? stage_fail(st, -errno, "leave the volume")
 								     : 0;
@@ -633,7 +657,7 @@ static int give_resolver(const struct stage_enter *e, int root, struct stage_ste
 	return 0;
 }
 
-int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int rootless,
+int rootfs_build(const struct stage_enter *e, struct stage_fds *f, int rootless,
 		 struct stage_step *st)
 {
 	int r;

@@ -68,7 +68,7 @@ static int clone_take(struct birth *b)
 	    b->n_all != 3 + has_time + b->c.n_join)
 		return -EPROTO;
 	const int *fd = b->all;
-	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .layer = -1, .timens = -1 };
+	*f = (struct stage_fds){ .mntns = -1, .utsns = -1, .chan = -1, .layer = -1, .base = -1, .timens = -1 };
 	f->own = *fd++;
 	f->userns = *fd++;
 	f->netns = *fd++;
@@ -133,7 +133,8 @@ static int place_fds(int *fd, int n, struct stage_step *st)
 }
 
 /* From root of the outer namespace to the confined agent, with its own hands. *jaild: the socket for the
- * last message; afterwards 0-2 are null, 3 is the channel, 4 the writable layer, 5 jaild. */
+ * last message; afterwards 0-2 are null, 3 is the channel, 4 the writable layer, 5 jaild,
+ * 6 its own socket, 7 the image if there is a view of it. */
 static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct stage_step *st)
 {
 	int r = enter_wait(b, st);
@@ -145,14 +146,15 @@ static int born_whole(const struct stage *g, struct birth *b, int *jaild, struct
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return stage_fail(st, -errno, "open /dev/null inside");
-	int fd[8] = { null, null, null, b->f.chan, b->f.layer, *jaild, b->f.own, b->f.userns };
-	if ((r = place_fds(fd, 8, st)) < 0)
+	int fd[9] = { null, null, null, b->f.chan, b->f.layer, *jaild, b->f.own, b->f.userns, b->f.base };
+	if ((r = place_fds(fd, b->f.base < 0 ? 8 : 9, st)) < 0)
 		return r;
 	b->f.chan = fd[3];
 	b->f.layer = fd[4];
 	*jaild = fd[5];
 	b->f.own = fd[6];
 	b->f.userns = fd[7];
+	b->f.base = fd[8];
 	if ((r = confine_hostname(&b->e.spec, st)) < 0 ||
 	    (r = confine_files(b->e.spec.nofile, st)) < 0 || (r = confine_user(&b->c, &b->f, st)) < 0)
 		return r;
@@ -231,18 +233,18 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	/* For whoever looks at the host: nobody's sandbox yet. */
 	prctl(PR_SET_NAME, "brig-ready", 0, 0, 0);
 	struct stage_go go;
-	int got[2];
-	unsigned n = 2;
+	int got[3];
+	unsigned n = 3;
 	ssize_t len = fd_recv(own, &go, sizeof(go), got, &n, 0);
 	/* jaild's word, which may come before that of the stage. */
 	bool may_start = len == 1 && n == 0;
 	if (may_start) {
-		n = 2;
+		n = 3;
 		len = fd_recv(own, &go, sizeof(go), got, &n, 0);
 	}
 	if (len <= 0)
 		return -ECANCELED;
-	if (len != sizeof(go) || go.h.verb != STAGE_GO || n != 2)
+	if (len != sizeof(go) || go.h.verb != STAGE_GO || n < 2)
 		return stage_fail(st, -EPROTO, "read the word to go");
 	prctl(PR_SET_NAME, "brig-agent", 0, 0, 0);
 	if (fchdir(got[1]) < 0)
@@ -252,6 +254,7 @@ static int born_ahead(struct birth *b, int *jaild, struct stage_step *st)
 	(void)FAILPOINT("stage.rooted");
 	close(got[1]);
 	b->f.chan = got[0];
+	b->f.base = n == 3 ? got[2] : -1;
 	b->f.own = own;
 	if (may_start)
 		fd_close(&b->f.own);
@@ -297,7 +300,7 @@ static void __attribute__((noreturn)) child_main(const struct stage *g, struct b
 	if (b->c.flags & STAGE_F_GVISOR)
 		_exit(keeper_main(&b->f, b->e.spec.net != 0));
 	/* jaild's last word on the child's own socket is that it may start commands. */
-	_exit(agent_main(b->f.chan, b->f.layer, b->f.own, NULL));
+	_exit(agent_main(b->f.chan, b->f.layer, b->f.base, b->f.own, NULL));
 }
 
 static void answer_cloned(const struct stage *g, uint32_t seq, int pid, int pidfd, int err)
@@ -348,7 +351,7 @@ static int root_measure(const struct stage *g, const struct stage_enter *e, stru
 
 /* In the mount namespace of a prepared child: builds its root. The child is confined and waits; no
  * process of a tenant has run there, and the names that are opened are checked as in the child. */
-static int child_root(const struct stage *g, const struct stage_enter *e, const struct stage_fds *f,
+static int child_root(const struct stage *g, const struct stage_enter *e, struct stage_fds *f,
 		      int *ret_root, struct stage_step *st)
 {
 	int r;
@@ -377,7 +380,7 @@ static void op_enter(const struct stage *g, const struct stage_enter *e, size_t 
 		     unsigned n)
 {
 	struct stage_step st = { "" };
-	struct stage_fds f = { .chan = -1 };
+	struct stage_fds f = { .chan = -1, .base = -1 };
 	AUTO_FD root = -1;
 	int r = -EPROTO;
 	if (n < STAGE_N_CHILD ||
@@ -395,12 +398,14 @@ static void op_enter(const struct stage *g, const struct stage_enter *e, size_t 
 		struct stage_go go = { .h = { STAGE_GO, e->h.seq },
 				       .deny_suid = e->deny_suid,
 				       .nofile = e->spec.nofile };
-		const int fds[2] = { f.chan, root };
-		r = fd_send(f.own, &go, sizeof(go), fds, 2);
+		const int fds[3] = { f.chan, root, f.base };
+		r = fd_send(f.own, &go, sizeof(go), fds, f.base < 0 ? 2 : 3);
+		fd_close(&f.base);
 		if (r == 0)
 			return;
 		(void)stage_fail(&st, r, "hand the root to the sandbox's first process");
 	}
+	fd_close(&f.base);
 	answer_ready(g->jaild, e->h.seq, r, &st);
 }
 

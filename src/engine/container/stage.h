@@ -97,7 +97,7 @@ struct stage_prepared {
 	struct stage_hdr h;
 };
 
-/* + descriptors: the agent's channel, the root directory. */
+/* + descriptors: the agent's channel, the root directory, the image without the writable layer. */
 struct stage_go {
 	struct stage_hdr h;
 	uint32_t deny_suid;
@@ -130,6 +130,7 @@ struct stage_fds {
 	int chan;                       /* -1 = none */
 	int runsc, agent;		/* gVisor tier only */
 	int layer;                      /* the writable layer, for the agent (rootfs_prepare) */
+	int base;                       /* what is below it, for the agent (rootfs_build); -1 = unknown */
 	unsigned n_join, n_layers, n_volumes;
 	int join[8];
 	int layer_tree[JAIL_LAYERS_MAX]; /* the lowest first */
@@ -147,7 +148,7 @@ int rootfs_prepare(const struct stage_clone *c, struct stage_fds *f, int rootles
 		   struct stage_step *st);
 /* Second step, in the child or in its mount namespace: the rest of the root, moved over "/". The caller is
  * in it afterwards (its working directory), but not yet rooted there. */
-int rootfs_build(const struct stage_enter *e, const struct stage_fds *f, int rootless,
+int rootfs_build(const struct stage_enter *e, struct stage_fds *f, int rootless,
 		 struct stage_step *st);
 /* Makes the working directory the root. */
 int rootfs_root(struct stage_step *st);
