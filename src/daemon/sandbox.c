@@ -371,7 +371,8 @@ void sandbox_destroy(struct sandbox *sb, enum stop_cause cause)
 	if (sb->creator) {
 		c = sb->creator;
 		sb->creator = NULL;
-		sb->keep = sb->reborn; /* else nobody has learnt its id */
+		if (!sb->reborn)
+			sb->keep = false; /* nobody has learnt its id */
 		c->role = NULL;
 		conn_error(c, &err);
 	}
@@ -524,8 +525,9 @@ static void create_refuse(struct sandbox *sb, const struct brig_err *err)
 		receipt_mismatch(sb, err->msg);
 	else
 		log_line(&sb->d->log, LOG_WARN, sb->id, "create: %s", err->msg);
-	sb->keep = sb->reborn;
-	if (sb->reborn)
+	if (!sb->reborn)
+		sb->keep = false;
+	else
 		snprintf(sb->fault, sizeof(sb->fault), "it could not be made again: %.200s", err->msg);
 	while ((x = LIST_FIRST(&sb->execs)))
 		exec_abort(x, err);
