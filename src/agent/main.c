@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 			return 1;
 		fd_set_cloexec(CHANNEL, 1);
 		fd_close_from(CHANNEL + 1);
-		return agent_main(CHANNEL, -1, -1, NULL);
+		return agent_main(CHANNEL, -1, -1, -1, NULL);
 	}
 	if (argc == 3 && strcmp(argv[1], "--guest") == 0) {
 		guest_port_set((unsigned)strtoul(argv[2], NULL, 10));
