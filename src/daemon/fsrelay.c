@@ -185,6 +185,16 @@ static int request_open(struct fs_relay *r, const struct frame *f, const struct 
 	return 0;
 }
 
+/* What such a sandbox writes is in a volume, which is kept and copied as one: the layer that the agent knows is
+ * empty, and a snapshot of it would be one of nothing. */
+static bool layer_is_a_volume(const struct sandbox *sb)
+{
+	for (unsigned i = 0; i < sb->spec.nvolumes; i++)
+		if (strcmp(sb->spec.volumes[i].guest, "/") == 0)
+			return true;
+	return false;
+}
+
 static int relay_request(struct fs_relay *r, const struct frame *f, struct brig_err *err)
 {
 	struct brig_fs_req req;
@@ -201,6 +211,10 @@ static int relay_request(struct fs_relay *r, const struct frame *f, struct brig_
 				 "a file request with flags 0x%x, mode 0%o, "
 				 "credit %u",
 				 req.flags, req.mode, req.credit);
+	if ((f->h.type == BRIG_FS_EXPORT || f->h.type == BRIG_FS_IMPORT) && layer_is_a_volume(r->sb)) {
+		send_done(r->c, f->h.stream, EOPNOTSUPP, "the writable layer is a volume");
+		return 0;
+	}
 	if (r->n == FS_STREAMS_MAX) {
 		send_done(r->c, f->h.stream, EMFILE, "too many requests at once");
 		return 0;
