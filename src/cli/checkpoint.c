@@ -183,7 +183,7 @@ static int rewind_to(const char *id, int layer, json_t **ret_error, struct brig_
 
 int checkpoint_undo(const char *ref, unsigned n, json_t **ret, json_t **ret_error, struct brig_err *err)
 {
-	json_t *info = NULL, *mine = NULL, *to;
+	json_t *info = NULL, *mine = NULL, *to = NULL;
 	AUTO_FD dir = -1;
 	if (snapspec_inspect(ref, &info, ret_error, err) < 0)
 		return -1;

@@ -144,7 +144,7 @@ static int host_parse(struct net_policy *p, const char *s, const char *end, unsi
 	if (p->nhosts == EGRESS_HOSTS_MAX)
 		return brig_fail(err, BRIG_E_LIMIT, 0, "more than %u names of other sandboxes", EGRESS_HOSTS_MAX);
 	/* It is found with the suffix as it is without. */
-	for (size_t n; net_name_below(name, EGRESS_HOST_SUFFIX + 1); name[n] = '\0')
+	for (size_t n; net_name_below(name, &EGRESS_HOST_SUFFIX[1]); name[n] = '\0')
 		n = strlen(name) - strlen(EGRESS_HOST_SUFFIX);
 	strcpy(p->names + *names_at, name);
 	p->hosts[p->nhosts++] = (struct net_host){ .name = p->names + *names_at, .addr = addr };

@@ -25,7 +25,8 @@ static void none(void *ctx, char kind, const char *path)
 	(void)ctx;
 	(void)kind;
 	(void)path;
-	assert(!"a layer differs from itself");
+	/* A layer that differs from itself. */
+	assert(false);
 }
 
 static void seen(void *ctx, char kind, const char *path)

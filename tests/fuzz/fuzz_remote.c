@@ -39,8 +39,8 @@ static void check_frame(const struct remote_ask *a, const struct frame *f)
 	must(frame_dir(f->h.type) & FRAME_DIR_H);
 	must(f->h.stream != 0 && (f->h.flags & ~BRIG_FF_EOF) == 0);
 	must(a->frames == REMOTE_FRAMES_FILES || f->h.stream == BRIG_CLIENT_STREAM);
-	must(f->h.type != BRIG_EXEC && f->h.type != BRIG_ATTACH && f->h.type != BRIG_FS_EXPORT &&
-	     f->h.type != BRIG_FS_IMPORT && f->h.type != BRIG_TCP_CONNECT);
+	must(f->h.type != BRIG_EXEC && f->h.type != BRIG_ATTACH && f->h.type != BRIG_FS_IMPORT &&
+	     f->h.type != BRIG_TCP_CONNECT);
 	must(f->h.type != BRIG_CREDIT || f->h.len == sizeof(struct brig_credit));
 }
 

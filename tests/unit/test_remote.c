@@ -182,7 +182,7 @@ static void every_operation_has_its_frames(void **state)
 		{ REMOTE_FRAMES_FILES, { 9, BRIG_FS_DATA, BRIG_FF_EOF, 7 }, true },
 		{ REMOTE_FRAMES_FILES, { 40, BRIG_FS_READ, 0, 0 }, false },
 		{ REMOTE_FRAMES_FILES, { 8, BRIG_FS_READ, 0, 7 }, false },
-		{ REMOTE_FRAMES_FILES, { 40, BRIG_FS_EXPORT, 0, 7 }, false },
+		{ REMOTE_FRAMES_FILES, { 40, BRIG_FS_EXPORT, 0, 7 }, true },
 		{ REMOTE_FRAMES_FILES, { 40, BRIG_FS_IMPORT, 0, 7 }, false },
 		{ REMOTE_FRAMES_FILES, { 4, BRIG_TCP_CONNECT, 0, 7 }, false },
 		{ REMOTE_FRAMES_NONE, { 0, BRIG_CLOSE, 0, 1 }, false },
