@@ -157,6 +157,8 @@ int cmd_ls(struct cli *cli, int argc, char **argv)
 	return cli->json ? cli_print_json(list) : cli_finish();
 }
 
+static void steps_forget(const struct publisher *p);
+
 int cmd_rm(struct cli *cli, int argc, char **argv)
 {
 	const struct cli_command *c = cli_command_find("rm");
@@ -189,6 +191,7 @@ int cmd_rm(struct cli *cli, int argc, char **argv)
 		else
 			printf("%s %s\n", gone.image ? "removed" : "removed the name", argv[i]);
 	}
+	steps_forget(&p);
 	publisher_close(&p);
 	code = list ? cli_print_json(list) : cli_finish();
 	return result ? result : code;
@@ -268,6 +271,7 @@ struct gc {
 	const struct publisher *p;
 	bool prove;
 	unsigned unexplained;
+	struct names cached; /* directories of the layers that steps of builds name */
 };
 
 static void gc_line(struct gc *g, const char *kind, const char *name, const char *state,
@@ -303,6 +307,45 @@ static void gc_stage(void *ctx, const char *name, enum stage_state state, int er
 	}
 }
 
+/* The steps of builds, each a file that names the layer it made: open, with their names in *ret; < 0: none. */
+static int steps_read(const struct publisher *p, struct names *ret)
+{
+	AUTO_FD steps = openat(p->store.data, "steps", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (steps < 0 || names_read(steps, SIZE_MAX, ret) < 0)
+		return -1;
+	return fd_steal(&steps);
+}
+
+static bool step_layer(int steps, const char *name, struct image_digest *ret)
+{
+	char text[IMAGE_DIGEST_LEN + 64];
+	if (fd_slurp_at(steps, name, text, sizeof(text)) < 0)
+		return false;
+	text[strcspn(text, " ")] = '\0';
+	return image_digest_parse(text, ret) == 0;
+}
+
+static void gc_cached(struct gc *g)
+{
+	struct names d;
+	struct image_digest layer;
+	AUTO_FD steps = steps_read(g->p, &d);
+	if (steps < 0)
+		return;
+	for (size_t i = 0; i < d.n; i++)
+		if (step_layer(steps, d.list[i], &layer))
+			(void)names_add(&g->cached, SIZE_MAX, layer.dir);
+	names_done(&d);
+}
+
+static bool is_cached(const struct gc *g, const struct image_digest *d)
+{
+	for (size_t i = 0; i < g->cached.n; i++)
+		if (strcmp(g->cached.list[i], d->dir) == 0)
+			return true;
+	return false;
+}
+
 /* A tree that is no image of its own: it goes if no image is made of it and nobody is just about to
  * make one. */
 static void gc_layer(struct gc *g, const struct stage *trash, const struct image_digest *d)
@@ -318,6 +361,8 @@ static void gc_layer(struct gc *g, const struct stage *trash, const struct image
 	if (users) {
 		if (g->prove)
 			gc_line(g, "image-layer", d->text, "live", text);
+	} else if (g->prove && is_cached(g, d)) {
+		gc_line(g, "image-layer", d->text, "live", "kept for builds; `brig image gc` forgets it");
 	} else if (g->prove) {
 		gc_line(g, "image-layer", d->text, "stale", "no image is made of it");
 	} else if (publish_take_out(g->p, trash, d, d->dir, false, &err) == 0) {
@@ -375,27 +420,34 @@ static void gc_images(struct gc *g, struct names *stored, struct names *named)
 static void gc_steps(struct gc *g)
 {
 	struct names d;
-	AUTO_FD steps = openat(g->p->store.data, "steps",
-			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (steps < 0 || names_read(steps, SIZE_MAX, &d) < 0)
+	struct image_digest key, layer;
+	AUTO_FD steps = steps_read(g->p, &d);
+	if (steps < 0)
 		return;
 	for (size_t i = 0; i < d.n; i++) {
-		struct image_digest key, layer;
-		char text[IMAGE_DIGEST_LEN + 64];
 		if (image_digest_parse(d.list[i], &key) < 0) {
 			gc_line(g, "image-step", d.list[i], "unexplained", "not made by brig image");
 			continue;
 		}
-		ssize_t n = fd_slurp_at(steps, d.list[i], text, sizeof(text));
-		if (n >= 0)
-			text[strcspn(text, " ")] = '\0';
-		if (n >= 0 && image_digest_parse(text, &layer) == 0 &&
-		    layer_sound(&g->p->store, &layer))
+		if (step_layer(steps, d.list[i], &layer) && layer_sound(&g->p->store, &layer))
 			continue;
 		bool gone = !g->prove && unlinkat(steps, d.list[i], 0) == 0;
-		gc_line(g, "image-step", d.list[i], gone ? "removed" : "stale",
-			"its layer is gone");
+		gc_line(g, "image-step", d.list[i], gone ? "removed" : "stale", "its layer is gone");
 	}
+	names_done(&d);
+}
+
+/* Without a word, after images were removed. A step of a layer that is just being made is not there yet. */
+static void steps_forget(const struct publisher *p)
+{
+	struct names d;
+	struct image_digest layer;
+	AUTO_FD steps = steps_read(p, &d);
+	if (steps < 0)
+		return;
+	for (size_t i = 0; i < d.n; i++)
+		if (step_layer(steps, d.list[i], &layer) && !layer_sound(&p->store, &layer))
+			(void)unlinkat(steps, d.list[i], 0);
 	names_done(&d);
 }
 
@@ -431,11 +483,14 @@ static int gc_run(struct gc *g, struct brig_err *err)
 		return brig_fail(err, BRIG_E_INTERNAL, errno, "lock '%s'", g->p->store.path);
 	int r = list_dir(g->p->store.images, &stored);
 	if (r == 0 && (r = list_dir(g->p->store.names, &named)) == 0) {
-		if (g->prove)
+		if (g->prove) {
+			gc_cached(g);
 			gc_images(g, &stored, &named);
+		}
 		gc_layers(g, &trash, &stored);
 		gc_names(g, &named);
 		gc_steps(g);
+		names_done(&g->cached);
 		names_done(&named);
 		names_done(&stored);
 	}

@@ -142,6 +142,7 @@ static int on_item(struct reader *r, const struct layer_item *i)
 	case LAYER_FIFO:
 		return tree_add_device(r->t, i->path, r->err);
 	case LAYER_XATTR:
+	case LAYER_GONE: /* NAMES tell it, too */
 		return 0;
 	case LAYER_DIR_END:
 		return tree_add_dir(r->t, i->path[0] ? i->path : ".", &m, r->err);
