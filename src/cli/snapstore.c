@@ -78,6 +78,12 @@ static void sweep(int dir)
 		fd_close(&copy);
 		return;
 	}
+	/* A file is not its maker's yet between its birth and its lock: file_new() keeps us out. The next one
+	 * that comes by looks again. */
+	if (flock(copy, LOCK_EX | LOCK_NB) < 0) {
+		closedir(d);
+		return;
+	}
 	while ((e = readdir(d))) {
 		char id[SNAPSTORE_ID_MAX], record[SNAPSTORE_ID_MAX + 8];
 		bool passing = strncmp(e->d_name, PASSING, strlen(PASSING)) == 0;
@@ -125,16 +131,30 @@ int snapstore_open(bool make, int *ret_dir, struct brig_err *err)
 
 /* ---- writing ---- */
 
+/* A new file, locked: of somebody who lives. */
+static int file_new(int dir, const char *name, int flags)
+{
+	while (flock(dir, LOCK_SH) < 0)
+		if (errno != EINTR)
+			return -errno;
+	int fd = openat(dir, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : fd;
+	if (r < 0)
+		fd_close(&fd);
+	flock(dir, LOCK_UN);
+	return r;
+}
+
 int snapstore_new(int dir, struct snapfile *ret, struct brig_err *err)
 {
 	char t[17];
 	token(t);
 	snprintf(ret->name, sizeof(ret->name), PASSING "%s.layer", t);
-	ret->fd = openat(dir, ret->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (ret->fd >= 0 && flock(ret->fd, LOCK_EX | LOCK_NB) == 0)
+	ret->fd = file_new(dir, ret->name, O_RDWR);
+	if (ret->fd >= 0)
 		return 0;
-	int sys = errno;
-	fd_close(&ret->fd);
+	int sys = -ret->fd;
+	ret->fd = -1;
 	ret->name[0] = '\0';
 	return brig_fail(err, BRIG_E_UNAVAILABLE, sys, "make a file in the data folder");
 }
@@ -160,8 +180,8 @@ static int record_write(int dir, const char *id, const json_t *meta)
 		return -ENOMEM;
 	snprintf(passing, sizeof(passing), PASSING "%s.json", id);
 	snprintf(name, sizeof(name), "%s.json", id);
-	AUTO_FD fd = openat(dir, passing, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int r = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : fd_write_full(fd, text, strlen(text));
+	AUTO_FD fd = file_new(dir, passing, O_WRONLY);
+	int r = fd < 0 ? fd : fd_write_full(fd, text, strlen(text));
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	(void)FAILPOINT("snapshot.record");

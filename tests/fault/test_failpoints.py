@@ -10,6 +10,7 @@ import time
 
 import brigtest
 import hoststate
+import ocilayout
 from brigtest import Brig, Server
 from faults import Fault, failpoints
 
@@ -20,7 +21,8 @@ SERVED_ONLY = {"exec.ending", "adopt.greet", "adopt.done", "record.write", "jail
 # By none of these: tests/fault/test_adopt.py, test_rejoin.py
 ELSEWHERE = {"adopt.box", "freeze.sent", "freeze.answered", "jail.recovered", "rejoin.hello", "rejoin.done"}
 # tests/fault/test_snapshots.py
-ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "rewind.", "api.snapshot."))}
+ELSEWHERE |= {p[0] for p in POINTS if p[0].startswith(("layer.", "rewind.", "api.snapshot."))
+              and not p[1].startswith("src/image/")}
 # Passed by brig-image, which is another program with its own way to fail.
 IMAGE_POINTS = [p for p in POINTS if p[1].startswith("src/image/")]
 # Of volumes, which a private server has not: tests/fault/test_volume_deaths.py
@@ -41,6 +43,14 @@ def tree_make(path):
         (path / "bin" / name).symlink_to("busybox")
     (path / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (path / "etc" / "group").write_text("root:x:0:\n")
+
+
+def tier_of(name):
+    """How to get to a point that is passed in one tier only."""
+    if not name.startswith("keeper."):
+        return []
+    brigtest.need_program("runsc")
+    return ["--tier", "gvisor"]
 
 
 class WithImage(Fault):
@@ -69,8 +79,9 @@ class Run(WithImage):
 
     def kill(self, name):
         brig = Brig(data=self.data, image="small")
+        tier = tier_of(name)
         for command in self.COMMANDS:
-            done = brig.run(*command, timeout=30, env={"BRIG_FAILPOINT": name})
+            done = brig.run(*tier, *command, timeout=30, env={"BRIG_FAILPOINT": name})
             self.assertIn(done.code, (0, 124, 125), str(done))
             if done.code == 125:
                 # brig saw a daemon or the sandbox's first process go.
@@ -122,9 +133,10 @@ class Serve(WithImage):
         server = Server(brig, env={"BRIG_FAILPOINT": name})
         self.addCleanup(server.process.kill)
         seen = ""
-        for args in (["create", "--image", "small", "--name", "a"], ["exec", "a", "echo", "x"],
-                     ["rm", "-f", "a"], ["run", "--image", "small", "--", "echo", "y"],
-                     ["run", "--image", "small", "--timeout", "200ms", "--", "sleep", "9"]):
+        tier = tier_of(name)
+        for args in (["create", *tier, "--image", "small", "--name", "a"], ["exec", "a", "echo", "x"],
+                     ["rm", "-f", "a"], ["run", *tier, "--image", "small", "--", "echo", "y"],
+                     ["run", *tier, "--image", "small", "--timeout", "200ms", "--", "sleep", "9"]):
             done = brig.call(*args, timeout=20)
             self.assertIn(done.code, (0, 124, 125), str(done))
             if done.code == 125:
@@ -142,16 +154,31 @@ class Serve(WithImage):
 class Image(WithImage):
     """brig-image: an import is there completely or not at all, and what was left is removed."""
 
+    def layers(self):
+        """The same tree as an image of two layers."""
+        bottom = []
+        for path in sorted(self.tree.rglob("*")):
+            name = str(path.relative_to(self.tree))
+            if path.is_symlink():
+                bottom.append(ocilayout.symlink(name, os.readlink(path)))
+            elif path.is_dir():
+                bottom.append(ocilayout.directory(name))
+            else:
+                bottom.append(ocilayout.entry(name, path.read_bytes(), mode=path.stat().st_mode & 0o777))
+        image = ocilayout.Image([bottom, [ocilayout.entry("top", b"top")]])
+        return f"oci:{image.layout(self.tmp / 'layout')}"
+
     def kill(self, name, how):
         data = self.tmp / "data"
         brig = Brig(data=data, image="second")
-        done = brig.call("image", "import", "second", self.tree, env={"BRIG_FAILPOINT": name + how})
+        source = self.layers() if name.startswith("layer.") else self.tree
+        done = brig.call("image", "import", "second", source, env={"BRIG_FAILPOINT": name + how})
         self.assertNotEqual(done.code, 0, f"'{name}' is not passed by an import")
         # Nothing half made can be run.
         done = brig.run("--", "echo", "x")
         if done.code:
             self.assertRefused(done, 125, "second|image")
-        self.assertOk(brig.call("image", "import", "second", self.tree))
+        self.assertOk(brig.call("image", "import", "second", source))
         done = brig.run("--", "echo", "x")
         self.assertEqual((done.code, done.out), (0, b"x\n"), str(done))
         self.orphans()

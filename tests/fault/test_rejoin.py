@@ -12,7 +12,9 @@ from brigtest import Brig, Server, wait_until
 from daemoncase import children_of
 from faults import Fault, failpoints
 
-POINTS = [name for name, path, _ in failpoints() if path.startswith("src/jail/") and name != "jail.recovered"]
+# Those of volumes: test_volume_deaths.py.
+POINTS = [name for name, path, _ in failpoints() if path.startswith("src/jail/")
+          and name not in ("jail.recovered", "jail.volume") and not name.startswith("volume.")]
 # What the neighbours pass themselves.
 AFTER = 12
 
