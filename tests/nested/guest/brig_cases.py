@@ -312,7 +312,7 @@ def paused():
     gone_soon(groups)
 
 
-@case("resident server: sandboxes outlive brigd, and with brig-jaild nothing of them is left")
+@case("resident server: sandboxes outlive brigd and brig-jaild, and nothing of them is left behind rm")
 def daemons_die():
     with Server() as server:
         for name in ("brigd", "brig-jaild"):
@@ -329,14 +329,13 @@ def daemons_die():
                 time.sleep(0.05)
             # One of several jailds of the name may be a stage; the eldest is the server's own.
             os.kill(min(server.children(name)), signal.SIGKILL)
-            if name == "brigd":
-                deadline = time.monotonic() + 30
-                while run(BRIG, "exec", box, "true").returncode:
-                    assert time.monotonic() < deadline, f"it is not taken over: {server.said()}"
-                    time.sleep(0.1)
-                assert not run("pgrep", "-fx", "sleep 994").returncode, "its command is gone"
-                assert p.poll() is None, "its client has lost it"
-                assert run(BRIG, "rm", "-f", box).returncode == 0
+            deadline = time.monotonic() + 30
+            while run(BRIG, "exec", box, "true").returncode:
+                assert time.monotonic() < deadline, f"it is not taken over: {server.said()}"
+                time.sleep(0.1)
+            assert not run("pgrep", "-fx", "sleep 994").returncode, "its command is gone"
+            assert p.poll() is None, "its client has lost it"
+            assert run(BRIG, "rm", "-f", box).returncode == 0
             assert p.wait(20) != 0
             gone_soon(lambda: run("pgrep", "-fx", "sleep 994").stdout.split())
             gone_soon(lambda: [g for g in groups() if os.path.basename(g) == box])
