@@ -362,7 +362,7 @@ static void gc_layer(struct gc *g, const struct stage *trash, const struct image
 		if (g->prove)
 			gc_line(g, "image-layer", d->text, "live", text);
 	} else if (g->prove && is_cached(g, d)) {
-		gc_line(g, "image-layer", d->text, "live", "kept for builds; `brig image gc` forgets it");
+		gc_line(g, "image-layer", d->text, "live", "kept for the next build or import; `brig image gc` forgets it");
 	} else if (g->prove) {
 		gc_line(g, "image-layer", d->text, "stale", "no image is made of it");
 	} else if (publish_take_out(g->p, trash, d, d->dir, false, &err) == 0) {
