@@ -88,6 +88,10 @@ static int prepared_take(const struct slot *s, int ret_ns[2], struct brig_err *e
 		n = 0;
 	while (n)
 		fd_close(&ret_ns[--n]);
+	if (got == -EMSGSIZE) {
+		brig_fail(err, BRIG_E_EXHAUSTED, EMFILE, "take the namespaces of the sandbox's first process");
+		return brig_fix(err, "raise the limit of open files (ulimit -n) of the server");
+	}
 	brig_fail(err, BRIG_E_INTERNAL, 0, "the sandbox's first process ended in its set-up");
 	return brig_fix(err, "run it again; the log of brig-jaild may say more");
 }
@@ -293,6 +297,13 @@ void birth_on_stage(struct serve *j)
 	ssize_t n = fd_recv(j->stage, &m, sizeof(m), fd, &n_fd, MSG_DONTWAIT);
 	if (n == -EAGAIN)
 		return;
+	if (n == -EMSGSIZE && m.h.verb == STAGE_CLONED) {
+		/* There was no room for the descriptor of our new child, whose number holds until we reap it. */
+		if (m.cloned.err == 0 && kill((pid_t)m.cloned.pid, SIGKILL) == 0)
+			waitpid((pid_t)m.cloned.pid, NULL, 0);
+		m.cloned.err = EMFILE;
+		n = sizeof(m.cloned);
+	}
 	if (n <= 0) {
 		birth_stage_lost(j);
 		return;

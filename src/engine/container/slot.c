@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "brig/limits.h"
 
@@ -37,6 +38,9 @@
 /* Rootless: subordinate ids are few (65536 by default), so a slot is small: ids 0 to 1022 and 65534
  * inside. Debian gives users ids from 1000, packages below. */
 #define SMALL_SLOT 1024u
+
+/* How long nothing is made ahead after that has failed. */
+#define RETRY_NS (100 * MS_NS)
 
 /* Groups of a slot that nobody has taken yet, by its lease. */
 #define GROUP_READY "ready-%u"
@@ -296,6 +300,10 @@ static int fail_slot(struct brig_err *err, int e, const char *step)
 		brig_fail(err, BRIG_E_EXHAUSTED, -e, "make cgroups ahead");
 		return brig_fix(err, "run `brig doctor`");
 	}
+	if (step[0] == 'd') {
+		brig_fail(err, BRIG_E_EXHAUSTED, -e, "take the namespaces of a sandbox");
+		return brig_fix(err, "raise the limit of open files (ulimit -n) of the server");
+	}
 	brig_fail(err, BRIG_E_EXHAUSTED, -e, "make a %s namespace", step);
 	return brig_fix(err, "raise user.max_%s_namespaces, or run `brig doctor`",
 			step[0] == 'n' ? "net" : "user");
@@ -391,7 +399,7 @@ unsigned slot_coming(const struct slot_host *h, int net)
 void slot_prefetch(struct slot_host *h, int net, unsigned most)
 {
 	struct maker_msg m = { .net = (uint32_t)net };
-	if (h->maker < 0 || slot_coming(h, net) >= most ||
+	if (h->maker < 0 || slot_coming(h, net) >= most || clock_now() < h->not_before ||
 	    h->n_ready + h->n_asked[0] + h->n_asked[1] >= SLOTS_READY_MAX || take_lease(h, &m.lease) < 0)
 		return;
 	if (fd_send(h->maker, &m, sizeof(m), NULL, 0) < 0) {
@@ -413,7 +421,12 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 	ssize_t r = fd_recv(h->maker, &m, sizeof(m), fd, &n, flags);
 	if (r == -EAGAIN)
 		return -1;
-	if (r != sizeof(m)) {
+	/* The message is whole, as both ends are this program; there was no room for its descriptors. */
+	if (r == -EMSGSIZE) {
+		m.err = -EMFILE;
+		snprintf(m.step, sizeof(m.step), "descriptors");
+		n = 0;
+	} else if (r != sizeof(m)) {
 		fd_close(&h->maker);
 		h->n_asked[0] = h->n_asked[1] = 0;
 		return brig_fail(err, BRIG_E_INTERNAL, 0, "the maker of slots is gone");
@@ -444,6 +457,8 @@ static int receive_slot(struct slot_host *h, int flags, struct slot *ret, struct
 		fd_close(&fd[k++]);
 	ret->groups.join.n = 0;
 	m.step[sizeof(m.step) - 1] = '\0';
+	/* What fails fails again at once; a request that comes makes its own. */
+	h->not_before = clock_now() + RETRY_NS;
 	slot_done(h, ret);
 	return fail_slot(err, m.err, m.step);
 }

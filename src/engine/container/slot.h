@@ -54,6 +54,7 @@ struct slot_host {
 	unsigned n_ready;
 	int no_net_ahead; /* one with a link could not be made: requests meet the reason */
 	unsigned n_asked[2]; /* of each kind: asked of the maker, not yet received */
+	uint64_t not_before; /* the clock's time until which none is asked for, because one failed */
 	struct netns_face *face;   /* in the maker only, and so are these: */
 	int clean[SLOTS_READY_MAX];
 	unsigned n_clean;
