@@ -415,7 +415,8 @@ class PrivateCase(TestCase):
 
 class ResidentCase(TestCase):
     """One server for all tests of the class. Its stock of prepared groups and id ranges comes and
-    goes, so between tests only sandboxes are compared; everything is, when the server has ended."""
+    goes, and its gateway starts when it is serving already, so between tests only sandboxes are
+    compared; everything is, when the server has ended."""
 
     server_args = ()
 
@@ -454,7 +455,7 @@ class ResidentCase(TestCase):
             left.pop("id range", None)
             for kind in ("cgroup", "process"):
                 ours = [x for x in left.pop(kind, ())
-                        if "/ready-" not in x and " brig-slots " not in x
+                        if "/ready-" not in x and " brig-slots " not in x and " brig-egress " not in x
                         and not x.endswith(" prepared")]
                 if ours:
                     left[kind] = ours

@@ -74,7 +74,7 @@ class Report:
 
     def unsteady(self, name, detail, ms):
         """Passed at its second try. What it said at the first is a defect to be looked into."""
-        self.shaky.append(name)
+        self.shaky.append((name, detail))
         self.add(name, "ok", ms=ms)
         for line in ("at its first try:\n" + detail.rstrip()).splitlines()[-60:]:
             print(f"       {line[:2000]}", flush=True)
@@ -93,12 +93,17 @@ class Report:
                 print(f"  {name}: {reason.splitlines()[0] if reason else ''}")
         if self.shaky:
             print("\nunsteady (passed at the second try; look into what they said at the first):")
-            for name in self.shaky:
+            for name, detail in self.shaky:
                 print(f"  {name}")
+                for line in detail.rstrip().splitlines()[-4:]:
+                    print(f"      {line[:300]}")
         if self.failures:
+            # Of a long run often only the end is kept.
             print("\nfailed:")
-            for name, _ in self.failures:
+            for name, detail in self.failures:
                 print(f"  {name}")
+                for line in detail.rstrip().splitlines()[-8:]:
+                    print(f"      {line[:300]}")
         print(f"\nin {seconds // 60:.0f} min {seconds % 60:.0f} s")
         print(f"{self.count['ok']} passed, {self.count['fail']} failed, "
               f"{self.count['skip']} skipped", flush=True)

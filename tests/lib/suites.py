@@ -193,13 +193,14 @@ def run_modules(ctx, suite, paths, second_try=False, pattern=None):
 
     With second_try a failed test is run once more, alone. The machine of a run is shared with
     strangers, and among thousands of tests one meets a pause of seconds now and then; if it passes
-    it is reported as unsteady, with what it said at first, and Report allows only few of these.
+    it is reported as unsteady, with what it said at first, and Report allows only few of these. What a
+    sanitizer reported at the first try fails the run all the same (sanitizer_reports).
     """
     for path in paths:
         failed = []
 
         def add(name, result, detail="", ms=0):
-            if second_try and result == "fail" and not ctx.sanitized:
+            if second_try and result == "fail":
                 failed.append((name, detail, ms))
             else:
                 ctx.add(name, result, detail, ms)
